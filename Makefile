@@ -1,0 +1,92 @@
+# genie-rt from a fresh clone: `make demo` plays, `make test` proves. Needs Python 3.11 or later and make.
+#
+#   make PYTHON=/path/to/python3.12     another interpreter for the virtual environment
+#   make VENV=/path/to/env              another place for it
+
+VENV  ?= .venv
+BIN   := $(VENV)/bin
+GENIE := $(BIN)/genie-rt
+SAY   := @printf '\n== %s\n'
+
+# What each purpose installs. A stamp in the virtual environment remembers it until pyproject.toml changes.
+EXTRAS_demo  := play
+EXTRAS_train := play,train,coinrun
+EXTRAS_test  := play,train,coinrun,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format wheel train-demo clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+DEMO_ACTIONS := right*20 right+jump*4 right*10 left*6 right+jump*8 ...
+
+demo: $(VENV)/.installed-demo  ## play the shipped world without a window, then measure it
+	$(SAY) "64 frames of the demo world into out/demo.gif"
+	$(GENIE) play demo --headless --steps 64 --actions "$(DEMO_ACTIONS)" --out out/demo.gif
+	$(SAY) "how long a frame takes on this machine"
+	$(GENIE) bench demo
+	$(SAY) "play it yourself, with arrows and space:  $(GENIE) play demo"
+
+test: $(VENV)/.installed-test  ## run the tests
+	$(SAY) "tests"
+	$(BIN)/pytest $(PYTEST_FLAGS)
+
+# mypy cannot follow the mapping of folders to packages in pyproject.toml, so it gets a tree that needs none:
+# links to the real files, the root package's beside the folders that are its subpackages.
+lint: $(VENV)/.installed-test  ## ruff, and mypy in strict mode
+	$(SAY) "ruff"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(SAY) "mypy"
+	@rm -rf out/mypy && mkdir -p out/mypy/genie_rt
+	@for part in bench export kernels runtime training runtime/_root/*; do \
+	  ln -s "../../../$$part" out/mypy/genie_rt; done
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The recipe of the demo world. A stopped run goes on where it was; RUN=folder starts another.
+RUN             ?= runs/demo
+CLIPS_FLAGS     ?= --frames 500000
+TOKENIZER_FLAGS ?=
+DYNAMICS_FLAGS  ?= --actions logged
+
+$(RUN)/clips/store.json: | $(VENV)/.installed-train
+	$(GENIE) data coinrun --out $(RUN)/clips $(CLIPS_FLAGS)
+
+train-demo: $(RUN)/clips/store.json  ## record the game, train the demo world, export and judge it
+	$(GENIE) train tokenizer --data $(RUN)/clips --out $(RUN)/tokenizer $(TOKENIZER_FLAGS)
+	$(GENIE) train dynamics --data $(RUN)/clips --out $(RUN)/dynamics --tokenizer $(RUN)/tokenizer $(DYNAMICS_FLAGS)
+	$(GENIE) export --tokenizer $(RUN)/tokenizer --dynamics $(RUN)/dynamics --out $(RUN)/bundle
+	$(GENIE) evaluate $(RUN)/bundle --data $(RUN)/clips
+	$(SAY) "play it:  $(GENIE) play $(RUN)/bundle"
+
+wheel: $(BIN)/pip  ## build the wheel into out/dist
+	rm -rf build
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir out/dist .
+	@rm -rf build && ls out/dist
+
+clean:  ## remove what was built; keeps the virtual environment, data/ and runs/
+	rm -rf out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# The interpreter that was asked for, else the first one here that is new enough.
+$(BIN)/pip:
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    printf '== virtual environment %s with %s\n' "$(VENV)" "$$("$$python" --version)"; \
+	    exec "$$python" -m venv "$(VENV)"; \
+	  fi; \
+	done; \
+	echo "error: genie-rt needs Python 3.11 or later, found none as $(or $(PYTHON),python3.11, python3 or python);" \
+	  "install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1
+
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
+	$(SAY) "installing genie-rt[$(EXTRAS_$*)]: PyTorch is large, so the first time takes minutes"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS_$*)]"
+	@touch $@
+
+.SECONDARY: $(addprefix $(VENV)/.installed-,demo train test)

@@ -1,0 +1,195 @@
+"""Writes a bundle, whole or not at all: beside its place first, checked by its own reader, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from genie_rt.errors import BundleError, ConfigError, InputError
+from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.images import check_frame
+from genie_rt.runtime.manifest import MANIFEST, MODEL_CARD, WEIGHTS, FileRecord, Manifest, encode_manifest
+from genie_rt.runtime.model.world_model import parameter_shapes
+from genie_rt.runtime.plan import Plan
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def write_bundle(
+    out: Path,
+    *,
+    name: str,
+    config: ModelConfig,
+    weights: Mapping[str, torch.Tensor],
+    action_names: Sequence[str],
+    default_action: str,
+    plans: Mapping[str, Plan],
+    prompts: Sequence[NDArray[np.uint8]],
+    provenance: Mapping[str, Any],
+    model_card: str,
+    preset: str = "custom",
+    dtype: str = "bf16",
+    overwrite: bool = False,
+) -> Bundle:
+    """Writes a bundle and opens it again with the reader that everybody uses.
+
+    The same arguments and library versions give the same bytes. Whatever fails, `out` is left as it was.
+
+    Args:
+        out: the folder to make.
+        name: of the bundle, 1 to 64 of A-Z a-z 0-9 . _ -.
+        config: sizes of the model.
+        weights: `WorldModel.state_dict()`: floating point, any device, finite. Not mutated.
+        action_names: one per action of the dynamics, by index.
+        default_action: the one of them that is meant when no key is pressed.
+        plans: decoding plans by name, one of them "default".
+        prompts: pictures to start from, each `[height, width, 3]` uint8 of the model's size.
+        provenance: data, recipe, commit, versions; JSON values only.
+        model_card: Markdown, such as `render_model_card` gives.
+        preset: the preset that the sizes came from.
+        dtype: "fp32", or "bf16" for tensors of two and more axes; norms and biases stay fp32, where
+            rounding would cost more than the few bytes it saves.
+        overwrite: replace the bundle that is at `out`, once the new one is whole.
+
+    Raises:
+        ConfigError: an argument is not what a bundle can hold.
+        InputError: a prompt has another size or dtype.
+        BundleError: `out` holds something already, the disk failed, or the written bundle does not read back.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype: expected {' or '.join(DTYPES)}, found {dtype!r}")
+    out = out.resolve()
+    _check_target(out, overwrite)
+    tensors = _convert(weights, DTYPES[dtype])
+    temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir(parents=True)
+        _write_pictures(temporary / "prompts", prompts, config)
+        (temporary / MODEL_CARD).write_bytes(model_card.encode())
+        save_file(tensors, temporary / WEIGHTS)
+        shutil.copymode(temporary / MODEL_CARD, temporary / WEIGHTS)  # safetensors makes its files private
+        manifest = Manifest(
+            name=name,
+            preset=preset,
+            config=config,
+            action_names=tuple(action_names),
+            default_action=default_action,
+            plans=dict(plans),
+            provenance=dict(provenance),
+            files=_records(temporary),
+        )
+        (temporary / MANIFEST).write_bytes(encode_manifest(manifest))
+        _check_readable(temporary, tensors)
+        _sync(temporary)
+        _put_in_place(temporary, out)
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{out}: expected a folder that can be written, found {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return open_bundle(out)
+
+
+def _convert(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Copies on the CPU, sorted by name; tied weights come apart, since the file has no ties."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name in sorted(weights):
+        weight = weights[name]
+        if not weight.is_floating_point():
+            raise ConfigError(f"weights: {name}: expected floating point, found {weight.dtype}")
+        stored = dtype if weight.ndim >= 2 else torch.float32
+        tensors[name] = weight.detach().to("cpu", stored, copy=True).contiguous()
+        if not torch.isfinite(tensors[name]).all():
+            raise ConfigError(f"weights: {name}: expected finite numbers in {stored}, found NaN or Inf")
+    return tensors
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise BundleError(f"{out}: expected a folder or nothing, found a file")
+    if not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise BundleError(
+            f"{out}: expected nothing or an empty folder, found files; say overwrite=True to replace a bundle"
+        )
+    if not (out / MANIFEST).is_file():
+        raise BundleError(
+            f"{out}: expected a bundle to replace, found a folder without {MANIFEST}; remove it yourself"
+        )
+
+
+def _write_pictures(folder: Path, pictures: Sequence[NDArray[np.uint8]], config: ModelConfig) -> None:
+    if not pictures:
+        return
+    folder.mkdir()
+    for index, picture in enumerate(pictures):
+        try:
+            frame = check_frame(picture, config.tokenizer.height, config.tokenizer.width)
+        except InputError as error:
+            raise InputError(f"prompts[{index}]: {error}") from error
+        Image.fromarray(frame).save(folder / f"{index:03d}.png", compress_level=9)
+
+
+def _records(folder: Path) -> dict[str, FileRecord]:
+    records = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        name = path.relative_to(folder).as_posix()
+        records[name] = FileRecord(sha256=digest, size=path.stat().st_size)
+    return records
+
+
+def _check_readable(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """The proof that what is on the disk is what was asked for, before it replaces anything."""
+    bundle = open_bundle(folder)
+    written = load_weights(bundle, parameter_shapes(bundle.config))
+    for name, tensor in tensors.items():
+        if written[name].dtype != tensor.dtype or not torch.equal(written[name], tensor):
+            raise BundleError(f"{folder / WEIGHTS}: {name}: expected what was written, found other numbers")
+
+
+def _sync(folder: Path) -> None:
+    """Forces all data to the disk, so that a power cut after the rename finds no empty files."""
+    for path in [*folder.rglob("*"), folder]:
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put_in_place(temporary: Path, out: Path) -> None:
+    old = temporary.with_name(f"{temporary.name}.old")
+    replaces = out.exists()
+    if replaces:
+        out.rename(old)
+    try:
+        temporary.rename(out)
+    except OSError:
+        if replaces:
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    _sync_one(out.parent)

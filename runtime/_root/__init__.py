@@ -1,0 +1,61 @@
+"""genie-rt: a runtime for interactive world models of the Genie kind.
+
+    world = genie_rt.World.load("demo")
+    session = world.session(seed=7, passes=4)
+    frame = session.reset(image)           # [H, W, 3] uint8
+    frame = session.step("right")          # name or index
+
+Importing this package loads nothing heavy, not even torch (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from genie_rt.errors import (
+    BundleError,
+    ConfigError,
+    DeviceError,
+    GenieError,
+    InputError,
+    StateError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from genie_rt.runtime.plan import Plan
+    from genie_rt.runtime.session import Session, Snapshot
+    from genie_rt.runtime.world import World
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Plan": "genie_rt.runtime.plan",
+    "Session": "genie_rt.runtime.session",
+    "Snapshot": "genie_rt.runtime.session",
+    "World": "genie_rt.runtime.world",
+}
+
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "DeviceError",
+    "GenieError",
+    "InputError",
+    "Plan",
+    "Session",
+    "Snapshot",
+    "StateError",
+    "UnsupportedError",
+    "World",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

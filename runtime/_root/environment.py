@@ -1,0 +1,33 @@
+"""The process environment: every variable that genie-rt knows, read here and nowhere else.
+
+| variable | values | meaning |
+|---|---|---|
+| `GENIE_RT_DEBUG` | `0` (default), `1` | the command line shows tracebacks instead of one line per error |
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from genie_rt.errors import ConfigError
+
+_SWITCH = {"": False, "0": False, "1": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What the environment asks for."""
+
+    debug: bool = False
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str] = os.environ) -> "Environment":
+        """Reads the variables of the module's table.
+
+        Raises:
+            ConfigError: a variable is set to a value that it cannot have.
+        """
+        debug = variables.get("GENIE_RT_DEBUG", "")
+        if debug not in _SWITCH:
+            raise ConfigError(f"GENIE_RT_DEBUG: expected 0 or 1, found {debug!r}")
+        return cls(debug=_SWITCH[debug])

@@ -1,0 +1,225 @@
+"""What a model is made of: one frozen dataclass per component, checked when it is made.
+
+Axes: `N` tokens per frame, `P` positions of the dynamics, `D` width, `H` heads, `Dh` head width,
+`F` MLP width, `L` layers, `W` temporal window, `V` codebook size, `A` actions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from genie_rt.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT")
+
+
+def _require(ok: bool, expected: str, found: object) -> None:
+    if not ok:
+        raise ConfigError(f"expected {expected}, found {found!r}")
+
+
+def _require_sizes(config: Any, **limits: int) -> None:
+    """Every named field is a whole number from 1 to its limit."""
+    for name, limit in limits.items():
+        value = getattr(config, name)
+        is_int = isinstance(value, int) and not isinstance(value, bool)
+        if not is_int or not 1 <= value <= limit:
+            where = f"{type(config).__name__}.{name}"
+            raise ConfigError(f"{where}: expected a whole number from 1 to {limit}, found {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerConfig:
+    """An ST transformer: `L` blocks of spatial attention, temporal attention and MLP."""
+
+    num_layers: int
+    width: int
+    num_heads: int
+    head_width: int
+    mlp_width: int
+    window: int
+
+    def __post_init__(self) -> None:
+        _require_sizes(
+            self, num_layers=512, width=65536, num_heads=1024, head_width=1024, mlp_width=262144, window=4096
+        )
+
+    @property
+    def attention_width(self) -> int:
+        """`H * Dh`, which may differ from the model width `D`."""
+        return self.num_heads * self.head_width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerConfig:
+    """ST-ViViT VQ-VAE: pixels to a grid of `Hp x Wp` codes and back, causal in time."""
+
+    height: int
+    width: int
+    patch: int
+    decoder_patch: int
+    codebook_size: int
+    codebook_dim: int
+    encoder: TransformerConfig
+    decoder: TransformerConfig
+
+    def __post_init__(self) -> None:
+        _require_sizes(
+            self,
+            height=8192,
+            width=8192,
+            patch=256,
+            decoder_patch=256,
+            codebook_size=65536,
+            codebook_dim=4096,
+        )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens. A side that the patch does not divide is padded at its end."""
+        return math.ceil(self.height / self.patch), math.ceil(self.width / self.patch)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of decoded frames: the input's, scaled by `decoder_patch / patch`."""
+        return (
+            self.height * self.decoder_patch // self.patch,
+            self.width * self.decoder_patch // self.patch,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LamConfig:
+    """Latent action model: which of `A` codes explains the change from one frame to the next.
+
+    `inputs="tokens"` is the paper's ablation: the encoder sees the tokenizer's code vectors, not pixels.
+    """
+
+    patch: int
+    num_actions: int
+    codebook_dim: int
+    encoder: TransformerConfig
+    decoder: TransformerConfig
+    inputs: str = "pixels"
+
+    def __post_init__(self) -> None:
+        _require_sizes(self, patch=256, num_actions=4096, codebook_dim=4096)
+        _require(
+            self.inputs in ("pixels", "tokens"), 'LamConfig.inputs to be "pixels" or "tokens"', self.inputs
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicsConfig:
+    """MaskGIT dynamics over the tokenizer's codes.
+
+    `merge x merge` neighbouring tokens share one position of the transformer, which makes a pass `merge**2`
+    times cheaper; tokens are still sampled one by one. `embedding_dim` is the width of one token's vector
+    before `merge**2` of them are projected to the model width.
+    """
+
+    transformer: TransformerConfig
+    num_actions: int
+    merge: int = 1
+    embedding_dim: int = 64
+    tie_codebook: bool = True
+    previous_token: bool = True
+    copy_logit: bool = True
+
+    def __post_init__(self) -> None:
+        _require_sizes(self, num_actions=4096, merge=16, embedding_dim=65536)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A whole world model. `lam` is absent where logged actions were used in its place."""
+
+    tokenizer: TokenizerConfig
+    dynamics: DynamicsConfig
+    lam: LamConfig | None = None
+
+    def __post_init__(self) -> None:
+        rows, columns = self.tokenizer.grid
+        merge = self.dynamics.merge
+        _require(
+            rows % merge == 0 and columns % merge == 0,
+            f"DynamicsConfig.merge to divide the token grid {rows}x{columns}",
+            merge,
+        )
+        _require(
+            self.lam is None or self.lam.num_actions == self.dynamics.num_actions,
+            f"as many latent actions as the dynamics has actions ({self.dynamics.num_actions})",
+            self.lam and self.lam.num_actions,
+        )
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of the dynamics: `P = N / merge**2`."""
+        return self.tokenizer.num_tokens // self.dynamics.merge**2
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as plain JSON values; the inverse of `from_dict`."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[ConfigT], values: object, where: str = "") -> ConfigT:
+    """Builds a config dataclass from parsed JSON, refusing what it does not know.
+
+    Raises:
+        ConfigError: a key is unknown (named, with the nearest valid one), missing, or of the wrong type.
+    """
+    where = where or kind.__name__
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected an object, found {type(values).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; valid keys are {', '.join(fields)}"
+            raise ConfigError(f"{where}: unknown key {key!r}{hint}")
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name not in values:
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                raise ConfigError(f"{where}: the key {name!r} is missing")
+            continue
+        arguments[name] = _value(hints[name], values[name], f"{where}.{name}")
+    try:
+        return kind(**arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _value(kind: Any, value: object, where: str) -> Any:
+    options = typing.get_args(kind)
+    if type(None) in options:
+        if value is None:
+            return None
+        kind = next(option for option in options if option is not type(None))
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return from_dict(kind, value, where)  # type: ignore[arg-type]
+    container = typing.get_origin(kind)
+    if container is dict and type(value) is dict:
+        return {key: _value(options[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    if container is tuple and type(value) is list:
+        return tuple(_value(options[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if kind is float and type(value) is int and abs(value) <= 2**53:  # JSON writes 1.0 as 1 in some languages
+        return float(value)
+    if type(value) is not kind:  # exact: JSON's true is no int
+        name = {dict: "an object", tuple: "a list"}.get(container or kind, kind.__name__)
+        raise ConfigError(f"{where}: expected {name}, found {value!r}")
+    return value

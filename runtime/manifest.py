@@ -1,0 +1,218 @@
+"""The schema of `bundle.json`: what a bundle says about itself, checked before any other file is opened."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from genie_rt.errors import BundleError, ConfigError
+from genie_rt.runtime.config import ModelConfig, from_dict, to_dict
+from genie_rt.runtime.plan import Plan
+
+SCHEMA_VERSION = 1
+MANIFEST = "bundle.json"
+WEIGHTS = "weights.safetensors"
+MODEL_CARD = "README.md"
+
+MAX_MANIFEST_BYTES = 1_000_000
+MAX_TOTAL_BYTES = 64 * 2**30
+MAX_FILES = 1024
+MAX_PLANS = 64
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# A list of what may be there needs no list of what may not: "..", "/", "\\", "C:" and NUL cannot be spelled.
+_FILE = re.compile(
+    r"weights\.safetensors|README\.md|[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.onnx"
+    r"|prompts/[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.png"
+)
+
+
+def _require(ok: bool, where: str, expected: str, found: object) -> None:
+    if not ok:
+        raise ConfigError(f"{where}: expected {expected}, found {found!r}")
+
+
+def _require_name(where: str, name: str) -> None:
+    _require(
+        _NAME.fullmatch(name) is not None,
+        where,
+        "1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit",
+        name,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """What one file of the bundle has to be."""
+
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        _require(_SHA256.fullmatch(self.sha256) is not None, "sha256", "64 digits of 0-9 a-f", self.sha256)
+        _require(0 <= self.size <= MAX_TOTAL_BYTES, "size", f"0 to {MAX_TOTAL_BYTES} bytes", self.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """`bundle.json`, field by field.
+
+    Attributes:
+        schema_version: of this layout; readers refuse every other.
+        name: of the bundle, such as "demo".
+        preset: the preset that the sizes came from; for people, nothing reads it.
+        config: sizes of the model.
+        action_names: one per action of the dynamics, in the order of their indices.
+        default_action: the one of them that is meant when no key is pressed.
+        plans: decoding plans by name; "default" is always there.
+        provenance: data, recipe, commit, versions: any JSON object.
+        files: every other file of the bundle by its path with "/".
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    preset: str
+    config: ModelConfig
+    action_names: tuple[str, ...]
+    default_action: str
+    plans: dict[str, Plan]
+    provenance: dict[str, Any]
+    files: dict[str, FileRecord]
+
+    def __post_init__(self) -> None:
+        _require(
+            self.schema_version == SCHEMA_VERSION, "schema_version", str(SCHEMA_VERSION), self.schema_version
+        )
+        _require_name("name", self.name)
+        _require_name("preset", self.preset)
+        self._check_actions()
+        self._check_plans()
+        self._check_files()
+
+    def _check_actions(self) -> None:
+        num_actions = self.config.dynamics.num_actions
+        _require(
+            len(self.action_names) == num_actions,
+            "action_names",
+            f"{num_actions} names, one per action of the dynamics",
+            len(self.action_names),
+        )
+        for name in self.action_names:
+            ok = 1 <= len(name) <= 64 and name.isprintable() and name == name.strip()
+            _require(ok, "action_names", "1 to 64 printable characters with no space at the ends", name)
+        repeated = [name for name, count in Counter(self.action_names).items() if count > 1]
+        _require(not repeated, "action_names", "every name once", repeated)
+        _require(
+            self.default_action in self.action_names,
+            "default_action",
+            "one of action_names",
+            self.default_action,
+        )
+
+    def _check_plans(self) -> None:
+        _require("default" in self.plans, "plans", 'a plan named "default"', sorted(self.plans)[:8])
+        _require(len(self.plans) <= MAX_PLANS, "plans", f"at most {MAX_PLANS}", len(self.plans))
+        for name in self.plans:
+            _require_name("plans", name)
+
+    def _check_files(self) -> None:
+        _require(len(self.files) <= MAX_FILES, "files", f"at most {MAX_FILES}", len(self.files))
+        for name in self.files:
+            _require(
+                _FILE.fullmatch(name) is not None,
+                "files",
+                f"{WEIGHTS}, {MODEL_CARD}, NAME.onnx or prompts/NAME.png inside the bundle's folder",
+                name,
+            )
+        _require(WEIGHTS in self.files, "files", f"a record of {WEIGHTS}", sorted(self.files)[:8])
+        total = sum(record.size for record in self.files.values())
+        _require(
+            total <= MAX_TOTAL_BYTES, "files", f"sizes of at most {MAX_TOTAL_BYTES} bytes together", total
+        )
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Paths of the prompt pictures within the bundle, sorted."""
+        return tuple(sorted(name for name in self.files if name.startswith("prompts/")))
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `bundle.json`; the same manifest always gives the same bytes.
+
+    Raises:
+        ConfigError: the provenance holds something that JSON cannot, or the whole is too long.
+    """
+    try:
+        text = json.dumps(to_dict(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        data = text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"provenance: expected values that JSON can hold, found {error}") from error
+    _require(len(data) <= MAX_MANIFEST_BYTES, MANIFEST, f"at most {MAX_MANIFEST_BYTES} bytes", len(data))
+    return data
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """Reads and checks the bytes of a `bundle.json` that nobody vouches for.
+
+    Args:
+        data: the file's bytes.
+        where: what errors call the file.
+
+    Raises:
+        BundleError: too long, no JSON object, another schema version, or a value that is unknown, missing or
+            out of bounds.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{where}: expected at most {MAX_MANIFEST_BYTES} bytes, found more")
+    try:
+        values = json.loads(
+            data.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite
+        )
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: expected JSON in UTF-8, found {_brief(error)}") from error
+    _check_version(values, where)
+    try:
+        return from_dict(Manifest, values)
+    except ConfigError as error:
+        raise BundleError(f"{where}: {_brief(error)}") from error
+
+
+def _check_version(values: object, where: str) -> None:
+    """Before all other checks: another version may well have other keys."""
+    version = values.get("schema_version") if isinstance(values, dict) else SCHEMA_VERSION
+    if version == SCHEMA_VERSION and type(version) is int:
+        return
+    remedy = "export the bundle again"
+    if type(version) is int and version > SCHEMA_VERSION:
+        remedy = "install a newer genie-rt"
+    found = "none" if version is None else _brief(repr(version))
+    raise BundleError(
+        f"{where}: expected schema_version {SCHEMA_VERSION}, the only one that this genie-rt reads, "
+        f"found {found}; {remedy}"
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):  # two readers could each believe another one of them
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {key!r} more than once")
+    return values
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text}")
+    return value
+
+
+def _brief(message: object) -> str:
+    """A message that quotes the file, cut: the file chose its length."""
+    text = str(message)
+    return text if len(text) <= 400 else f"{text[:400]}..."

@@ -1,0 +1,115 @@
+"""Pages: the keys and values of one frame, kept for the frames that follow.
+
+A page is written once and then only read. Who holds a `Page` keeps it alive; when the last holder lets go, its
+memory returns to the pool. So a snapshot shares pages with the session it was taken of, and copies none.
+"""
+
+import torch
+from torch import Tensor
+
+from genie_rt.runtime.config import TransformerConfig
+from genie_rt.runtime.model.transformer import KeysValues
+
+CHUNK_PAGES = 16
+
+
+class Page:
+    """One frame's keys and values in a pool. Held, shared, never copied."""
+
+    __slots__ = ("index", "pool")
+
+    def __init__(self, pool: "PagePool", index: int) -> None:
+        self.pool = pool
+        self.index = index
+
+    def __del__(self) -> None:
+        self.pool.free.append(self.index)
+
+
+Pages = tuple[Page, ...]
+"""The pages of the last frames, newest first: entry `i` has age `i + 1` for the next frame."""
+
+
+class PagePool:
+    """Memory for the pages of one transformer. A page is `[L, 2, P, H, Dh]`, contiguous.
+
+    Grows by chunks and never moves a page that is in use.
+    """
+
+    def __init__(
+        self, config: TransformerConfig, num_positions: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.shape = (config.num_layers, 2, num_positions, config.num_heads, config.head_width)
+        self.window = config.window
+        self.dtype = dtype
+        self.device = device
+        self.free: list[int] = []
+        self._chunks: list[Tensor] = []
+
+    @property
+    def num_pages(self) -> int:
+        """Pages that memory is held for."""
+        return len(self._chunks) * CHUNK_PAGES
+
+    @property
+    def num_used(self) -> int:
+        """Pages that somebody holds."""
+        return self.num_pages - len(self.free)
+
+    @property
+    def page_bytes(self) -> int:
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+    def write(self, keys_values: list[KeysValues], row: int) -> Page:
+        """A new page from one row of what a transformer returned for a single frame.
+
+        Args:
+            keys_values: per layer keys and values, `[B, 1, P, H, Dh]` each.
+            row: which of the `B`.
+        """
+        if not self.free:
+            first = self.num_pages
+            self._chunks.append(torch.empty((CHUNK_PAGES, *self.shape), dtype=self.dtype, device=self.device))
+            self.free.extend(reversed(range(first, first + CHUNK_PAGES)))
+        page = Page(self, self.free.pop())
+        memory = self.view(page)
+        for layer, (keys, values) in enumerate(keys_values):
+            memory[layer, 0] = keys[row, 0]
+            memory[layer, 1] = values[row, 0]
+        return page
+
+    def view(self, page: Page) -> Tensor:
+        """The page's memory, `[L, 2, P, H, Dh]`; not a copy."""
+        return self._chunks[page.index // CHUNK_PAGES][page.index % CHUNK_PAGES]
+
+    def push(self, pages: Pages, page: Page) -> Pages:
+        """The pages that the frame after `page`'s will attend to: at most `W - 1`."""
+        return (page, *pages)[: self.window - 1]
+
+    def history(self, rows: list[Pages]) -> tuple[list[KeysValues] | None, Tensor]:
+        """What a transformer needs to attend to the past from one new frame per row.
+
+        Args:
+            rows: `B` tuples of pages, newest first; their lengths may differ.
+
+        Returns:
+            Per layer keys and values of `Th` past frames, `[B, Th, P, H, Dh]` each (None where no row has a
+            past), and the ages of all keys to the new frame, `[B, 1, Th + 1]` int64. Rows with a shorter
+            past are filled up with keys of age -1, which nothing sees.
+        """
+        longest = max(len(pages) for pages in rows)
+        ages = torch.zeros(len(rows), 1, longest + 1, dtype=torch.int64)
+        for row, pages in enumerate(rows):
+            seen = torch.arange(1, longest + 1)
+            ages[row, 0, :longest] = torch.where(seen <= len(pages), seen, -1)
+        ages = ages.to(self.device)
+        if longest == 0:
+            return None, ages
+        blank = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+        stacked = torch.stack(
+            [
+                torch.stack([self.view(page) for page in pages] + [blank] * (longest - len(pages)))
+                for pages in rows
+            ]
+        )  # [B, Th, L, 2, P, H, Dh]
+        return [(stacked[:, :, layer, 0], stacked[:, :, layer, 1]) for layer in range(self.shape[0])], ages

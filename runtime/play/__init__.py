@@ -1,0 +1,1 @@
+"""Play a world: a window for people, a headless run for machines, clips and action logs from both."""

@@ -1,0 +1,132 @@
+"""The action log: everything that a game needs to be played again, bit for bit."""
+
+import json
+import zlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genie_rt.errors import ConfigError, InputError
+from genie_rt.runtime.config import from_dict, to_dict
+from genie_rt.runtime.plan import MAX_PASSES, Plan
+from genie_rt.runtime.play.atomic import atomic_file
+from genie_rt.runtime.play.playable import Frame
+from genie_rt.runtime.play.script import MAX_STEPS, read_text
+
+SCHEMA = "genie-rt-actions/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionLog:
+    """One game from its prompt picture on.
+
+    The same bundle, binary and plan give the same frames; `frames_crc32` tells where two games part.
+
+    Attributes:
+        bundle: name or folder of the bundle, as the player gave it.
+        bundle_sha256: of its `bundle.json`, which identifies all of it; None if unknown.
+        seed: of the session.
+        plan: of the session before the first step.
+        prompt: name of the bundle's picture, or the path of another one.
+        prompt_crc32: of the picture's pixels.
+        actions: `[T]` names.
+        passes: `[T]` passes of each step, which a player may change during the game.
+        frames_crc32: `[T + 1]` of the frame after the reset and after every step.
+    """
+
+    schema: str = SCHEMA
+    bundle: str
+    bundle_sha256: str | None
+    seed: int
+    plan: Plan
+    prompt: str
+    prompt_crc32: int
+    actions: tuple[str, ...]
+    passes: tuple[int, ...]
+    frames_crc32: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ConfigError(f"schema: expected {SCHEMA!r}, found {self.schema!r}")
+        if not len(self.actions) == len(self.passes) == len(self.frames_crc32) - 1:
+            raise ConfigError(
+                "expected as many passes as actions and one frame more, found "
+                f"{len(self.actions)} actions, {len(self.passes)} passes, {len(self.frames_crc32)} frames"
+            )
+        if len(self.actions) > MAX_STEPS:
+            raise ConfigError(f"expected at most {MAX_STEPS} actions, found {len(self.actions)}")
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"seed: expected a whole number of 64 bits, found {self.seed}")
+        if not all(1 <= passes <= MAX_PASSES for passes in self.passes):
+            raise ConfigError(f"passes: expected whole numbers from 1 to {MAX_PASSES}")
+
+
+class Trail:
+    """What happened since the last reset, with the steps that were undone left out.
+
+    17 bytes a step, so a game may go on for days.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self._actions = array("I")
+        self._passes = array("I")
+        self._frames_crc32 = array("Q", [frame_crc32(frame)])
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    def add(self, action: int, passes: int, frame: Frame) -> None:
+        self._actions.append(action)
+        self._passes.append(passes)
+        self._frames_crc32.append(frame_crc32(frame))
+
+    def drop_last(self) -> None:
+        self._actions.pop()
+        self._passes.pop()
+        self._frames_crc32.pop()
+
+    @property
+    def last_action(self) -> int | None:
+        return self._actions[-1] if self._actions else None
+
+    @property
+    def frames_crc32(self) -> tuple[int, ...]:
+        return tuple(self._frames_crc32)
+
+    def log(self, action_names: Sequence[str], **origin: Any) -> ActionLog:
+        """The trail as a log; `origin` has the fields that a trail does not know."""
+        return ActionLog(
+            actions=tuple(action_names[index] for index in self._actions),
+            passes=tuple(self._passes),
+            frames_crc32=self.frames_crc32,
+            **origin,
+        )
+
+
+def frame_crc32(frame: Frame) -> int:
+    """A checksum of the frame's bytes in row order."""
+    return zlib.crc32(frame.tobytes())
+
+
+def write_log(path: Path, log: ActionLog) -> None:
+    """Writes the log as JSON, whole or not at all."""
+    text = json.dumps(to_dict(log))
+    with atomic_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_log(path: Path) -> ActionLog:
+    """Reads a log that somebody wrote, trusting nothing.
+
+    Raises:
+        InputError: not a readable file, not JSON, another schema, a key missing, unknown or of the wrong type
+            or range, or more than 100,000 steps.
+    """
+    try:
+        return from_dict(ActionLog, json.loads(read_text(path)), "action log")
+    except (ValueError, RecursionError, ConfigError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: expected an action log, found: {str(error)[:400]}") from error

@@ -1,0 +1,258 @@
+"""`genie-rt play`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from genie_rt.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from genie_rt.runtime.play.action_log import ActionLog, Trail
+    from genie_rt.runtime.play.game import Game
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayCommand:
+    """Play a world: arrows or WASD and space to move, H for help.
+
+    With --headless no window opens: the actions are played, times are printed, and --out keeps the frames.
+    """
+
+    bundle: tyro.conf.Positional[str] = "demo"
+    """Name of a bundle that came with genie-rt, or the folder of any other."""
+
+    headless: bool = False
+    """Play --actions without a window."""
+
+    steps: int | None = None
+    """Steps to play from --actions. Default: as many as it has; 64 if it ends in "..."."""
+
+    actions: str | None = None
+    """A script such as "right*20 right+jump*4 ...", a .txt file of actions, or a .json action log, which is
+    replayed with its own prompt, seed and plan. In a window the keys take over at its end."""
+
+    out: Path | None = None
+    """Clip to write: .gif, .mp4, or .png for all frames side by side. In a window: of the whole game."""
+
+    log: Path | None = None
+    """Action log to write, which --actions plays again bit for bit."""
+
+    prompt: int | Path | None = None
+    """Picture to start from: an index into the bundle's own, or a file. Default: 0."""
+
+    seed: int | None = None
+    """Seed of the world's chance. Default: 0."""
+
+    plan: str | None = None
+    """Named plan of the bundle. Default: "default", or the log's."""
+
+    passes: int | None = None
+    """Passes per frame: fewer are faster, more look better. Default: the plan's."""
+
+    temperature: float | None = None
+    """Temperature of sampling. Default: the plan's."""
+
+    fps: float = 15.0
+    """Target rate of the window, and the rate of clips."""
+
+    scale: int | None = None
+    """Enlargement of the window, and of clips. Default: what fits."""
+
+    backend: str = "auto"
+    """Back end that computes the frames."""
+
+    dtype: str = "float32"
+    """Number format that the back end computes in."""
+
+    device: str = "cpu"
+    """Device that the back end computes on."""
+
+    threads: int | None = None
+    """CPU threads to compute with. Default: all."""
+
+    def run(self) -> None:
+        from rich.console import Console
+
+        from genie_rt.runtime.play.clip import MAX_FPS, check_clip_path
+
+        if not 0 < self.fps <= MAX_FPS:
+            raise InputError(f"--fps: expected a number above 0 and up to {MAX_FPS}, found {self.fps}")
+        if self.scale is not None and not 1 <= self.scale <= 64:
+            raise InputError(f"--scale: expected a whole number from 1 to 64, found {self.scale}")
+        if self.out is not None:
+            check_clip_path(self.out)  # before the game, not after it
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        log = self._read_log()
+        game = self._open(log)
+        if self.headless:
+            self._play_headless(game, log, console)
+        else:
+            self._play_in_window(game, log, console)
+
+    @property
+    def _overrides_log(self) -> bool:
+        flags = (self.prompt, self.seed, self.plan, self.passes, self.temperature)
+        return any(flag is not None for flag in flags)
+
+    def _read_log(self) -> ActionLog | None:
+        from genie_rt.runtime.play.action_log import read_log
+        from genie_rt.runtime.play.script import script_path
+
+        path = script_path(self.actions) if self.actions is not None else None
+        return read_log(path) if path is not None and path.suffix == ".json" else None
+
+    def _open(self, log: ActionLog | None) -> Game:
+        from genie_rt import World
+        from genie_rt.runtime.play.game import Game, undo_steps
+        from genie_rt.runtime.play.prompt import find_prompt, load_prompts
+
+        if self.threads is not None:
+            _set_threads(self.threads)
+        world = World.load(self.bundle, backend=self.backend, dtype=self.dtype, device=self.device)
+        bundle = world.bundle
+        tokenizer = bundle.config.tokenizer
+        prompts, prompt_index = find_prompt(
+            load_prompts(world.prompts),
+            self.prompt if self.prompt is not None else log.prompt if log else 0,
+            (tokenizer.height, tokenizer.width),
+        )
+        seed = self.seed if self.seed is not None else log.seed if log else 0
+        plan = self.plan if self.plan is not None else log.plan if log else "default"
+        changes = {"passes": self.passes, "temperature": self.temperature}
+        given = {name: value for name, value in changes.items() if value is not None}
+        session = world.session(seed=seed, plan=plan, **given)
+        game = Game(
+            bundle=self.bundle,
+            bundle_sha256=bundle.digest,
+            action_names=world.action_names,
+            default_action=bundle.default_action,
+            session=session,
+            seed=seed,
+            prompts=prompts,
+            prompt_index=prompt_index,
+            undo_steps=undo_steps(bundle.config),
+        )
+        if log is not None and self.prompt is None:
+            game.check_prompt(log)
+        return game
+
+    def _script(self, game: Game, log: ActionLog | None) -> tuple[int, ...]:
+        """The actions to play before, or without, the keys."""
+        from genie_rt.runtime.play.script import (
+            action_index,
+            default_script,
+            expand,
+            read_script,
+            script_path,
+        )
+
+        if log is not None:
+            if self.steps is not None and not 1 <= self.steps <= len(log.actions):
+                raise InputError(f"--steps: expected 1 to the log's {len(log.actions)}, found {self.steps}")
+            return tuple(action_index(name, game.action_names) for name in log.actions[: self.steps])
+        path = script_path(self.actions) if self.actions is not None else None
+        script = read_script(path) if path is not None else self.actions
+        if script is None:
+            if not self.headless:
+                return ()
+            script = default_script(game.action_names)
+        return expand(script, self.steps, game.action_names)
+
+    def _play_headless(self, game: Game, log: ActionLog | None, console: Console) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from genie_rt.runtime.play.action_log import write_log
+        from genie_rt.runtime.play.clip import write_clip
+        from genie_rt.runtime.play.headless import play_headless
+
+        actions = self._script(game, log)
+        plan = game.session.plan
+        console.print(
+            f"{game.bundle}: {len(actions)} steps from {game.prompt.name}, {plan.passes} passes, "
+            f"temperature {plan.temperature:g}, seed {game.seed}"
+        )
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("playing", total=len(actions))
+            rollout = play_headless(
+                game.session,
+                game.prompt.image,
+                actions,
+                passes=log.passes if log and self.plan is None and self.passes is None else None,
+                keep_frames=self.out is not None,
+                on_step=lambda: progress.advance(task),
+            )
+        console.print(
+            f"{rollout.percentile_ms(50):.1f} ms p50, {rollout.percentile_ms(95):.1f} ms p95 "
+            f"from action to frame; {rollout.fps:.1f} FPS with commits"
+        )
+        if log is not None and not self._overrides_log:
+            console.print(_replay_verdict(log, rollout.trail, game.bundle_sha256))
+        if self.out is not None:
+            captions = ["", *(game.action_names[index] for index in actions)]
+            write_clip(self.out, rollout.frames, fps=self.fps, scale=self.scale, captions=captions)
+            console.print(f"wrote {self.out}: {len(rollout.frames)} frames")
+        if self.log is not None:
+            write_log(self.log, game.log(rollout.trail, plan, game.prompt))
+            console.print(f"wrote {self.log}")
+
+    def _play_in_window(self, game: Game, log: ActionLog | None, console: Console) -> None:
+        from genie_rt.runtime.play.action_log import write_log
+        from genie_rt.runtime.play.loop import PlayLoop
+        from genie_rt.runtime.play.player import Player
+        from genie_rt.runtime.play.recorder import Recorder
+        from genie_rt.runtime.play.window import run_window
+
+        script: Sequence[int] = self._script(game, log)
+        loop = PlayLoop(
+            game.session, game.prompts, prompt_index=game.prompt_index, undo_steps=game.undo_steps
+        )
+
+        def make_log() -> ActionLog:
+            return game.log(loop.trail, loop.first_plan, loop.prompts[loop.prompt_index])
+
+        player = Player(
+            loop,
+            game.action_names,
+            Recorder(fps=self.fps, scale=self.scale),
+            default_action=game.default_action,
+            script=script,
+            make_log=make_log,
+        )
+        if self.out is not None:
+            player.start_recording(self.out)
+        run_window(player, title=f"genie-rt: {game.bundle}", fps=self.fps, scale=self.scale)
+        for news in player.recorder.news():
+            console.print(news)
+        if self.log is not None:
+            write_log(self.log, make_log())
+            console.print(f"wrote {self.log}")
+
+
+def _set_threads(num_threads: int) -> None:
+    import torch
+
+    if not 1 <= num_threads <= 1024:
+        raise InputError(f"--threads: expected a whole number from 1 to 1024, found {num_threads}")
+    torch.set_num_threads(num_threads)
+
+
+def _replay_verdict(log: ActionLog, trail: Trail, bundle_sha256: str | None) -> str:
+    from genie_rt.runtime.play.game import compare
+
+    different = compare(log, trail)
+    if different is None:
+        return f"replay: all {len(trail) + 1} frames are bit for bit those of the log"
+    if None not in (log.bundle_sha256, bundle_sha256) and log.bundle_sha256 != bundle_sha256:
+        return "replay: the log is of another bundle, so the frames differ"
+    return (
+        f"replay: frames differ from the log's from step {different} on; another machine, thread count, "
+        "back end or version rounds differently"
+    )

@@ -1,0 +1,31 @@
+"""What this package needs of a world's session, so that tests can play without a model."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from genie_rt.runtime.plan import Plan
+
+Frame = npt.NDArray[np.uint8]
+"""One picture: `[H, W, 3]` uint8, RGB, in CPU memory."""
+
+
+class PlayableSession(Protocol):
+    """The part of `genie_rt.Session` that playing uses."""
+
+    plan: Plan
+
+    @property
+    def frame(self) -> Frame:
+        """The last frame."""
+
+    def reset(self, image: Frame, /) -> Frame: ...
+
+    def step(self, action: int, /) -> Frame: ...
+
+    def commit(self) -> None: ...
+
+    def snapshot(self) -> Any: ...
+
+    def restore(self, snapshot: Any, /) -> object: ...

@@ -1,0 +1,142 @@
+"""A world: weights and a back end, immutable, shared by any number of sessions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.runtime.backends.protocol import Backend
+from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
+from genie_rt.runtime.images import Picture, load_image
+from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
+from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.session import Session
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+BACKENDS = ("reference",)
+
+
+class World:
+    """A loaded bundle, ready to be played.
+
+    Example:
+        >>> world = World.load("demo")
+        >>> session = world.session(seed=7)
+        >>> frame = session.reset(world.prompt(0))
+        >>> frame = session.step("right")
+        >>> frame.shape
+        (64, 64, 3)
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, dtype: str) -> None:
+        self.bundle = bundle
+        self.backend = backend
+        self.dtype = dtype
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path = "demo",
+        *,
+        backend: str = "auto",
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> World:
+        """Loads a bundle; everything in it is checked before use.
+
+        Args:
+            source: a shipped bundle's name, or a bundle folder.
+            backend: "auto" or "reference".
+            dtype: "float32", "bfloat16" or "float64": the precision to compute in.
+            device: a torch device, "cpu" or "cuda".
+
+        Raises:
+            BundleError: the bundle is missing or broken.
+            UnsupportedError: this machine has no such back end, dtype or device.
+        """
+        if backend not in ("auto", *BACKENDS):
+            raise UnsupportedError(f"unknown back end {backend!r}: expected auto or {', '.join(BACKENDS)}")
+        if dtype not in DTYPES:
+            raise UnsupportedError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+        torch_device = _device(device)
+        bundle = open_bundle(source)
+        weights = load_weights(bundle, parameter_shapes(bundle.config))
+        with torch.device("meta"):
+            model = WorldModel(bundle.config)
+        model.load_state_dict({name: value.to(DTYPES[dtype]) for name, value in weights.items()}, assign=True)
+        return cls(bundle, ReferenceBackend(model, torch_device, DTYPES[dtype]), dtype)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        return self.bundle.action_names
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of the frames that sessions return."""
+        return self.bundle.config.tokenizer.output_size
+
+    @property
+    def prompts(self) -> tuple[Path, ...]:
+        """Pictures of the bundle to start from."""
+        return self.bundle.prompts
+
+    def prompt(self, index: int = 0) -> Picture:
+        """The bundle's picture of that index, `[H, W, 3]` uint8.
+
+        Raises:
+            InputError: there is none of that index.
+        """
+        if not 0 <= index < len(self.prompts):
+            raise InputError(f"expected a prompt from 0 to {len(self.prompts) - 1}, found {index}")
+        return load_image(self.prompts[index])
+
+    def action(self, action: str | int) -> int:
+        """Index of an action given by name or index.
+
+        Raises:
+            InputError: the world has no such action; the message lists those it has.
+        """
+        names = self.action_names
+        is_index = isinstance(action, int) and not isinstance(action, bool)
+        if isinstance(action, str) and action in names:
+            return names.index(action)
+        if is_index and 0 <= int(action) < len(names):
+            return int(action)
+        raise InputError(
+            f"unknown action {action!r}: expected one of {', '.join(names)}, or an index from 0 to {len(names) - 1}"
+        )
+
+    def session(self, *, seed: int = 0, plan: str | Plan = "default", **changes: Any) -> Session:
+        """A new session, still without a picture.
+
+        Args:
+            seed: 0 to 2**64 - 1; the same seed, prompt and actions give the same frames.
+            plan: a plan of the bundle by name, or a `Plan`.
+            changes: fields of the plan to change: passes, temperature, noise.
+
+        Raises:
+            InputError: the seed is out of range or the plan unknown.
+            ConfigError: a change is not one that a plan can have.
+        """
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+            raise InputError(f"expected a seed from 0 to 2**64 - 1, found {seed!r}")
+        if isinstance(plan, str):
+            if plan not in self.bundle.plans:
+                known = ", ".join(self.bundle.plans)
+                raise InputError(f"unknown plan {plan!r}: this bundle has {known}")
+            plan = self.bundle.plans[plan]
+        return Session(self, seed=seed, plan=plan.replace(**changes))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnsupportedError(f'the device {name!r} is not available here ({reason}); try device="cpu"') from error
+    return device

@@ -1,0 +1,90 @@
+"""A log reads back as it was written, and anything else is refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from genie_rt.errors import ConfigError, InputError
+from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.play.action_log import ActionLog, read_log, write_log
+
+LOG = ActionLog(
+    bundle="demo",
+    bundle_sha256="ab" * 32,
+    seed=2**63 + 5,
+    plan=Plan(passes=3, temperature=0.1 + 0.2),
+    prompt="00.png",
+    prompt_crc32=17,
+    actions=("right", "jump"),
+    passes=(3, 4),
+    frames_crc32=(1, 2, 2**32 - 1),
+)
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    write_log(tmp_path / "new" / "log.json", LOG)
+    assert read_log(tmp_path / "new" / "log.json") == LOG
+    unknown = dataclasses.replace(LOG, bundle_sha256=None)
+    write_log(tmp_path / "log.json", unknown)
+    assert read_log(tmp_path / "log.json") == unknown
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": "genie-rt-actions/2"},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": True},
+        {"seed": 1.5},
+        {"actions": "right"},
+        {"actions": ["right", 3]},
+        {"actions": ["right"]},
+        {"passes": [0, 1]},
+        {"passes": [1, 10**9]},
+        {"plan": {"passes": 0}},
+        {"plan": {"order": "sorted"}},
+        {"plan": {"pases": 3}},
+        {"prompt": None},
+        {"surprise": 1},
+    ],
+)
+def test_wrong_values_are_refused_by_name(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = tmp_path / "log.json"
+    write_log(path, LOG)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=r"log\.json: expected an action log"):
+        read_log(path)
+
+
+def test_missing_keys_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    write_log(path, LOG)
+    whole = json.loads(path.read_text())
+    for key in whole.keys() - {"schema"}:
+        path.write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
+        with pytest.raises(InputError, match=key):
+            read_log(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b"3", b'{"a": NaN}'])
+def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "log.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"log\.json"):
+        read_log(path)
+
+
+def test_too_many_steps_are_refused() -> None:
+    with pytest.raises(ConfigError, match="100000"):
+        dataclasses.replace(LOG, actions=("a",) * 100_001, passes=(1,) * 100_001, frames_crc32=(1,) * 100_002)
+
+
+def test_messages_stay_short(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"schema": "x" * 10_000}))
+    with pytest.raises(InputError) as caught:
+        read_log(path)
+    assert len(str(caught.value)) < 1000

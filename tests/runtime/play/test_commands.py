@@ -1,0 +1,191 @@
+"""`genie-rt play` end to end, with a world that needs no model."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+
+import genie_rt
+from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.runtime.config import DynamicsConfig, ModelConfig, TokenizerConfig, TransformerConfig
+from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.play.commands import PlayCommand
+
+
+@pytest.fixture(autouse=True)
+def world(monkeypatch, session, action_names, prompts, tmp_path):
+    """What `World.load` gives; it notes how it was called."""
+    paths = []
+    for prompt in prompts:
+        paths.append(tmp_path / "bundle" / prompt.name)
+        paths[-1].parent.mkdir(exist_ok=True)
+        Image.fromarray(prompt.image).save(paths[-1])
+
+    def make_session(*, seed, plan, **changes):
+        world.seed = seed
+        session.plan = (Plan(passes=4) if plan == "default" else plan).replace(**changes)
+        return session
+
+    side = TransformerConfig(num_layers=1, width=8, num_heads=1, head_width=8, mlp_width=8, window=2)
+    config = ModelConfig(
+        tokenizer=TokenizerConfig(
+            height=64, width=64, patch=4, decoder_patch=4, codebook_size=8, codebook_dim=4,
+            encoder=side, decoder=side,
+        ),
+        dynamics=DynamicsConfig(transformer=side, num_actions=6),
+    )  # fmt: skip
+    world = SimpleNamespace(
+        action_names=action_names,
+        prompts=tuple(paths),
+        session=make_session,
+        bundle=SimpleNamespace(
+            digest="ab" * 32,
+            default_action="stay",
+            config=config,
+        ),
+    )
+
+    def load(source, **options):
+        world.source, world.options = source, options
+        return world
+
+    monkeypatch.setitem(vars(genie_rt), "World", SimpleNamespace(load=load))
+    monkeypatch.chdir(tmp_path)
+    return world
+
+
+def play(*words: str) -> None:
+    tyro.cli(PlayCommand, args=words).run()
+
+
+def test_headless_defaults(session, capsys) -> None:
+    play("--headless")
+    assert session.steps[:24] == [1] * 20 + [5] * 4
+    assert len(session.steps) == 64
+    out = capsys.readouterr().out
+    assert "demo: 64 steps from 00.png, 4 passes, temperature 1, seed 0" in out
+    assert "ms p50" in out and "FPS" in out
+    assert len(out.splitlines()) == 2
+
+
+def test_flags_reach_the_world(world, session) -> None:
+    play(
+        "my-bundle", "--headless", "--steps", "3", "--seed", "9", "--passes", "2", "--temperature", "0.5",
+        "--backend", "reference", "--dtype", "float64", "--prompt", "2",
+    )  # fmt: skip
+    assert (world.source, world.seed) == ("my-bundle", 9)
+    assert world.options == {"backend": "reference", "dtype": "float64", "device": "cpu"}
+    assert (session.plan.passes, session.plan.temperature) == (2, 0.5)
+    assert len(session.steps) == 3
+
+
+def test_clip_and_log_are_written_and_replayed(session, tmp_path: Path, capsys) -> None:
+    play(
+        "--headless", "--actions", "right*3 jump", "--seed", "5", "--prompt", "1", "--passes", "7",
+        "--out", "new/a.gif", "--log", "new/a.json", "--scale", "2",
+    )  # fmt: skip
+    first = capsys.readouterr().out
+    assert "wrote new/a.gif: 5 frames" in first and "wrote new/a.json" in first
+    log = json.loads((tmp_path / "new" / "a.json").read_text())
+    assert log["actions"] == ["right", "right", "right", "jump"]
+    assert (log["seed"], log["prompt"], log["plan"]["passes"]) == (5, "01.png", 7)
+
+    session.plan = session.plan.replace(passes=1)
+    play("--headless", "--actions", "new/a.json", "--out", "b.gif", "--scale", "2", "--log", "b.json")
+    assert "replay: all 5 frames are bit for bit those of the log" in capsys.readouterr().out
+    assert (tmp_path / "b.gif").read_bytes() == (tmp_path / "new" / "a.gif").read_bytes()
+    assert json.loads((tmp_path / "b.json").read_text()) == log
+
+
+def test_replay_says_where_it_differs(world, tmp_path: Path, capsys) -> None:
+    play("--headless", "--actions", "right*4", "--log", "a.json")
+    log = json.loads(Path("a.json").read_text())
+    log["frames_crc32"][3] ^= 1
+    Path("a.json").write_text(json.dumps(log))
+    capsys.readouterr()
+    play("--headless", "--actions", "a.json")
+    assert "differ from the log's from step 3 on" in capsys.readouterr().out
+    world.bundle.digest = "cd" * 32
+    play("--headless", "--actions", "a.json")
+    assert "another bundle" in capsys.readouterr().out
+    play("--headless", "--actions", "a.json", "--passes", "9")  # asked for other frames
+    assert "replay" not in capsys.readouterr().out
+
+
+def test_replay_can_be_cut_but_not_made_longer(session) -> None:
+    play("--headless", "--actions", "right*4", "--log", "a.json")
+    session.steps.clear()
+    play("--headless", "--actions", "a.json", "--steps", "2")
+    assert session.steps == [1, 1]
+    with pytest.raises(InputError, match="--steps: expected 1 to the log's 4"):
+        play("--headless", "--actions", "a.json", "--steps", "5")
+
+
+def test_replay_refuses_another_picture(world, prompts) -> None:
+    play("--headless", "--actions", "right", "--log", "a.json")
+    Image.fromarray(255 - prompts[0].image).save(world.prompts[0])
+    with pytest.raises(InputError, match=r"prompt '00\.png': expected the picture"):
+        play("--headless", "--actions", "a.json")
+
+
+def test_any_picture_can_be_the_prompt(session, tmp_path: Path) -> None:
+    Image.fromarray(np.full((100, 300, 3), 77, np.uint8)).save(tmp_path / "mine.png")
+    play("--headless", "--steps", "1", "--prompt", "mine.png", "--log", "a.json")
+    assert (session.frame[-1] == 77).all()
+    play("--headless", "--actions", "a.json")
+
+
+def test_actions_from_a_file(session, tmp_path: Path) -> None:
+    (tmp_path / "moves.txt").write_text("right*2\njump # up\n")
+    play("--headless", "--actions", "@moves.txt")
+    assert session.steps == [1, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--actions", "rihgt"], "did you mean 'right'"),
+        (["--prompt", "3"], "prompt: expected a whole number from 0 to 2"),
+        (["--prompt", "none.png"], "none.png"),
+        (["--out", "a.webm"], r"\.gif"),
+        (["--fps", "0"], "--fps"),
+        (["--scale", "0"], "--scale"),
+        (["--steps", "0"], "steps"),
+        (["--threads", "0"], "--threads"),
+        (["--actions", "none.json"], "none.json"),
+    ],
+)
+def test_wrong_flags_are_refused_before_anything_is_played(session, words, message) -> None:
+    with pytest.raises(InputError, match=message):
+        play("--headless", *words)
+    assert session.steps == []
+
+
+def test_window_plays_records_and_logs(session, monkeypatch, capsys, tmp_path: Path) -> None:
+    from genie_rt.runtime.play import window
+
+    def run_window(player, **options):
+        assert options == {"title": "genie-rt: demo", "fps": 20.0, "scale": None}
+        player.press("left")
+        for _ in range(4):
+            player.tick()
+        player.stop_recording()
+        player.recorder.join()
+
+    monkeypatch.setattr(window, "run_window", run_window)
+    play("--fps", "20", "--actions", "right*2", "--out", "a.gif", "--log", "b.json")
+    assert session.steps == [1, 1, 0, 0]
+    out = capsys.readouterr().out
+    assert "saved a.gif" in out and "wrote b.json" in out
+    for name in ("a.json", "b.json"):  # beside the clip, and where asked
+        assert json.loads(Path(name).read_text())["actions"] == ["right", "right", "left", "left"]
+
+
+def test_window_without_a_screen_points_to_headless(monkeypatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with pytest.raises(UnsupportedError, match="--headless"):
+        play()

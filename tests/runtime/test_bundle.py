@@ -1,0 +1,572 @@
+"""A bundle that was touched anywhere is refused with one BundleError that names the file."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from genie_rt.errors import BundleError
+from genie_rt.export.bundle import write_bundle
+from genie_rt.runtime import bundle as module
+from genie_rt.runtime.bundle import SCHEMA_VERSION, load_weights, open_bundle, shipped_bundles
+from genie_rt.runtime.config import (
+    DynamicsConfig,
+    LamConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TransformerConfig,
+    to_dict,
+)
+from genie_rt.runtime.model.world_model import parameter_shapes
+from genie_rt.runtime.plan import Plan
+
+HEIGHT, WIDTH = 8, 12
+SIDE = TransformerConfig(num_layers=1, width=16, num_heads=2, head_width=8, mlp_width=16, window=2)
+CONFIG = ModelConfig(
+    tokenizer=TokenizerConfig(
+        height=HEIGHT, width=WIDTH, patch=4, decoder_patch=4, codebook_size=8, codebook_dim=4,
+        encoder=SIDE, decoder=SIDE,
+    ),
+    lam=LamConfig(patch=4, num_actions=3, codebook_dim=4, encoder=SIDE, decoder=SIDE),
+    dynamics=DynamicsConfig(transformer=SIDE, num_actions=3, embedding_dim=4),
+)  # fmt: skip
+SHAPES = parameter_shapes(CONFIG)
+TENSOR = "dynamics.token_embedding"
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    write_bundle(
+        out,
+        name="tiny",
+        config=CONFIG,
+        weights={name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()},
+        action_names=("left", "stay", "right"),
+        default_action="stay",
+        plans={"default": Plan(passes=4), "best": Plan(passes=25, temperature=2.0)},
+        prompts=list(pictures),
+        provenance={"data": "none", "commit": "0" * 40, "nested": {"list": [1, 2.5, None, True]}},
+        model_card="# tiny\n",
+    )
+    return out
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "tiny"))
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Changes bundle.json in place; a `change` that returns something replaces it."""
+    path = folder / "bundle.json"
+    values = json.loads(path.read_text())
+    result = change(values)
+    path.write_text(json.dumps(values if result is None else result))
+
+
+def seal(folder: Path) -> None:
+    """Makes the records agree with the files, as a forger would."""
+
+    def change(values: dict[str, Any]) -> None:
+        for name in list(values["files"]):
+            data = (folder / name).read_bytes()
+            values["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+    edit(folder, change)
+
+
+def refuse(source: str | Path, *parts: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        open_bundle(source)
+    for part in parts:
+        assert part in str(caught.value)
+    assert len(str(caught.value)) < 1500
+
+
+def test_all_that_was_written_comes_back(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    assert (bundle.name, bundle.preset, bundle.config) == ("tiny", "custom", CONFIG)
+    assert bundle.action_names == ("left", "stay", "right")
+    assert bundle.default_action == "stay"
+    assert dict(bundle.plans) == {"default": Plan(passes=4), "best": Plan(passes=25, temperature=2.0)}
+    assert bundle.provenance["nested"] == {"list": [1, 2.5, None, True]}
+    assert [path.relative_to(folder).as_posix() for path in bundle.prompts] == [
+        "prompts/000.png",
+        "prompts/001.png",
+    ]
+    assert bundle.digest == hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
+    assert bundle.files["weights.safetensors"].size == (folder / "weights.safetensors").stat().st_size
+
+
+def test_a_path_a_string_and_a_link_to_the_folder_open_the_same_bundle(folder: Path) -> None:
+    (folder.parent / "link").symlink_to(folder)
+    assert open_bundle(folder) == open_bundle(str(folder)) == open_bundle(folder.parent / "link")
+
+
+def test_a_shipped_bundle_opens_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHIPPED", folder.parent)
+    assert shipped_bundles() == ("tiny",)
+    assert open_bundle("tiny").path == folder.resolve()
+
+
+def test_an_unknown_name_lists_the_shipped_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHIPPED", folder.parent)
+    refuse("tinny", "'tinny'", "(tiny)", "nothing of that name", "bundle.json")
+    refuse(str(folder / "bundle.json"), "a file")
+    refuse("../nowhere", "nothing of that name")
+    refuse("a\0b", "nothing of that name")
+
+
+def test_names_of_shipped_bundles_do_not_apply_to_paths(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SHIPPED", folder.parent)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    refuse(Path("tiny"), "nothing of that name")
+
+
+def test_opening_a_bundle_does_not_import_torch(folder: Path) -> None:
+    code = (
+        "import sys; from genie_rt.runtime.bundle import open_bundle; "
+        "open_bundle(sys.argv[1]); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+
+FILES = ("bundle.json", "weights.safetensors", "README.md", "prompts/000.png", "prompts/001.png")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    refuse(folder, name, "found nothing")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file(folder: Path, name: str) -> None:
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) // 2])
+    refuse(folder, name)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_one_flipped_bit(folder: Path, name: str, where: float) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[int(where * (len(data) - 1))] ^= 1
+    (folder / name).write_bytes(data)
+    refuse(folder, name, "sha256")
+
+
+def test_a_longer_file(folder: Path) -> None:
+    with (folder / "weights.safetensors").open("ab") as file:
+        file.write(b"\0")
+    size = (folder / "weights.safetensors").stat().st_size
+    refuse(folder, "weights.safetensors", f"expected {size - 1} bytes, found {size}")
+
+
+def test_a_folder_in_place_of_a_file(folder: Path) -> None:
+    (folder / "README.md").unlink()
+    (folder / "README.md").mkdir()
+    refuse(folder, "README.md", "regular file")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.parametrize("name", ["bundle.json", "README.md"])
+def test_a_pipe_is_refused_rather_than_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    refuse(folder, name, "regular file")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_that_leads_out_even_to_the_right_bytes(folder: Path, name: str) -> None:
+    outside = folder.parent / "outside"
+    (folder / name).rename(outside)
+    (folder / name).symlink_to(outside)
+    refuse(folder, name, "leads out")
+
+
+def test_a_linked_folder_that_leads_out(folder: Path) -> None:
+    (folder / "prompts").rename(folder.parent / "outside")
+    (folder / "prompts").symlink_to(folder.parent / "outside")
+    refuse(folder, "prompts/00", "leads out")
+
+
+def test_a_link_within_the_bundle_is_fine(folder: Path) -> None:
+    (folder / "README.md").rename(folder / "CARD")
+    (folder / "README.md").symlink_to("CARD")
+    open_bundle(folder)
+
+
+def test_a_loop_of_links(folder: Path) -> None:
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("README.md")
+    refuse(folder, "README.md")
+
+
+@pytest.mark.parametrize("name", ["more.safetensors", "pass.onnx", "prompts/999.png"])
+def test_an_unlisted_file_that_somebody_could_read(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+    refuse(folder, name, "found none")
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "notes.txt", "prompts/.DS_Store", "prompts/Thumbs.db"])
+def test_other_unlisted_files_are_ignored(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+    open_bundle(folder)
+
+
+def test_a_listed_graph_is_hashed_like_the_rest(folder: Path) -> None:
+    (folder / "pass.onnx").write_bytes(b"graph")
+    edit(folder, lambda values: values["files"].update({"pass.onnx": {"sha256": "0" * 64, "size": 5}}))
+    refuse(folder, "pass.onnx", "sha256")
+    seal(folder)
+    assert "pass.onnx" in open_bundle(folder).files
+
+
+# --- bundle.json -----------------------------------------------------------------------------------------
+
+
+def put(key: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(values: dict[str, Any]) -> None:
+        *parents, last = key.split("/")
+        for parent in parents:
+            values = values[parent]
+        values[last] = value
+
+    return change
+
+
+def drop(key: str) -> Callable[[dict[str, Any]], None]:
+    def change(values: dict[str, Any]) -> None:
+        *parents, last = key.split("/")
+        for parent in parents:
+            values = values[parent]
+        del values[last]
+
+    return change
+
+
+RECORD = {"sha256": "0" * 64, "size": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (put("schema_version", SCHEMA_VERSION + 1), ("schema_version 1", "found 2", "newer genie-rt")),
+        (put("schema_version", 0), ("schema_version 1", "found 0", "export the bundle again")),
+        (put("schema_version", True), ("schema_version 1", "found True")),
+        (put("schema_version", "1"), ("schema_version 1", "found '1'")),
+        (drop("schema_version"), ("schema_version 1", "found none")),
+        (lambda values: [values], ("expected an object, found list",)),
+        (lambda values: "text", ("expected an object, found str",)),
+        (put("nmae", "x"), ("unknown key 'nmae'", "did you mean 'name'")),
+        (put("config/dynamics/merg", 1), ("unknown key 'merg'", "did you mean 'merge'")),
+        (put("plans/default/pases", 1), ("unknown key 'pases'", "'default'")),
+        (put("files/README.md/mode", 511), ("unknown key 'mode'", "README.md")),
+        (put("k" * 100_000, 1), ("unknown key",)),
+        (drop("config"), ("'config' is missing",)),
+        (drop("config/tokenizer/patch"), ("'patch' is missing",)),
+        (put("config/tokenizer/patch", 0), ("TokenizerConfig.patch", "found 0")),
+        (put("config/tokenizer/codebook_size", 10**400), ("TokenizerConfig.codebook_size",)),
+        (put("config/tokenizer/patch", 4.0), ("expected int, found 4.0",)),
+        (put("name", "../evil"), ("name", "'../evil'")),
+        (put("name", "tiny\n"), ("name", "'tiny\\n'")),
+        (put("name", 7), ("name", "expected str, found 7")),
+        (put("preset", ""), ("preset",)),
+        (put("action_names", ["left", "right"]), ("action_names", "expected 3 names")),
+        (put("action_names", ["left", "stay", "stay"]), ("action_names", "every name once", "stay")),
+        (put("action_names", ["left", "stay", "\x1b[2J"]), ("action_names", "printable")),
+        (put("action_names", ["left", "stay", "\ud800"]), ("action_names", "printable")),
+        (put("action_names", ["left", "stay", ""]), ("action_names",)),
+        (put("action_names", ["left", "stay", 3]), ("action_names[2]", "expected str")),
+        (put("action_names", "lsr"), ("action_names", "expected a list")),
+        (put("default_action", "jump"), ("default_action", "'jump'")),
+        (drop("plans/default"), ("plans", '"default"')),
+        (put("plans", []), ("plans", "expected an object")),
+        (put("plans/a b", {}), ("plans", "'a b'")),
+        (put("plans", {"default": {}, **{f"p{i}": {} for i in range(64)}}), ("plans", "at most 64")),
+        (put("plans/best/order", "halton"), ("plans['best']", "'halton'")),
+        (put("plans/best/passes", 0), ("plans['best']", "passes")),
+        (put("plans/best/passes", 4097), ("plans['best']", "passes")),
+        (put("plans/best/passes", True), ("plans['best']", "passes")),
+        (put("plans/best/temperature", 0), ("plans['best']", "temperature")),
+        (put("plans/best/temperature", float("nan")), ("expected JSON", "NaN")),
+        (put("plans/best/noise", -1), ("plans['best']", "noise")),
+        (put("plans/best/noise", 10**400), ("plans['best']", "noise")),
+        (put("provenance", None), ("provenance", "expected an object")),
+        (put("provenance/loss", float("inf")), ("expected JSON", "Infinity")),
+        (drop("files/weights.safetensors"), ("files", "a record of weights.safetensors")),
+        (put("files/README.md", 3), ("files['README.md']", "expected an object")),
+        (put("files/README.md/size", -1), ("files['README.md']", "size")),
+        (put("files/README.md/size", 1.5), ("files['README.md']", "size")),
+        (put("files/README.md/size", 10**18), ("files['README.md']", "size")),
+        (put("files/README.md/sha256", "0" * 63), ("files['README.md']", "sha256")),
+        (put("files/README.md/sha256", "0" * 64 + "\n"), ("files['README.md']", "sha256")),
+        (put("files/README.md/sha256", "F" * 64), ("files['README.md']", "sha256")),
+        (
+            lambda values: values["files"].update({f"{i}.onnx": {**RECORD, "size": 2**35} for i in range(3)}),
+            ("files", "together"),
+        ),
+        (
+            lambda values: values["files"].update({f"{i}.onnx": RECORD for i in range(1024)}),
+            ("files", "at most 1024"),
+        ),
+    ],
+)
+def test_a_manifest_that_says_something_wrong(
+    folder: Path, change: Callable[[dict[str, Any]], Any], parts: tuple[str, ...]
+) -> None:
+    edit(folder, change)
+    refuse(folder, "bundle.json", *parts)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../weights.safetensors",
+        "prompts/../../a.png",
+        "/etc/passwd",
+        "//host/share/a.onnx",
+        "C:\\a.onnx",
+        "C:a.onnx",
+        "\\a.onnx",
+        "prompts\\a.png",
+        "prompts/a/b.png",
+        "prompts/",
+        "prompts/.png",
+        "prompts/.hidden.png",
+        ".hidden.onnx",
+        "./a.onnx",
+        "a.onnx\n",
+        "a\0.onnx",
+        "a.onnx:stream",
+        "é.onnx",
+        "a" * 300 + ".onnx",
+        "model.pkl",
+        "model.pt",
+        "run.py",
+        "bundle.json",
+        "",
+        "\ud800.onnx",
+    ],
+)
+def test_a_malicious_file_name(folder: Path, name: str) -> None:
+    edit(folder, lambda values: values["files"].update({name: RECORD}))
+    refuse(folder, "bundle.json", "inside the bundle's folder")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf{}",
+        '{"schema_version": 1}'.encode("utf-16"),
+        b"[" * 100_000,
+        b'{"schema_version": 1, "name": ' + b"1" * 5000 + b"}",
+        b'{"schema_version": 1, "schema_version": 1}',
+        b'{"schema_version": 1, "name": NaN}',
+        b'{"schema_version": 1, "name": 1e999}',
+        b" " * 1_000_001,
+    ],
+)
+def test_a_manifest_that_is_no_json_object(folder: Path, data: bytes) -> None:
+    (folder / "bundle.json").write_bytes(data)
+    refuse(folder, "bundle.json")
+
+
+def test_a_whole_number_serves_as_a_float(folder: Path) -> None:
+    edit(folder, put("plans/best/temperature", 2))
+    temperature = open_bundle(folder).plans["best"].temperature
+    assert temperature == 2.0 and isinstance(temperature, float)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), min_size=1, max_size=3))
+def test_random_damage_to_the_manifest_gives_nothing_but_bundle_errors(
+    folder: Path, pristine: Path, flips: list[tuple[float, int]]
+) -> None:
+    data = bytearray((pristine / "bundle.json").read_bytes())
+    for where, mask in flips:
+        data[int(where * (len(data) - 1))] ^= mask
+    (folder / "bundle.json").write_bytes(data)
+    try:
+        open_bundle(folder)  # damage within the provenance is still a bundle, of another digest
+    except BundleError as error:
+        str(error).encode()  # and can be printed
+
+
+# --- prompts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "kind", "part"),
+    [
+        ("RGB", (WIDTH + 1, HEIGHT), "PNG", "8 high and 13 wide"),
+        ("RGB", (HEIGHT, WIDTH), "PNG", "12 high and 8 wide"),
+        ("L", (WIDTH, HEIGHT), "PNG", "found L"),
+        ("RGBA", (WIDTH, HEIGHT), "PNG", "found RGBA"),
+        ("P", (WIDTH, HEIGHT), "PNG", "found P"),
+        ("RGB", (WIDTH, HEIGHT), "JPEG", "expected a PNG"),
+    ],
+)
+def test_a_prompt_of_the_wrong_kind(
+    folder: Path, mode: str, size: tuple[int, int], kind: str, part: str
+) -> None:
+    Image.new(mode, size).save(folder / "prompts/000.png", format=kind)
+    seal(folder)
+    refuse(folder, "prompts/000.png", part)
+
+
+def test_a_prompt_whose_pixels_are_cut(folder: Path) -> None:
+    data = (folder / "prompts/000.png").read_bytes()
+    (folder / "prompts/000.png").write_bytes(data[: len(data) // 2])
+    seal(folder)
+    refuse(folder, "prompts/000.png", "cannot be decoded")
+
+
+# --- weights ---------------------------------------------------------------------------------------------
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = dict(load_file(folder / "weights.safetensors"))
+    change(tensors)
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    (folder / "weights.safetensors").unlink()  # the tensors are views of the old file
+    save_file(tensors, folder / "weights.safetensors")
+    seal(folder)
+
+
+def with_value(value: float) -> Callable[[dict[str, torch.Tensor]], None]:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[TENSOR] = tensors[TENSOR].clone()
+        tensors[TENSOR].view(-1)[-1] = value
+
+    return change
+
+
+def test_weights_come_in_the_expected_order_and_shape(folder: Path) -> None:
+    weights = load_weights(open_bundle(folder), SHAPES)
+    assert {name: tuple(weight.shape) for name, weight in weights.items()} == SHAPES
+    assert list(weights) == list(SHAPES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_either_dtype_is_read_for_any_tensor(folder: Path, dtype: torch.dtype) -> None:
+    rewrite(folder, lambda tensors: tensors.update({name: t.to(dtype) for name, t in tensors.items()}))
+    weights = load_weights(open_bundle(folder), SHAPES)
+    assert {weight.dtype for weight in weights.values()} == {dtype}
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda tensors: tensors.pop(TENSOR), (f"{TENSOR!r} is missing",)),
+        (lambda tensors: tensors.update(extra=torch.zeros(2)), ("'extra' is unknown",)),
+        (
+            lambda tensors: [tensors.pop(name) for name in list(tensors)[:5]],
+            ("and 4 more is missing",),
+        ),
+        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].T.contiguous()}), ("[8, 4]", "[4, 8]")),
+        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].flatten()}), ("[8, 4]", "[32]")),
+        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR][None]}), ("[8, 4]", "[1, 8, 4]")),
+        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].half()}), ("F32 or BF16", "F16")),
+        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].double()}), ("F32 or BF16", "F64")),
+        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].int()}), ("F32 or BF16", "I32")),
+        (with_value(float("nan")), ("found 1 NaN or Inf",)),
+        (with_value(float("-inf")), ("found 1 NaN or Inf",)),
+    ],
+)
+def test_a_wrong_tensor(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], Any], parts: tuple[str, ...]
+) -> None:
+    rewrite(folder, change)
+    bundle = open_bundle(folder)
+    with pytest.raises(BundleError) as caught:
+        load_weights(bundle, SHAPES)
+    for part in ("weights.safetensors", *parts):
+        assert part in str(caught.value)
+    if "missing" not in parts[0] and "unknown" not in parts[0]:
+        assert TENSOR in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:4],
+        lambda data: b"\xff" * 8 + data[8:],
+        lambda data: (10**15).to_bytes(8, "little") + data[8:],
+        lambda data: data[:8] + b"?" + data[9:],
+        lambda data: data[:-1],
+        lambda data: data + b"\0",
+        lambda data: data.replace(b'"shape":[8,4]', b'"shape":[9,4]'),
+        lambda data: b"\x80\x04\x95" + data,
+    ],
+)
+def test_a_corrupt_header(folder: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = folder / "weights.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    seal(folder)
+    bundle = open_bundle(folder)
+    with pytest.raises(BundleError, match=r"weights\.safetensors"):
+        load_weights(bundle, SHAPES)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.integers(0, 6000), mask=st.integers(1, 255))
+def test_random_damage_to_a_header_gives_nothing_but_bundle_errors(
+    folder: Path, pristine: Path, where: int, mask: int
+) -> None:
+    data = bytearray((pristine / "weights.safetensors").read_bytes())
+    data[where] ^= mask
+    (folder / "weights.safetensors").unlink(missing_ok=True)
+    (folder / "weights.safetensors").write_bytes(data)
+    seal(folder)
+    bundle = open_bundle(folder)
+    try:
+        weights = load_weights(bundle, SHAPES)  # two tensors of one shape may have swapped names, say
+    except BundleError as error:
+        assert "weights.safetensors" in str(error)
+        return
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_weights_that_vanish_after_opening(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"weights\.safetensors"):
+        load_weights(bundle, SHAPES)
+
+
+def test_a_config_of_another_model_is_noticed_by_its_shapes(folder: Path) -> None:
+    other = to_dict(CONFIG)
+    other["tokenizer"]["codebook_size"] = 16
+    edit(folder, put("config", other))
+    bundle = open_bundle(folder)
+    with pytest.raises(BundleError, match="expected shape"):
+        load_weights(bundle, parameter_shapes(bundle.config))

@@ -1,0 +1,197 @@
+"""`genie-rt train tokenizer | lam | dynamics`. torch is imported when a command runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from genie_rt.errors import InputError
+from genie_rt.runtime.config import ModelConfig, to_dict
+from genie_rt.runtime.presets import preset
+from genie_rt.training.data.store import ClipStore
+from genie_rt.training.loop_config import LoopConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Flat = tyro.conf.OmitArgPrefixes
+
+
+def _loop(**changes: Any) -> LoopConfig:
+    """The paper's optimiser settings (Bruce et al. 2024, appendix C), changed where a component's differ."""
+    paper: dict[str, Any] = {"steps": 300_000, "batch": 64, "learning_rate": 3e-4, "final_learning_rate": 3e-4}
+    paper |= {"warmup_steps": 10_000, "weight_decay": 1e-4, "beta1": 0.9, "beta2": 0.9}
+    return LoopConfig(**(paper | changes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerCommand:
+    """Train the video tokenizer: pixels to codes and back."""
+
+    data: Path
+    """Clip store to train on."""
+    out: Path
+    """Folder of the run: checkpoints, TensorBoard. A run that was stopped goes on from here."""
+    preset: str = "demo"
+    """Model sizes."""
+    clip: int | None = None
+    """Frames per clip; twice the longest window unless set."""
+    loop: Annotated[LoopConfig, Flat] = field(default_factory=_loop)
+
+    def run(self) -> int:
+        """Train, and say where the checkpoint is."""
+        from genie_rt.training.tokenizer import TokenizerObjective
+
+        config = preset(self.preset)
+        store = open_matching(self.data, config)
+        length = self.clip or 2 * max(config.tokenizer.encoder.window, config.tokenizer.decoder.window)
+        _seed(self.loop.seed)
+        return run_loop("tokenizer", TokenizerObjective(config), store, length, self.loop, self.out, config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LamCommand:
+    """Train the latent action model: which of A codes explains each change of picture."""
+
+    data: Path
+    """Clip store to train on."""
+    out: Path
+    """Folder of the run: checkpoints, TensorBoard. A run that was stopped goes on from here."""
+    preset: str = "demo"
+    """Model sizes."""
+    tokenizer: Path | None = None
+    """Run folder of the tokenizer; needed where the preset's LAM sees tokens."""
+    clip: int | None = None
+    """Frames per clip; twice the longest window unless set."""
+    loop: Annotated[LoopConfig, Flat] = field(default_factory=lambda: _loop(learning_rate=3e-5, beta2=0.9))
+
+    def run(self) -> int:
+        """Train, and say where the checkpoint is."""
+        from genie_rt.training.frozen import load_tokenizer
+        from genie_rt.training.lam import LamObjective
+
+        config = preset(self.preset)
+        if config.lam is None:
+            raise InputError(f"the preset {self.preset!r} has no latent action model")
+        tokenizer = None
+        if config.lam.inputs == "tokens":
+            if self.tokenizer is None:
+                raise InputError("this LAM sees tokens: name the tokenizer's run folder with --tokenizer")
+            tokenizer = load_tokenizer(self.tokenizer, config)
+        store = open_matching(self.data, config)
+        length = self.clip or 2 * max(config.lam.encoder.window, config.lam.decoder.window)
+        _seed(self.loop.seed)
+        return run_loop("lam", LamObjective(config, tokenizer), store, length, self.loop, self.out, config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsCommand:
+    """Train the dynamics: the next frame's tokens from the past's tokens and actions."""
+
+    data: Path
+    """Clip store to train on."""
+    out: Path
+    """Folder of the run: checkpoints, TensorBoard. A run that was stopped goes on from here."""
+    tokenizer: Path
+    """Run folder of the tokenizer."""
+    preset: str = "demo"
+    """Model sizes."""
+    actions: Literal["latent", "logged"] = "latent"
+    """latent: inferred by the LAM; logged: those that the store holds."""
+    lam: Path | None = None
+    """Run folder of the LAM, for latent actions."""
+    context: Literal["clean", "masked"] = "clean"
+    """clean: train as served, on clean histories; masked: the paper's recipe."""
+    corruption: float = 0.1
+    """Highest share of history tokens replaced at random, so that the model survives its own mistakes."""
+    clip: int | None = None
+    """Frames per clip; twice the window unless set."""
+    loop: Annotated[LoopConfig, Flat] = field(
+        default_factory=lambda: _loop(
+            steps=125_000, batch=512, learning_rate=3e-5, final_learning_rate=3e-6, warmup_steps=5_000
+        )
+    )
+
+    def run(self) -> int:
+        """Train, and say where the checkpoint is."""
+        from genie_rt.training.dynamics import DynamicsObjective
+        from genie_rt.training.frozen import load_lam, load_tokenizer
+
+        config = preset(self.preset)
+        store = open_matching(self.data, config)
+        if self.actions == "logged":
+            config = _with_logged_actions(config, store)
+        elif self.lam is None:
+            raise InputError("latent actions need --lam RUN; a store with recorded actions also has --actions logged")
+        lam = load_lam(self.lam, config) if self.lam is not None and self.actions == "latent" else None
+        _seed(self.loop.seed)
+        objective = DynamicsObjective(
+            config, load_tokenizer(self.tokenizer, config), lam, context=self.context, corruption=self.corruption
+        )
+        length = self.clip or 2 * config.dynamics.transformer.window
+        names = store.action_names if self.actions == "logged" else None
+        return run_loop("dynamics", objective, store, length, self.loop, self.out, config, names)
+
+
+def _with_logged_actions(config: ModelConfig, store: ClipStore) -> ModelConfig:
+    """The preset with the store's actions in place of latent ones."""
+    import dataclasses
+
+    if not store.action_names:
+        raise InputError(f"{store.path} holds no actions: train a LAM and use --actions latent")
+    dynamics = dataclasses.replace(config.dynamics, num_actions=len(store.action_names))
+    return dataclasses.replace(config, dynamics=dynamics, lam=None)
+
+
+def _seed(seed: int) -> None:
+    """Makes the initial weights a function of the seed."""
+    import torch
+
+    torch.manual_seed(seed)
+
+
+def open_matching(data: Path, config: ModelConfig) -> ClipStore:
+    """Opens a clip store whose pictures have the model's size.
+
+    Raises:
+        InputError: they have another.
+    """
+    store = ClipStore.open(data)
+    size = (config.tokenizer.height, config.tokenizer.width)
+    if (store.height, store.width) != size:
+        raise InputError(
+            f"{data}: expected frames of {size[1]}x{size[0]} pixels for this preset, found "
+            f"{store.width}x{store.height}; record or import the data again at that size"
+        )
+    return store
+
+
+def run_loop(
+    kind: str,
+    objective: nn.Module,
+    store: ClipStore,
+    length: int,
+    loop: LoopConfig,
+    out: Path,
+    config: ModelConfig,
+    action_names: tuple[str, ...] | None = None,
+) -> int:
+    """Trains and reports; the exit code is 128 + signal where one stopped the run."""
+    from genie_rt.training.loop import train
+
+    describe = {
+        "kind": kind,
+        "config": to_dict(config),
+        "clip": length,
+        "data": {"source": store.source, "frames": store.num_frames, "provenance": store.provenance},
+        "action_names": list(action_names or ()),
+    }
+    result = train(objective, store.clips(length=length, split="train"), loop, out, describe=describe)
+    if result.interrupted is not None:
+        print(f"stopped at step {result.step}; the same command goes on from {result.checkpoint}")
+        return 128 + result.interrupted
+    print(f"{kind}: {result.step} steps done, weights in {result.checkpoint}")
+    return 0

@@ -1,0 +1,139 @@
+"""What the dynamics is trained to do: fill in masked tokens of a frame, given a history like the one at play.
+
+At play the history is clean and only the current frame is masked; the paper masks frames `2 ... T` all alike.
+`context="clean"` trains as we serve: a clean and a masked stream of the clip share the weights. Within a frame
+each stream is on its own; in time a masked frame `t` attends to the *clean* frames `t-W+1 ... t-1` and to itself.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED, Dynamics, previous_frame
+from genie_rt.runtime.model.lam import Lam
+from genie_rt.runtime.model.tokenizer import Tokenizer
+from genie_rt.training.lam import code_vectors
+
+ACTION_DROPOUT = 0.1
+FULL_MASK_SHARE = 0.5
+"""Share of frames with every token masked, where few-pass decoding starts; the rest mask `U(0.5, 1)`."""
+
+
+class DynamicsObjective(nn.Module):
+    """Cross-entropy of the masked tokens.
+
+    Args:
+        tokenizer: frozen.
+        lam: frozen; where given, its actions replace those of the data.
+        context: "clean" as above, or "masked" for the paper's recipe.
+        corruption: each clip replaces a share `U(0, corruption)` of its history's tokens by random ones.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tokenizer: Tokenizer, lam: Lam | None = None, *, context: str = "clean",
+        corruption: float = 0.1,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.model = Dynamics(config)
+        self.tokenizer = tokenizer
+        self.lam = lam
+        self.context = context
+        self.corruption = corruption
+
+    def train(self, mode: bool = True) -> "DynamicsObjective":
+        """Training mode for the dynamics; what it stands on stays frozen."""
+        super().train(mode)
+        self.tokenizer.eval()
+        if self.lam is not None:
+            self.lam.eval()
+        return self
+
+    @torch.no_grad()
+    def _tokens_and_actions(self, frames: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """`[B, T, N]` tokens and `[B, T]` actions, the first of which is null as after a reset."""
+        ages = causal_ages(frames.shape[1], self.tokenizer.config.encoder.window, frames.device)
+        tokens, _ = self.tokenizer.encode(frames, ages)
+        if self.lam is not None:
+            codes = code_vectors(self.tokenizer, frames) if self.lam.config.inputs == "tokens" else None
+            steps = self.lam.actions(frames, codes)
+        else:
+            steps = actions[:, 1:]
+        return tokens, torch.cat([torch.full_like(steps[:, :1], NULL_ACTION), steps], 1)
+
+    def forward(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """One clip batch to its losses.
+
+        Args:
+            frames: `[B, T, H, W, 3]` uint8. actions: `[B, T]` int64.
+            generator: of masks, corruption and action dropout.
+
+        Returns:
+            Scalars: loss (nats per masked token), accuracy.
+        """
+        tokens, actions = self._tokens_and_actions(frames, actions)
+        random = _Random(generator, frames.device)
+        dropped = random.uniform(actions.shape) < ACTION_DROPOUT
+        actions = actions.masked_fill(dropped, NULL_ACTION)
+        share = random.uniform((tokens.shape[0], 1, 1)) * self.corruption
+        corrupt = random.uniform(tokens.shape) < share
+        noise = random.integers(self.model.config.tokenizer.codebook_size, tokens.shape)
+        seen = torch.where(corrupt, noise, tokens)
+
+        target = tokens[:, 1:]
+        ratio = 0.5 + 0.5 * random.uniform((*target.shape[:2], 1))
+        full = random.uniform((*target.shape[:2], 1)) < FULL_MASK_SHARE
+        masked = (random.uniform(target.shape) < ratio) | full
+        inputs = torch.where(masked, UNDECIDED, target)
+        hidden, table = self._hidden(inputs, seen, actions)
+
+        logits = self.model.logits(hidden, seen[:, :-1], table)
+        loss = cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
+        hit = (logits.detach().argmax(-1) == target) & masked
+        count = masked.sum()
+        return {"loss": (loss * masked).sum() / count, "accuracy": hit.sum() / count}
+
+    def _hidden(self, inputs: Tensor, seen: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states `[B, T-1, P, D]` of the masked frames `1 ... T-1`, and the token table."""
+        model, window = self.model, self.model.config.dynamics.transformer.window
+        table = model.token_table(self.tokenizer.codebook)
+        if self.context == "masked":
+            whole = torch.cat([seen[:, :1], inputs], 1)
+            x = model.embed(whole, previous_frame(seen), actions, table)
+            hidden, _ = model.transformer(x, causal_ages(seen.shape[1], window, seen.device))
+            return hidden[:, 1:], table
+        clean = model.embed(seen[:, :-1], torch.full_like(inputs, UNDECIDED), actions[:, :-1], table)
+        asked = model.embed(inputs, seen[:, :-1], actions[:, 1:], table)
+        count = inputs.shape[1]
+        hidden, _ = model.transformer(
+            torch.cat([clean, asked], 1), two_stream_ages(count, window, seen.device)
+        )
+        return hidden[:, count:], table
+
+
+def two_stream_ages(count: int, window: int, device: torch.device | str = "cpu") -> Tensor:
+    """Ages among clean frames `0 ... count-1` followed by masked frames `1 ... count`: `[1, 2 count, 2 count]`."""
+    clean = causal_ages(count, window, device)[0]
+    frame = torch.arange(count, device=device)
+    age = frame[:, None] + 1 - frame[None, :]  # of clean frame j to masked frame i + 1
+    masked_to_clean = torch.where((age >= 1) & (age < window), age, -1)
+    own = torch.where(torch.eye(count, dtype=torch.bool, device=device), 0, -1)
+    none = torch.full_like(own, -1)
+    return torch.cat([torch.cat([clean, none], 1), torch.cat([masked_to_clean, own], 1)])[None]
+
+
+class _Random:
+    """Draws from one generator, on its device."""
+
+    def __init__(self, generator: torch.Generator, device: torch.device) -> None:
+        self.generator, self.device = generator, device
+
+    def uniform(self, shape: Any) -> Tensor:
+        return torch.rand(shape, generator=self.generator, device=self.generator.device).to(self.device)
+
+    def integers(self, high: int, shape: Any) -> Tensor:
+        draw = torch.randint(high, shape, generator=self.generator, device=self.generator.device)
+        return draw.to(self.device)

@@ -1,0 +1,63 @@
+"""Trained parts that a later stage stands on, loaded from their runs and frozen."""
+
+from pathlib import Path
+from typing import Any
+
+
+from genie_rt.errors import ConfigError
+from genie_rt.runtime.config import ModelConfig, to_dict
+from genie_rt.runtime.model.lam import Lam
+from genie_rt.runtime.model.tokenizer import Tokenizer
+from genie_rt.training.checkpoint import latest_checkpoint, load_weights, read_state
+from genie_rt.training.resume import as_json
+
+
+def load_tokenizer(run: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of a run, frozen. Raises `ConfigError` where it was trained in other sizes."""
+    from genie_rt.training.tokenizer import TokenizerObjective
+
+    _describe(run, "tokenizer", config)
+    objective = TokenizerObjective(config)
+    objective.load_state_dict(load_weights(run))
+    model = objective.model
+    model.load_state_dict(objective.weights())
+    return model.requires_grad_(False).eval()
+
+
+def load_lam(run: Path, config: ModelConfig) -> Lam:
+    """The latent action model of a run, frozen. Raises `ConfigError` where it was trained in other sizes."""
+    from genie_rt.training.lam import LamObjective
+
+    _describe(run, "lam", config)
+    objective = LamObjective(config, None)
+    state = {name: value for name, value in load_weights(run).items() if not name.startswith("tokenizer.")}
+    objective.load_state_dict(state)
+    model = objective.model
+    model.load_state_dict(objective.weights())
+    return model.requires_grad_(False).eval()
+
+
+def run_state(run: Path) -> dict[str, Any]:
+    """What the newest checkpoint of a run says of itself: step, config, describe, versions.
+
+    Raises:
+        ConfigError: the folder holds no checkpoint.
+    """
+    checkpoint = latest_checkpoint(run)
+    if checkpoint is None:
+        raise ConfigError(f"{run}: expected a training run with a checkpoint, found none")
+    return read_state(checkpoint)
+
+
+def _describe(run: Path, kind: str, config: ModelConfig) -> None:
+    found = run_state(run)["describe"]
+    if found["kind"] != kind:
+        raise ConfigError(f"{run}: expected a run of the {kind}, found one of the {found['kind']}")
+    wanted = as_json(to_dict(config))[kind]
+    if found["config"][kind] != wanted:
+        raise ConfigError(
+            f"{run}: its {kind} was trained as {found['config'][kind]}, this model needs {wanted}; "
+            "train it again with this preset, or use the preset it was trained with"
+        )
+
+

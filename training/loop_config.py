@@ -1,0 +1,86 @@
+"""How long, how fast and in which precision one model is trained: `LoopConfig` and its schedule."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from genie_rt.errors import ConfigError
+
+Schedule = Literal["cosine", "linear", "constant"]
+Optimizer = Literal["adamw", "muon"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+MAY_CHANGE_ON_RESUME = frozenset({"steps", "checkpoint_every", "keep_checkpoints", "log_every", "compile"})
+"""Fields that a resumed run may set anew; any other difference is another experiment and is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """Settings of `genie_rt.training.loop.train`.
+
+    Args:
+        steps: optimiser steps from scratch; the schedule ends here.
+        batch: clips per step over all processes; a multiple of the number of processes.
+        learning_rate: the highest rate, reached at the end of the warm-up.
+        final_learning_rate: the rate that "cosine" and "linear" reach at `steps`.
+        warmup_steps: steps of the linear rise from 0.
+        optimizer: "muon" trains hidden matrices with Muon and everything else with AdamW.
+        weight_decay: decoupled decay of matrices and kernels; never of biases, norms and embeddings.
+        gradient_clip: largest global gradient norm; 0 clips nothing.
+        ema_decay: decay of the averaged weights that each checkpoint then holds too; 0 keeps none.
+        precision: "auto" is bf16 autocast where the device computes it natively, else fp32.
+        keep_checkpoints: how many of the newest checkpoints stay on disk.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float = 3e-4
+    final_learning_rate: float = 0.0
+    warmup_steps: int = 100
+    schedule: Schedule = "cosine"
+    optimizer: Optimizer = "adamw"
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    muon_momentum: float = 0.95
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.0
+    seed: int = 0
+    precision: Precision = "auto"
+    compile: bool = False
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("warmup_steps", "seed", "final_learning_rate", "weight_decay", "gradient_clip"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise ConfigError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise ConfigError(f"learning_rate must be finite and above 0, got {self.learning_rate}")
+        for name in ("beta1", "beta2", "muon_momentum", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        for name, kind in (("schedule", Schedule), ("optimizer", Optimizer), ("precision", Precision)):
+            if getattr(self, name) not in get_args(kind):
+                raise ConfigError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
+
+
+def learning_rate_at(config: LoopConfig, step: int) -> float:
+    """The learning rate of optimiser step `step`, counted from 0; a pure function.
+
+    Linear warm-up `lr (step + 1) / warmup`, then with `p = (step - warmup) / (steps - warmup)`
+    cosine: `final + (lr - final) (1 + cos(pi p)) / 2`; linear: `lr + (final - lr) p`; constant: `lr`.
+    """
+    peak, final = config.learning_rate, config.final_learning_rate
+    if step < config.warmup_steps:
+        return peak * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return peak
+    progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    if config.schedule == "linear":
+        return peak + (final - peak) * progress
+    return final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2

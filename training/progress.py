@@ -1,0 +1,95 @@
+"""What a training run says: a progress bar or plain lines, and TensorBoard files. First process only."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from genie_rt.errors import UnsupportedError
+
+
+class Reporter:
+    """Shows and records metrics of one run; does nothing at all where `active` is False.
+
+    Args:
+        out: TensorBoard files go to `out/tensorboard`; entries past `start` from an earlier, killed run
+            are hidden.
+        start: finished steps when this process begins.
+        steps: where the run ends.
+
+    Raises:
+        UnsupportedError: TensorBoard is not installed.
+    """
+
+    def __init__(self, out: Path, *, start: int, steps: int, active: bool) -> None:
+        self._active = active
+        self._steps = steps
+        self._last_step, self._last_time = start, time.perf_counter()
+        self._bar: Progress | None = None
+        self._writer: Any = None
+        if not active:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UnsupportedError('TensorBoard is missing: pip install "genie-rt[train]"') from error
+        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=start or None)
+        if sys.stdout.isatty():
+            self._bar = Progress(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=24),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[metrics]}"),
+            )
+            self._task = self._bar.add_task("train", total=steps, completed=start, metrics="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def advance(self, step: int) -> None:
+        """`step` steps are finished: move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Record and show `metrics`, averages over the steps since the last call; "loss" is among them."""
+        if not self._active:
+            return
+        now = time.perf_counter()
+        rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
+        self._last_step, self._last_time = step, now
+        for name, value in {**metrics, "steps_per_second": rate}.items():
+            self._writer.add_scalar(name, value, step)
+        if self._bar is not None:
+            self._bar.update(self._task, metrics=f"loss {metrics['loss']:.4g}  {rate:.3g} it/s")
+        else:
+            text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f"  {rate:.3g} it/s"
+            left = (self._steps - step) / max(rate, 1e-9)
+            print(f"step {step}/{self._steps}  {text}  {_duration(left)} left", flush=True)
+
+    def say(self, message: str) -> None:
+        """Print one line, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(message, markup=False, highlight=False)
+        elif self._active:
+            print(message, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
