@@ -52,6 +52,10 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "turn a folder of videos into clips",
         "train",
     ),
+    ("data", "prompts"): Entry(
+        "genie_rt.training.data.commands:PromptsCommand",
+        "save held-out frames to start sessions from",
+    ),
     ("train", "tokenizer"): Entry(
         "genie_rt.training.commands:TokenizerCommand",
         "learn the codes of a frame",

@@ -13,9 +13,11 @@ from genie_rt.runtime.config import from_dict, to_dict
 from genie_rt.runtime.plan import MAX_PASSES, Plan
 from genie_rt.runtime.play.atomic import atomic_file
 from genie_rt.runtime.play.playable import Frame
-from genie_rt.runtime.play.script import MAX_STEPS, read_text
+from genie_rt.runtime.play.script import read_text
 
 SCHEMA = "genie-rt-actions/1"
+MAX_LOG_STEPS = 1_000_000
+_MAX_LOG_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,8 @@ class ActionLog:
                 "expected as many passes as actions and one frame more, found "
                 f"{len(self.actions)} actions, {len(self.passes)} passes, {len(self.frames_crc32)} frames"
             )
-        if len(self.actions) > MAX_STEPS:
-            raise ConfigError(f"expected at most {MAX_STEPS} actions, found {len(self.actions)}")
+        if len(self.actions) > MAX_LOG_STEPS:
+            raise ConfigError(f"expected at most {MAX_LOG_STEPS} actions, found {len(self.actions)}")
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed: expected a whole number of 64 bits, found {self.seed}")
         if not all(1 <= passes <= MAX_PASSES for passes in self.passes):
@@ -66,13 +68,13 @@ class ActionLog:
 class Trail:
     """What happened since the last reset, with the steps that were undone left out.
 
-    17 bytes a step, so a game may go on for days.
+    12 bytes a step, so a game may go on for days.
     """
 
     def __init__(self, frame: Frame) -> None:
         self._actions = array("I")
         self._passes = array("I")
-        self._frames_crc32 = array("Q", [frame_crc32(frame)])
+        self._frames_crc32 = array("I", [frame_crc32(frame)])
 
     def __len__(self) -> int:
         return len(self._actions)
@@ -122,10 +124,10 @@ def read_log(path: Path) -> ActionLog:
 
     Raises:
         InputError: not a readable file, not JSON, another schema, a key missing, unknown or of the wrong type
-            or range, or more than 100,000 steps.
+            or range, or more than 1,000,000 steps.
     """
     try:
-        return from_dict(ActionLog, json.loads(read_text(path)), "action log")
+        return from_dict(ActionLog, json.loads(read_text(path, _MAX_LOG_BYTES)), "action log")
     except (ValueError, RecursionError, ConfigError) as error:
         if isinstance(error, InputError):
             raise

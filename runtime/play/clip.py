@@ -212,6 +212,7 @@ def _write_mp4(path: Path, captioned: Iterable[tuple[Frame, Pixels | None]], sca
     try:
         import av
         from av.codec import codecs_available
+        from av.video.reformatter import ColorRange, Colorspace
     except ImportError as error:
         raise UnsupportedError(
             'writing .mp4 needs PyAV, which is missing: pip install "genie-rt[play]", or write a .gif'
@@ -221,6 +222,8 @@ def _write_mp4(path: Path, captioned: Iterable[tuple[Frame, Pixels | None]], sca
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264" if has_h264 else "mpeg4", rate=rate)
         stream.pix_fmt = "yuv420p"  # what every player shows; harmless once enlarged
+        stream.codec_context.colorspace = Colorspace.ITU601  # what from_ndarray's frames are converted with
+        stream.codec_context.color_range = ColorRange.MPEG
         stream.options = {"crf": "16"} if has_h264 else {"qscale": "2"}
         for index, (frame, bar) in enumerate(captioned):
             picture = _even(_picture(frame, bar, scale))

@@ -32,38 +32,37 @@ class PlayCommand:
     """Play --actions without a window."""
 
     steps: int | None = None
-    """Steps to play from --actions. Default: as many as it has; 64 if it ends in "..."."""
+    """Steps to play from --actions; as many as it has, or 64 if it ends in "...", unless set."""
 
     actions: str | None = None
-    """A script such as "right*20 right+jump*4 ...", a .txt file of actions, or a .json action log, which is
-    replayed with its own prompt, seed and plan. In a window the keys take over at its end."""
+    """Script such as "right*20 jump ...", .txt file of actions, or .json log to replay with its seed."""
 
     out: Path | None = None
-    """Clip to write: .gif, .mp4, or .png for all frames side by side. In a window: of the whole game."""
+    """Clip to write: .gif, .mp4, or .png with all frames side by side."""
 
     log: Path | None = None
     """Action log to write, which --actions plays again bit for bit."""
 
     prompt: int | Path | None = None
-    """Picture to start from: an index into the bundle's own, or a file. Default: 0."""
+    """Picture to start from: an index into the bundle's own, or a file; 0 unless set."""
 
     seed: int | None = None
-    """Seed of the world's chance. Default: 0."""
+    """Seed of the world's chance; 0 unless set."""
 
     plan: str | None = None
-    """Named plan of the bundle. Default: "default", or the log's."""
+    """Plan of the bundle, by name; "default" unless set."""
 
     passes: int | None = None
-    """Passes per frame: fewer are faster, more look better. Default: the plan's."""
+    """Passes per frame, fewer are faster; the plan's unless set."""
 
     temperature: float | None = None
-    """Temperature of sampling. Default: the plan's."""
+    """Temperature of sampling; the plan's unless set."""
 
     fps: float = 15.0
     """Target rate of the window, and the rate of clips."""
 
     scale: int | None = None
-    """Enlargement of the window, and of clips. Default: what fits."""
+    """Enlargement of the window, and of clips; what fits unless set."""
 
     backend: str = "auto"
     """Back end that computes the frames."""
@@ -75,7 +74,7 @@ class PlayCommand:
     """Device that the back end computes on."""
 
     threads: int | None = None
-    """CPU threads to compute with. Default: all."""
+    """CPU threads to compute with; all unless set."""
 
     def run(self) -> None:
         from rich.console import Console

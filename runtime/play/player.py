@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from genie_rt.errors import GenieError
 from genie_rt.runtime.play.action_log import ActionLog
 from genie_rt.runtime.play.keys import KeyMap
 from genie_rt.runtime.play.loop import PlayLoop
@@ -176,8 +177,8 @@ class Player:
     def toggle_recording(self) -> None:
         """Starts a GIF named after the time of day, or ends the recording that runs."""
         if self.recorder.active:
-            self.stop_recording()
             self._tell("saving ...")
+            self.stop_recording()
         else:
             self._num_recordings += 1
             name = f"genie-rt-{datetime.now():%Y%m%d-%H%M%S}-{self._num_recordings}.gif"
@@ -188,8 +189,15 @@ class Player:
         self._record()
 
     def stop_recording(self) -> None:
-        if self.recorder.active:
-            self.recorder.stop(self._make_log() if self._make_log else None)
+        """Ends the recording, if one runs; it is written beside the game."""
+        if not self.recorder.active:
+            return
+        log = None
+        try:
+            log = self._make_log() if self._make_log else None
+        except GenieError as error:  # a game of more steps than a log may have
+            self._tell(f"no action log: {error}")
+        self.recorder.stop(log)
 
     def status(self) -> Status:
         loop = self.loop
@@ -235,8 +243,8 @@ class Player:
         self.recorder.add(self.loop.frame, "" if last is None else self._action_names[last])
         self.dirty = True
         if self.recorder.full:
-            self.stop_recording()
             self._tell("recording is full, saving ...")
+            self.stop_recording()
 
     def _undo(self) -> None:
         if self.loop.undo():

@@ -93,18 +93,19 @@ def read_script(path: Path) -> str:
     Raises:
         InputError: the file is missing, unreadable, not UTF-8 text, or above 16 MiB.
     """
-    return "\n".join(line.partition("#")[0] for line in read_text(path).splitlines())
+    lines = read_text(path, _MAX_FILE_BYTES).splitlines()
+    return "\n".join(line.partition("#")[0] for line in lines)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, max_bytes: int) -> str:
     """The text of an untrusted file, bounded in size. Raises `InputError` as `read_script` does."""
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except OSError as error:
         raise InputError(f"{path}: expected a readable file of actions, found: {error.strerror}") from error
-    if len(content) > _MAX_FILE_BYTES:
-        raise InputError(f"{path}: expected a file of at most {_MAX_FILE_BYTES} bytes, found a larger one")
+    if len(content) > max_bytes:
+        raise InputError(f"{path}: expected a file of at most {max_bytes} bytes, found a larger one")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

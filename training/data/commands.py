@@ -6,6 +6,7 @@ from typing import Literal
 
 import tyro
 
+from genie_rt.errors import InputError
 from genie_rt.training.data.store import SPLITS, ClipStore
 
 
@@ -86,6 +87,42 @@ class VideoCommand:
             if result.problem is None:
                 print(result)
         print(summary(report.store))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsCommand:
+    """Save held-out frames of a clip store as PNG files, to start a bundle's sessions from."""
+
+    data: tyro.conf.Positional[Path]
+    """The clip store."""
+    out: Path
+    """Folder for prompt-0.png and so on."""
+    count: int = 8
+    """How many, each from another episode."""
+    frame: int = 12
+    """Which frame of its episode."""
+
+    def run(self) -> None:
+        """Write the pictures, spread evenly over the held-out episodes that are long enough."""
+        from PIL import Image
+
+        store = ClipStore.open(self.data)
+        long_enough = [
+            index
+            for index, episode in enumerate(store.episodes)
+            if episode.split == "heldout" and episode.length > self.frame
+        ]
+        if not 1 <= self.count <= len(long_enough):
+            raise InputError(
+                f"expected a count from 1 to {len(long_enough)}, the held-out episodes of {self.data} with more than "
+                f"{self.frame} frames; found {self.count}"
+            )
+        self.out.mkdir(parents=True, exist_ok=True)
+        for number in range(self.count):
+            episode = long_enough[number * len(long_enough) // self.count]
+            path = self.out / f"prompt-{number}.png"
+            Image.fromarray(store.episode_frames(episode)[self.frame]).save(path)
+        print(f"{self.count} pictures in {self.out}")
 
 
 def summary(store: ClipStore) -> str:

@@ -4,13 +4,14 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from genie_rt.errors import InputError, UnsupportedError
 from genie_rt.runtime.play.clip import write_clip
+
+av = pytest.importorskip("av", reason="writing .mp4 needs PyAV")
 
 
 def few_colours(num_frames: int, height: int = 20, width: int = 32) -> list[np.ndarray]:

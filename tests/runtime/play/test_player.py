@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from genie_rt.errors import ConfigError
 from genie_rt.runtime.play.action_log import ActionLog, read_log
 from genie_rt.runtime.play.player import Player
 
@@ -240,6 +241,17 @@ def test_failed_recording_is_told_and_play_goes_on(make_player, tmp_path) -> Non
     player.idle()
     assert player.status().message.startswith("not saved: ")
     player.tick()
+
+
+def test_game_too_long_for_a_log_is_still_recorded(make_player, tmp_path) -> None:
+    def make_log() -> ActionLog:
+        raise ConfigError("too many steps")
+
+    player = make_player(make_log=make_log)
+    press(player, "v", "v")
+    assert player.status().message == "no action log: too many steps"
+    player.recorder.join()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".gif"]
 
 
 def test_full_recording_stops_by_itself(player, monkeypatch, tmp_path) -> None:
