@@ -53,6 +53,7 @@ RUN             ?= runs/demo
 CLIPS_FLAGS     ?= --frames 500000
 TOKENIZER_FLAGS ?=
 DYNAMICS_FLAGS  ?= --actions logged
+EXPORT           = $(GENIE) export $(RUN)/dynamics --out $(RUN)/bundle --name demo --overwrite --prompt $(RUN)/prompts/*.png
 
 $(RUN)/clips/store.json: | $(VENV)/.installed-train
 	$(GENIE) data coinrun --out $(RUN)/clips $(CLIPS_FLAGS)
@@ -60,8 +61,10 @@ $(RUN)/clips/store.json: | $(VENV)/.installed-train
 train-demo: $(RUN)/clips/store.json  ## record the game, train the demo world, export and judge it
 	$(GENIE) train tokenizer --data $(RUN)/clips --out $(RUN)/tokenizer $(TOKENIZER_FLAGS)
 	$(GENIE) train dynamics --data $(RUN)/clips --out $(RUN)/dynamics --tokenizer $(RUN)/tokenizer $(DYNAMICS_FLAGS)
-	$(GENIE) export --tokenizer $(RUN)/tokenizer --dynamics $(RUN)/dynamics --out $(RUN)/bundle
-	$(GENIE) evaluate $(RUN)/bundle --data $(RUN)/clips
+	$(GENIE) data prompts $(RUN)/clips --out $(RUN)/prompts
+	$(EXPORT)
+	$(GENIE) evaluate $(RUN)/bundle --data $(RUN)/clips --json $(RUN)/figures.json
+	$(EXPORT) --metrics $(RUN)/figures.json
 	$(SAY) "play it:  $(GENIE) play $(RUN)/bundle"
 
 wheel: $(BIN)/pip  ## build the wheel into out/dist

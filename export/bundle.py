@@ -27,6 +27,9 @@ from genie_rt.runtime.plan import Plan
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+ALWAYS_FP32 = frozenset({"tokenizer.codebook"})
+"""Its rows decide which code is the nearest: rounded ones would give other tokens than those trained on."""
+
 
 def write_bundle(
     out: Path,
@@ -60,8 +63,8 @@ def write_bundle(
         provenance: data, recipe, commit, versions; JSON values only.
         model_card: Markdown, such as `render_model_card` gives.
         preset: the preset that the sizes came from.
-        dtype: "fp32", or "bf16" for tensors of two and more axes; norms and biases stay fp32, where
-            rounding would cost more than the few bytes it saves.
+        dtype: "fp32", or "bf16" for tensors of two and more axes; norms, biases and `ALWAYS_FP32` stay fp32,
+            where rounding would cost more than the few bytes it saves.
         overwrite: replace the bundle that is at `out`, once the new one is whole.
 
     Raises:
@@ -109,7 +112,7 @@ def _convert(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[st
         weight = weights[name]
         if not weight.is_floating_point():
             raise ConfigError(f"weights: {name}: expected floating point, found {weight.dtype}")
-        stored = dtype if weight.ndim >= 2 else torch.float32
+        stored = dtype if weight.ndim >= 2 and name not in ALWAYS_FP32 else torch.float32
         tensors[name] = weight.detach().to("cpu", stored, copy=True).contiguous()
         if not torch.isfinite(tensors[name]).all():
             raise ConfigError(f"weights: {name}: expected finite numbers in {stored}, found NaN or Inf")
@@ -125,7 +128,8 @@ def _check_target(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise BundleError(
-            f"{out}: expected nothing or an empty folder, found files; say overwrite=True to replace a bundle"
+            f"{out}: expected nothing or an empty folder, found files; "
+            "overwrite=True (--overwrite) replaces a bundle"
         )
     if not (out / MANIFEST).is_file():
         raise BundleError(

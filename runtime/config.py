@@ -91,10 +91,13 @@ class TokenizerConfig:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """Height and width of decoded frames: the input's, scaled by `decoder_patch / patch`."""
+        """Height and width of decoded frames: the input's, scaled by `decoder_patch / patch` and rounded up.
+
+        Rounded down, a patch at the end could be left without a pixel.
+        """
         return (
-            self.height * self.decoder_patch // self.patch,
-            self.width * self.decoder_patch // self.patch,
+            math.ceil(self.height * self.decoder_patch / self.patch),
+            math.ceil(self.width * self.decoder_patch / self.patch),
         )
 
 

@@ -4,6 +4,8 @@ A page is written once and then only read. Who holds a `Page` keeps it alive; wh
 memory returns to the pool. So a snapshot shares pages with the session it was taken of, and copies none.
 """
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ Pages = tuple[Page, ...]
 class PagePool:
     """Memory for the pages of one transformer. A page is `[L, 2, P, H, Dh]`, contiguous.
 
-    Grows by chunks and never moves a page that is in use.
+    Grows by chunks and never moves a page that is in use. Sessions in several threads may share it.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class PagePool:
         self.device = device
         self.free: list[int] = []
         self._chunks: list[Tensor] = []
+        self._lock = threading.Lock()  # of who takes a page; giving one back is a single append
 
     @property
     def num_pages(self) -> int:
@@ -67,11 +70,13 @@ class PagePool:
             keys_values: per layer keys and values, `[B, 1, P, H, Dh]` each.
             row: which of the `B`.
         """
-        if not self.free:
-            first = self.num_pages
-            self._chunks.append(torch.empty((CHUNK_PAGES, *self.shape), dtype=self.dtype, device=self.device))
-            self.free.extend(reversed(range(first, first + CHUNK_PAGES)))
-        page = Page(self, self.free.pop())
+        with self._lock:
+            if not self.free:
+                first = self.num_pages
+                chunk = torch.empty((CHUNK_PAGES, *self.shape), dtype=self.dtype, device=self.device)
+                self._chunks.append(chunk)
+                self.free.extend(reversed(range(first, first + CHUNK_PAGES)))
+            page = Page(self, self.free.pop())
         memory = self.view(page)
         for layer, (keys, values) in enumerate(keys_values):
             memory[layer, 0] = keys[row, 0]

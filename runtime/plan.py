@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 
 from genie_rt.errors import ConfigError
+from genie_rt.runtime.config import from_dict
 
 MAX_PASSES = 4096
 
@@ -17,8 +18,8 @@ class Plan:
         order: which tokens are decided first. "maskgit": the most confident (Bruce et al. 2024, section 2.2).
         passes: `K`, evaluations of the dynamics per frame.
         temperature: of the softmax that tokens are sampled from, > 0.
-        noise: scale of the Gumbel noise on the confidence in the first pass, falling linearly to 0 in the
-            last (Chang et al. 2022, arXiv 2202.04200).
+        noise: of the Gumbel noise on the confidence, whose scale `noise * (1 - (k + 1) / K)` in pass `k` falls
+            to 0 in the last (Chang et al. 2022, arXiv 2202.04200).
     """
 
     order: str = "maskgit"
@@ -40,8 +41,12 @@ class Plan:
                 raise ConfigError(f"Plan.{name}: expected a number from {lowest} to 1e6, found {value!r}")
 
     def replace(self, **changes: object) -> "Plan":
-        """This plan with some fields changed, checked again."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        """This plan with some fields changed, checked again.
+
+        Raises:
+            ConfigError: a plan has no such field, or the field no such value.
+        """
+        return from_dict(Plan, dataclasses.asdict(self) | changes)
 
     def decided_after(self, pass_index: int, num_tokens: int) -> int:
         """Tokens decided once pass `pass_index` (from 0) is done: the cosine schedule.

@@ -1,15 +1,19 @@
 """Named model configurations. A preset is a config, not a class.
 
-Sizes of the `genie-*` and `coinrun` presets: Bruce et al. 2024 (arXiv 2402.15391), appendices C, D and F. The paper
-prints layers, widths and heads but not the MLP width; the dynamics' is chosen so that the published parameter
-counts hold, the others' is 4 D.
+Sizes of the `genie-*` and `coinrun` presets: Bruce et al. 2024 (arXiv 2402.15391), appendices C, D and F. The
+paper prints layers, widths and heads but not the MLP width; the dynamics' is chosen so that the published
+parameter counts hold, the others' is 4 D.
 """
+
+from collections.abc import Callable
 
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.config import DynamicsConfig, LamConfig, ModelConfig, TokenizerConfig, TransformerConfig
 
 
-def _transformer(layers: int, width: int, heads: int, head_width: int, mlp: int, window: int) -> TransformerConfig:
+def _transformer(
+    layers: int, width: int, heads: int, head_width: int, mlp: int, window: int
+) -> TransformerConfig:
     return TransformerConfig(
         num_layers=layers, width=width, num_heads=heads, head_width=head_width, mlp_width=mlp, window=window
     )
@@ -51,7 +55,7 @@ def _genie(layers: int, width: int, heads: int, mlp: int) -> ModelConfig:
     return ModelConfig(tokenizer=tokenizer, lam=lam, dynamics=dynamics)
 
 
-_PRESETS = {
+_PRESETS: dict[str, Callable[[], ModelConfig]] = {
     "demo": _demo,
     "coinrun": _coinrun,
     "genie-500m": lambda: _genie(21, 1536, 12, 2048),

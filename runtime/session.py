@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genie_rt.errors import InputError, StateError
 from genie_rt.runtime.backends.protocol import FrameStats
@@ -37,6 +38,8 @@ class Session:
 
     A call that raises leaves the session as it was before the call.
 
+    Every picture that it returns is a new array, the caller's to write to.
+
     Attributes:
         plan: how frames are decoded; may be replaced between steps.
         stats: what the last step took, None before the first.
@@ -55,7 +58,7 @@ class Session:
         """The last frame, `[Hout, Wout, 3]` uint8. Raises `StateError` before `reset`."""
         if self._frame is None:
             raise StateError("there is no frame yet: call reset(image) first")
-        return self._frame
+        return self._frame.copy()
 
     @property
     def frame_index(self) -> int:
@@ -74,6 +77,7 @@ class Session:
 
         Raises:
             InputError: shape, dtype or number of actions do not fit, or an action is unknown.
+            DeviceError: the model gave NaN or Inf.
         """
         config = self.world.bundle.config.tokenizer
         is_clip = getattr(image, "ndim", 3) == 4
@@ -88,8 +92,8 @@ class Session:
             )
         led_by = [NULL_ACTION, *(self.world.action(action) for action in actions)]
         row, picture = self.world.backend.prefill(self.seed, torch.from_numpy(np.stack(checked)), led_by)
-        self._row, self._frame, self.stats = row, picture.cpu().numpy(), None
-        return self._frame
+        self.stats = None
+        return self._show(row, picture)
 
     def step(self, action: str | int) -> Picture:
         """The frame that an action leads to.
@@ -98,7 +102,7 @@ class Session:
             action: name or index.
 
         Returns:
-            `[Hout, Wout, 3]` uint8, a new array.
+            `[Hout, Wout, 3]` uint8.
 
         Raises:
             StateError: before `reset`.
@@ -111,8 +115,7 @@ class Session:
         if row.pending:
             (row,) = backend.commit([row])
         (row,), pictures, self.stats = backend.frame([row], [index], self.plan)
-        self._row, self._frame = row, pictures[0].cpu().numpy()
-        return self._frame
+        return self._show(row, pictures[0])
 
     def commit(self) -> None:
         """Computes the last frame's page now, in idle time after the frame is shown.
@@ -126,7 +129,9 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """This moment, to come back to with `restore`. Costs a few references, copies no tensor."""
-        return Snapshot(self.world, self._started(), self.frame)
+        row, frame = self._started(), self._frame
+        assert frame is not None  # comes with the row
+        return Snapshot(self.world, row, frame)
 
     def restore(self, snapshot: Snapshot) -> Picture:
         """Goes back to a snapshot of any session of this world, and goes on with its seed.
@@ -143,7 +148,12 @@ class Session:
                 "restore it in a session of that world"
             )
         self._row, self._frame, self.seed = snapshot.row, snapshot.frame, snapshot.row.seed
-        return self._frame
+        return self.frame
+
+    def _show(self, row: Row, picture: Tensor) -> Picture:
+        self._row, self._frame = row, picture.cpu().numpy()
+        self._frame.setflags(write=False)  # snapshots share it; callers get copies
+        return self.frame
 
     def _started(self) -> Row:
         if self._row is None:

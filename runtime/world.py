@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from genie_rt.errors import InputError, UnsupportedError
@@ -18,6 +19,7 @@ from genie_rt.runtime.session import Session
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 BACKENDS = ("reference",)
+DEVICES = ("cpu", "cuda")
 
 
 class World:
@@ -56,7 +58,7 @@ class World:
 
         Raises:
             BundleError: the bundle is missing or broken.
-            UnsupportedError: this machine has no such back end, dtype or device.
+            UnsupportedError: there is no such back end or dtype, or this machine has no such device.
         """
         if backend not in ("auto", *BACKENDS):
             raise UnsupportedError(f"unknown back end {backend!r}: expected auto or {', '.join(BACKENDS)}")
@@ -67,7 +69,9 @@ class World:
         weights = load_weights(bundle, parameter_shapes(bundle.config))
         with torch.device("meta"):
             model = WorldModel(bundle.config)
-        model.load_state_dict({name: value.to(DTYPES[dtype]) for name, value in weights.items()}, assign=True)
+        # copies: the weights are views of the file, and what happens to the file later must not reach the world
+        own = {name: value.to(DTYPES[dtype], copy=True) for name, value in weights.items()}
+        model.load_state_dict(own, assign=True)
         return cls(bundle, ReferenceBackend(model, torch_device, DTYPES[dtype]), dtype)
 
     @property
@@ -90,6 +94,8 @@ class World:
         Raises:
             InputError: there is none of that index.
         """
+        if not self.prompts:
+            raise InputError("this bundle has no prompts: start from a picture of your own")
         if not 0 <= index < len(self.prompts):
             raise InputError(f"expected a prompt from 0 to {len(self.prompts) - 1}, found {index}")
         return load_image(self.prompts[index])
@@ -101,7 +107,7 @@ class World:
             InputError: the world has no such action; the message lists those it has.
         """
         names = self.action_names
-        is_index = isinstance(action, int) and not isinstance(action, bool)
+        is_index = isinstance(action, int | np.integer) and not isinstance(action, bool)
         if isinstance(action, str) and action in names:
             return names.index(action)
         if is_index and 0 <= int(action) < len(names):
@@ -129,12 +135,16 @@ class World:
                 known = ", ".join(self.bundle.plans)
                 raise InputError(f"unknown plan {plan!r}: this bundle has {known}")
             plan = self.bundle.plans[plan]
+        if not isinstance(plan, Plan):
+            raise InputError(f"expected a plan's name or a Plan, found {plan!r}")
         return Session(self, seed=seed, plan=plan.replace(**changes))
 
 
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise RuntimeError(f"genie-rt runs on {' and '.join(DEVICES)}")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

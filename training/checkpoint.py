@@ -3,7 +3,7 @@
     OUT/checkpoint-00001200/model.safetensors    the objective's state dict
                             ema.safetensors      the same with averaged parameters, where asked for
                             optimizer.pt         optimiser states, read back with weights_only=True
-                            state.json           step, settings, versions, and each file's size
+                            state.json           step, settings, versions, device, seconds, each file's size
 
 The files go to a hidden folder first, are synced to disk, and then one rename makes them visible.
 """

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from genie_rt.errors import InputError
 from genie_rt.runtime.config import ModelConfig, to_dict
 from genie_rt.runtime.presets import preset
-from genie_rt.training.data.store import ClipStore
 from genie_rt.training.loop_config import LoopConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-Flat = tyro.conf.OmitArgPrefixes
+    from genie_rt.training.data.store import ClipStore
 
 
 def _loop(**changes: Any) -> LoopConfig:
     """The paper's optimiser settings (Bruce et al. 2024, appendix C), changed where a component's differ."""
-    paper: dict[str, Any] = {"steps": 300_000, "batch": 64, "learning_rate": 3e-4, "final_learning_rate": 3e-4}
+    paper: dict[str, Any] = {
+        "steps": 300_000,
+        "batch": 64,
+        "learning_rate": 3e-4,
+        "final_learning_rate": 3e-4,
+    }
     paper |= {"warmup_steps": 10_000, "weight_decay": 1e-4, "beta1": 0.9, "beta2": 0.9}
     return LoopConfig(**(paper | changes))
 
@@ -39,7 +43,7 @@ class TokenizerCommand:
     """Model sizes."""
     clip: int | None = None
     """Frames per clip; twice the longest window unless set."""
-    loop: Annotated[LoopConfig, Flat] = field(default_factory=_loop)
+    loop: tyro.conf.OmitArgPrefixes[LoopConfig] = field(default_factory=_loop)
 
     def run(self) -> int:
         """Train, and say where the checkpoint is."""
@@ -47,7 +51,8 @@ class TokenizerCommand:
 
         config = preset(self.preset)
         store = open_matching(self.data, config)
-        length = self.clip or 2 * max(config.tokenizer.encoder.window, config.tokenizer.decoder.window)
+        window = max(config.tokenizer.encoder.window, config.tokenizer.decoder.window)
+        length = clip_length(self.clip, window, least=1)
         _seed(self.loop.seed)
         return run_loop("tokenizer", TokenizerObjective(config), store, length, self.loop, self.out, config)
 
@@ -66,7 +71,9 @@ class LamCommand:
     """Run folder of the tokenizer; needed where the preset's LAM sees tokens."""
     clip: int | None = None
     """Frames per clip; twice the longest window unless set."""
-    loop: Annotated[LoopConfig, Flat] = field(default_factory=lambda: _loop(learning_rate=3e-5, beta2=0.9))
+    loop: tyro.conf.OmitArgPrefixes[LoopConfig] = field(
+        default_factory=lambda: _loop(learning_rate=3e-5, beta2=0.9)
+    )
 
     def run(self) -> int:
         """Train, and say where the checkpoint is."""
@@ -82,7 +89,7 @@ class LamCommand:
                 raise InputError("this LAM sees tokens: name the tokenizer's run folder with --tokenizer")
             tokenizer = load_tokenizer(self.tokenizer, config)
         store = open_matching(self.data, config)
-        length = self.clip or 2 * max(config.lam.encoder.window, config.lam.decoder.window)
+        length = clip_length(self.clip, max(config.lam.encoder.window, config.lam.decoder.window))
         _seed(self.loop.seed)
         return run_loop("lam", LamObjective(config, tokenizer), store, length, self.loop, self.out, config)
 
@@ -109,7 +116,7 @@ class DynamicsCommand:
     """Highest share of history tokens replaced at random, so that the model survives its own mistakes."""
     clip: int | None = None
     """Frames per clip; twice the window unless set."""
-    loop: Annotated[LoopConfig, Flat] = field(
+    loop: tyro.conf.OmitArgPrefixes[LoopConfig] = field(
         default_factory=lambda: _loop(
             steps=125_000, batch=512, learning_rate=3e-5, final_learning_rate=3e-6, warmup_steps=5_000
         )
@@ -118,22 +125,36 @@ class DynamicsCommand:
     def run(self) -> int:
         """Train, and say where the checkpoint is."""
         from genie_rt.training.dynamics import DynamicsObjective
-        from genie_rt.training.frozen import load_lam, load_tokenizer
+        from genie_rt.training.frozen import load_lam, load_tokenizer, run_summary
 
         config = preset(self.preset)
         store = open_matching(self.data, config)
         if self.actions == "logged":
             config = _with_logged_actions(config, store)
         elif self.lam is None:
-            raise InputError("latent actions need --lam RUN; a store with recorded actions also has --actions logged")
+            raise InputError(
+                "latent actions need --lam RUN; a store with recorded actions also has --actions logged"
+            )
         lam = load_lam(self.lam, config) if self.lam is not None and self.actions == "latent" else None
         _seed(self.loop.seed)
         objective = DynamicsObjective(
-            config, load_tokenizer(self.tokenizer, config), lam, context=self.context, corruption=self.corruption
+            config,
+            load_tokenizer(self.tokenizer, config),
+            lam,
+            context=self.context,
+            corruption=self.corruption,
         )
-        length = self.clip or 2 * config.dynamics.transformer.window
-        names = store.action_names if self.actions == "logged" else None
-        return run_loop("dynamics", objective, store, length, self.loop, self.out, config, names)
+        length = clip_length(self.clip, config.dynamics.transformer.window)
+        names = store.action_names if self.actions == "logged" else ()
+        recipe = {
+            "actions": self.actions,
+            "context": self.context,
+            "corruption": self.corruption,
+            "tokenizer": run_summary(self.tokenizer),
+        }
+        if lam is not None and self.lam is not None:
+            recipe["lam"] = run_summary(self.lam)
+        return run_loop("dynamics", objective, store, length, self.loop, self.out, config, names, recipe)
 
 
 def _with_logged_actions(config: ModelConfig, store: ClipStore) -> ModelConfig:
@@ -153,12 +174,25 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def clip_length(asked: int | None, window: int, *, least: int = 2) -> int:
+    """Frames per clip: as asked, or twice the window, so that each age is also seen with a history before it.
+
+    Raises:
+        InputError: that is less than the model learns from.
+    """
+    if asked is not None and asked < least:
+        raise InputError(f"--clip: expected {least} frames or more, found {asked}")
+    return 2 * window if asked is None else asked
+
+
 def open_matching(data: Path, config: ModelConfig) -> ClipStore:
     """Opens a clip store whose pictures have the model's size.
 
     Raises:
         InputError: they have another.
     """
+    from genie_rt.training.data.store import ClipStore
+
     store = ClipStore.open(data)
     size = (config.tokenizer.height, config.tokenizer.width)
     if (store.height, store.width) != size:
@@ -177,9 +211,14 @@ def run_loop(
     loop: LoopConfig,
     out: Path,
     config: ModelConfig,
-    action_names: tuple[str, ...] | None = None,
+    action_names: tuple[str, ...] = (),
+    recipe: dict[str, Any] | None = None,
 ) -> int:
-    """Trains and reports; the exit code is 128 + signal where one stopped the run."""
+    """Trains and reports; the exit code is 128 + signal where one stopped the run.
+
+    Kind, config, data and `recipe` are recorded in each checkpoint for `genie-rt export`; a run is resumed
+    only with the same.
+    """
     from genie_rt.training.loop import train
 
     describe = {
@@ -187,7 +226,8 @@ def run_loop(
         "config": to_dict(config),
         "clip": length,
         "data": {"source": store.source, "frames": store.num_frames, "provenance": store.provenance},
-        "action_names": list(action_names or ()),
+        "action_names": list(action_names),
+        **(recipe or {}),
     }
     result = train(objective, store.clips(length=length, split="train"), loop, out, describe=describe)
     if result.interrupted is not None:

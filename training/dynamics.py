@@ -1,8 +1,9 @@
 """What the dynamics is trained to do: fill in masked tokens of a frame, given a history like the one at play.
 
 At play the history is clean and only the current frame is masked; the paper masks frames `2 ... T` all alike.
-`context="clean"` trains as we serve: a clean and a masked stream of the clip share the weights. Within a frame
-each stream is on its own; in time a masked frame `t` attends to the *clean* frames `t-W+1 ... t-1` and to itself.
+`context="clean"` trains as we serve: a clean and a masked stream of the clip share the weights. Within a
+frame each stream is on its own; in time a masked frame `t` attends to the *clean* frames `t-W+1 ... t-1` and
+to itself.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from genie_rt.errors import ConfigError
 from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED, Dynamics, previous_frame
@@ -18,7 +20,11 @@ from genie_rt.runtime.model.lam import Lam
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.training.lam import code_vectors
 
+CONTEXTS = ("clean", "masked")
+
 ACTION_DROPOUT = 0.1
+"""Share of actions replaced by the null action."""
+
 FULL_MASK_SHARE = 0.5
 """Share of frames with every token masked, where few-pass decoding starts; the rest mask `U(0.5, 1)`."""
 
@@ -31,12 +37,19 @@ class DynamicsObjective(nn.Module):
         lam: frozen; where given, its actions replace those of the data.
         context: "clean" as above, or "masked" for the paper's recipe.
         corruption: each clip replaces a share `U(0, corruption)` of its history's tokens by random ones.
+
+    Raises:
+        ConfigError: there is no such context, or the corruption is no share.
     """
 
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, lam: Lam | None = None, *, context: str = "clean",
         corruption: float = 0.1,
     ) -> None:  # fmt: skip
+        if context not in CONTEXTS:
+            raise ConfigError(f"context: expected {' or '.join(CONTEXTS)}, found {context!r}")
+        if not 0 <= corruption <= 1:
+            raise ConfigError(f"corruption: expected a share from 0 to 1, found {corruption}")
         super().__init__()
         self.model = Dynamics(config)
         self.tokenizer = tokenizer
@@ -115,7 +128,11 @@ class DynamicsObjective(nn.Module):
 
 
 def two_stream_ages(count: int, window: int, device: torch.device | str = "cpu") -> Tensor:
-    """Ages among clean frames `0 ... count-1` followed by masked frames `1 ... count`: `[1, 2 count, 2 count]`."""
+    """Ages among clean frames `0 ... count-1`, followed by masked frames `1 ... count`.
+
+    Returns:
+        `[1, 2 count, 2 count]` int64, -1 where a frame may not see another.
+    """
     clean = causal_ages(count, window, device)[0]
     frame = torch.arange(count, device=device)
     age = frame[:, None] + 1 - frame[None, :]  # of clean frame j to masked frame i + 1

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.config import ModelConfig, to_dict
 from genie_rt.runtime.model.lam import Lam
@@ -49,6 +48,20 @@ def run_state(run: Path) -> dict[str, Any]:
     return read_state(checkpoint)
 
 
+def run_summary(run: Path) -> dict[str, Any]:
+    """What a later stage records of the run that it stands on: steps, time, device, data and settings."""
+    state = run_state(run)
+    describe = state["describe"]
+    return {
+        "steps": state["step"],
+        "seconds": state.get("seconds"),
+        "device": state.get("device"),
+        "clip": describe["clip"],
+        "data": describe["data"],
+        "loop": state["loop"],
+    }
+
+
 def _describe(run: Path, kind: str, config: ModelConfig) -> None:
     found = run_state(run)["describe"]
     if found["kind"] != kind:
@@ -59,5 +72,3 @@ def _describe(run: Path, kind: str, config: ModelConfig) -> None:
             f"{run}: its {kind} was trained as {found['config'][kind]}, this model needs {wanted}; "
             "train it again with this preset, or use the preset it was trained with"
         )
-
-

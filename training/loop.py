@@ -7,8 +7,10 @@ through the same numbers as one that was not.
 
 import hashlib
 import math
+import platform
 import random
 import signal
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import genie_rt
 from genie_rt.errors import BundleError, ConfigError, DeviceError, UnsupportedError
 from genie_rt.training.checkpoint import (
     Checkpoint,
@@ -154,10 +157,13 @@ class _Run:
         self.pending: list[dict[str, Tensor]] = []
         self.unlogged: list[dict[str, float]] = []
         self.last_checkpoint: Path | None = None
+        self.started = time.monotonic()
+        self.seconds_before: float | None = 0.0
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take back optimisers, average and step; the objective's own state was loaded before."""
         self.step = checkpoint.step
+        self.seconds_before = checkpoint.state.get("seconds")
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(checkpoint.optimizer[name])
         if self.average is not None and checkpoint.ema is not None:
@@ -287,6 +293,7 @@ class _Run:
     def _save(self) -> None:
         """Write a checkpoint (first process) and wait for it (the others)."""
         if self.accelerator.is_main_process:
+            seconds = time.monotonic() - self.started
             save_checkpoint(
                 self.out,
                 step=self.step,
@@ -298,7 +305,9 @@ class _Run:
                     "loop": asdict(self.config),
                     "processes": self.accelerator.num_processes,
                     "precision": "bf16" if self.bf16 else "fp32",
-                    "versions": {"torch": torch.__version__},
+                    "versions": {"genie-rt": genie_rt.__version__, "torch": torch.__version__},
+                    "device": _device_name(self.device),
+                    "seconds": None if self.seconds_before is None else self.seconds_before + seconds,
                 },
                 keep=self.config.keep_checkpoints,
             )
@@ -319,6 +328,13 @@ def _accelerator() -> "Accelerator":
         raise UnsupportedError('training needs accelerate: pip install "genie-rt[train]"') from error
     # Accelerate's precision is fixed for the life of the process; ours is chosen per run, by autocast.
     return Accelerator(mixed_precision="no")
+
+
+def _device_name(device: torch.device) -> str:
+    """For the record of a run: the GPU's name, or the kind of CPU and how many threads torch uses of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
 
 
 def _use_bf16(precision: str, device: torch.device) -> bool:

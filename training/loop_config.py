@@ -16,41 +16,46 @@ MAY_CHANGE_ON_RESUME = frozenset({"steps", "checkpoint_every", "keep_checkpoints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """Settings of `genie_rt.training.loop.train`.
-
-    Args:
-        steps: optimiser steps from scratch; the schedule ends here.
-        batch: clips per step over all processes; a multiple of the number of processes.
-        learning_rate: the highest rate, reached at the end of the warm-up.
-        final_learning_rate: the rate that "cosine" and "linear" reach at `steps`.
-        warmup_steps: steps of the linear rise from 0.
-        optimizer: "muon" trains hidden matrices with Muon and everything else with AdamW.
-        weight_decay: decoupled decay of matrices and kernels; never of biases, norms and embeddings.
-        gradient_clip: largest global gradient norm; 0 clips nothing.
-        ema_decay: decay of the averaged weights that each checkpoint then holds too; 0 keeps none.
-        precision: "auto" is bf16 autocast where the device computes it natively, else fp32.
-        keep_checkpoints: how many of the newest checkpoints stay on disk.
-    """
+    """How long, how fast and in which precision to train."""
 
     steps: int
+    """Optimiser steps from scratch; the schedule ends here."""
     batch: int
+    """Clips per step over all processes; a multiple of the number of processes."""
     learning_rate: float = 3e-4
+    """The highest rate, reached at the end of the warm-up."""
     final_learning_rate: float = 0.0
+    """The rate that "cosine" and "linear" reach at the last step."""
     warmup_steps: int = 100
+    """Steps of the linear rise from 0."""
     schedule: Schedule = "cosine"
+    """How the rate goes on after the warm-up."""
     optimizer: Optimizer = "adamw"
+    """muon: hidden matrices by Muon, everything else by AdamW."""
     weight_decay: float = 0.01
+    """Decoupled decay of matrices and kernels; never of biases, norms and embeddings."""
     beta1: float = 0.9
+    """AdamW's decay of the mean gradient."""
     beta2: float = 0.95
+    """AdamW's decay of the mean squared gradient."""
     muon_momentum: float = 0.95
+    """Muon's decay of the mean gradient."""
     gradient_clip: float = 1.0
+    """Largest global gradient norm; 0 clips nothing."""
     ema_decay: float = 0.0
+    """Decay of the averaged weights that each checkpoint then holds too; 0 keeps none."""
     seed: int = 0
+    """Of the initial weights, the clips and all else that is random."""
     precision: Precision = "auto"
+    """auto: bf16 autocast where the device computes it natively, else fp32."""
     compile: bool = False
+    """Compile the model with torch.compile: a slow start, then faster steps."""
     checkpoint_every: int = 1000
+    """Steps between checkpoints."""
     keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay on disk."""
     log_every: int = 10
+    """Steps between lines of output and TensorBoard entries."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "checkpoint_every", "keep_checkpoints", "log_every"):

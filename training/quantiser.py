@@ -40,7 +40,8 @@ class CosineQuantiser(nn.Module):
             kmeans_init=True,
         )
 
-    @torch.compiler.disable  # dead codes are replaced by number: the library's flow depends on data
+    # Dead codes are replaced by number: the flow of the library depends on data.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Quantises.
 

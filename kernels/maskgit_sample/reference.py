@@ -1,11 +1,18 @@
-"""One MaskGIT decision: sample every undecided token, keep the most confident (Chang et al. 2022, arXiv 2202.04200)."""
+"""One MaskGIT decision: sample all, keep the most confident (Chang et al. 2022, arXiv 2202.04200)."""
 
 import torch
 from torch import Tensor
 
 
 def maskgit_sample(
-    logits: Tensor, tokens: Tensor, decided: Tensor, u: Tensor, noise_u: Tensor, *, keep: int, temperature: float,
+    logits: Tensor,
+    tokens: Tensor,
+    decided: Tensor,
+    u: Tensor,
+    noise_u: Tensor,
+    *,
+    keep: int,
+    temperature: float,
     noise: float,
 ) -> tuple[Tensor, Tensor]:
     """Samples by inverse CDF with one uniform per token, then decides the `keep` most confident samples.
@@ -33,6 +40,6 @@ def maskgit_sample(
         gumbel = -(-(noise_u.to(wide) + 2.0**-25).log()).log()  # the offset centres u in its 2**-24 cell
         confidence = confidence + noise * gumbel
     confidence = confidence.masked_fill(decided, -torch.inf)
-    rank = confidence.sort(dim=-1, descending=True, stable=True).indices.argsort(-1)  # 0 is the most confident
+    rank = confidence.sort(dim=-1, descending=True, stable=True).indices.argsort(-1)  # 0: most confident
     chosen = (rank < keep) & ~decided
     return torch.where(chosen, candidate, tokens), decided | chosen

@@ -30,6 +30,9 @@ class Backend(Protocol):
 
         Returns:
             The row, and the last frame as the model sees it: `[Hout, Wout, 3]` uint8.
+
+        Raises:
+            DeviceError: the tokenizer gave NaN or Inf.
         """
         ...
 
@@ -42,7 +45,7 @@ class Backend(Protocol):
             New rows, pending; pictures `[B, Hout, Wout, 3]` uint8; what it took.
 
         Raises:
-            DeviceError: logits are NaN or Inf; the rows are as they were.
+            DeviceError: logits or pixels are NaN or Inf; the rows are as they were.
         """
         ...
 

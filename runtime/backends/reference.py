@@ -10,6 +10,7 @@ from genie_rt.errors import DeviceError
 from genie_rt.kernels.maskgit_sample.reference import maskgit_sample
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.philox.reference import uniforms
+from genie_rt.kernels.vq_lookup.reference import nearest_code
 from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.model.dynamics import UNDECIDED
@@ -117,22 +118,24 @@ class ReferenceBackend:
         dynamics = self.model.dynamics
         hidden, kept = dynamics(tokens[:, None], previous[:, None], action[:, None], self.table, ages, history)
         logits = dynamics.logits(hidden, previous[:, None], self.table)[:, 0]
-        if not torch.isfinite(logits).all():
-            raise DeviceError(_where_not_finite(kept))
+        _check_finite("dynamics", logits, kept)
         return logits  # type: ignore[no-any-return]
 
     def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Pages]:
         """One picture `[H, W, 3]` uint8 after those of `pages`, to tokens `[1, N]`."""
         pool = self.encoder_pages
         history, ages = pool.history([pages])
-        tokens, kept = self.model.tokenizer.encode(frame[None, None], ages, history)
-        return tokens[:, 0], pool.push(pages, pool.write(kept, 0))
+        tokenizer = self.model.tokenizer
+        vectors, kept = tokenizer.encode_vectors(frame[None, None], ages, history)
+        _check_finite("tokenizer's encoder", vectors, kept)
+        return nearest_code(vectors[:, 0], tokenizer.codebook), pool.push(pages, pool.write(kept, 0))
 
     def _decode(self, tokens: Tensor, rows: list[Pages]) -> tuple[Tensor, list[Pages]]:
         """Tokens `[B, N]` after the frames of `rows`' pages, to pictures `[B, Hout, Wout, 3]` uint8."""
         pool = self.decoder_pages
         history, ages = pool.history(rows)
         pictures, kept = self.model.tokenizer.decode(tokens[:, None], ages, history)
+        _check_finite("tokenizer's decoder", pictures, kept)
         return to_uint8(pictures[:, 0]), [
             pool.push(pages, pool.write(kept, i)) for i, pages in enumerate(rows)
         ]
@@ -143,14 +146,14 @@ def _signed(seed: int) -> int:
     return seed - (1 << 64) if seed >= 1 << 63 else seed
 
 
-def _where_not_finite(kept: list[KeysValues]) -> str:
-    for layer, (keys, values) in enumerate(kept):
-        if not (torch.isfinite(keys).all() and torch.isfinite(values).all()):
-            return (
-                f"the dynamics gave NaN or Inf, first in layers 0 to {layer} of {len(kept)}: the weights are broken "
-                "or the precision is too narrow; try float32, or check the bundle"
-            )
-    return (
-        f"the dynamics' logits are NaN or Inf though the attention of all {len(kept)} layers is finite: the last "
-        "MLP or the output head is broken, or the precision is too narrow; try float32, or check the bundle"
+def _check_finite(part: str, out: Tensor, kept: list[KeysValues]) -> None:
+    """Raises `DeviceError` where `out` is not finite, naming the layers whose keys and values still are."""
+    if torch.isfinite(out).all():
+        return
+    places = ["the input", *(f"layer {layer}" for layer in range(len(kept))), "the output"]
+    broken = [not all(torch.isfinite(x).all() for x in keys_values) for keys_values in kept]
+    first = [*broken, True].index(True)
+    raise DeviceError(
+        f"the {part} gave NaN or Inf, first between {places[first]} and {places[first + 1]} of {len(kept)} layers; "
+        "the weights are broken or the precision is too narrow: try float32, or check the bundle"
     )

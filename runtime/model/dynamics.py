@@ -1,4 +1,4 @@
-"""The dynamics model: which tokens come next, given the past's tokens and actions (Bruce et al. 2024, section 2.1)."""
+"""The dynamics (Bruce et al. 2024, section 2.1): which tokens come next, given past tokens and actions."""
 
 import torch
 from torch import Tensor, nn
@@ -46,13 +46,18 @@ class Dynamics(nn.Module):
         self.copy_logit = nn.Parameter(torch.ones(())) if dynamics.copy_logit else None
         if self.copy_out is not None:
             nn.init.zeros_(self.copy_out.weight)
+        if self.code_in is not None:
+            nn.init.normal_(self.code_in.weight)  # codes are unit vectors: entries of the table start near 1
+        for linear in (self.token_in, self.previous_in, self.token_out):
+            if linear is not None:
+                nn.init.normal_(linear.weight, std=linear.in_features**-0.5)  # logits start near 1, not 0
 
     def token_table(self, codebook: Tensor) -> Tensor:
         """The vector of every token, for input and output alike: `[V, d]` codebook to `[V, E]`."""
         if self.code_in is None:
             return self.token_embedding
         codes = lookup_code(torch.arange(codebook.shape[0], device=codebook.device), codebook)
-        return self.token_embedding + self.code_in(codes)  # type: ignore[no-any-return]
+        return self.token_embedding + self.code_in(codes)
 
     def _merge(self, x: Tensor) -> Tensor:
         """`[B, T, N, E]` to `[B, T, P, merge^2 * E]`."""
@@ -88,14 +93,14 @@ class Dynamics(nn.Module):
             seen = masked & (previous != UNDECIDED)[..., None]
             x = x + self.previous_in(self._merge(table[previous.clamp(min=0)] * seen))
         action = self.action_embedding[actions]  # NULL_ACTION = -1 picks the last row
-        return x + self.position + action[:, :, None]  # type: ignore[no-any-return]
+        return x + self.position + action[:, :, None]
 
     def logits(self, hidden: Tensor, previous: Tensor, table: Tensor) -> Tensor:
         """Scores of every token: `[B, T, P, D]` to `[B, T, N, V]`, in at least fp32."""
         wide = torch.promote_types(hidden.dtype, torch.float32)
         vectors = self._split(self.token_out(hidden))
         scores = (vectors @ table.to(vectors.dtype).mT).to(wide) * table.shape[1] ** -0.5
-        if self.copy_out is None:
+        if self.copy_out is None or self.copy_logit is None:
             return scores
         copy = self._split(self.copy_out(hidden)).to(wide) + self.copy_logit  # [B, T, N, 1]
         copy = copy * (previous != UNDECIDED)[..., None]
@@ -115,11 +120,9 @@ class Dynamics(nn.Module):
         A past frame is given with all its tokens decided; its keys and values then do not depend on
         `previous`, which is why they may be kept. See `embed` and `STTransformer.forward` for the arguments.
         """
-        return self.transformer(self.embed(tokens, previous, actions, table), ages, history)  # type: ignore[no-any-return]
+        return self.transformer(self.embed(tokens, previous, actions, table), ages, history)
 
 
 def previous_frame(tokens: Tensor) -> Tensor:
     """Each frame's predecessor: `[B, T, N]` to `[B, T, N]`, `UNDECIDED` at the first frame."""
     return torch.cat([torch.full_like(tokens[:, :1], UNDECIDED), tokens[:, :-1]], 1)
-
-

@@ -1,4 +1,4 @@
-"""The latent action model (Bruce et al. 2024, section 2.1): which of `A` codes explains each change of picture.
+"""The latent action model (Bruce et al. 2024, section 2.1): which of `A` codes explains a change of picture.
 
 The encoder sees frames `0 ... t+1` and gives one vector for the step from `t` to `t+1`, quantised to a code.
 The decoder sees frames `0 ... t` and the code, and predicts frame `t+1`; it exists only to teach the encoder.
@@ -53,7 +53,7 @@ class Lam(nn.Module):
         """Vectors before quantisation, one a step: `[B, T, Q, ...]` to `[B, T-1, d]`."""
         ages = causal_ages(inputs.shape[1], self.config.encoder.window, inputs.device)
         x, _ = self.encoder(self.encoder_in(inputs) + self.encoder_position, ages)
-        return self.action_in(x[:, 1:].mean(2))  # type: ignore[no-any-return]
+        return self.action_in(x[:, 1:].mean(2))
 
     def actions(self, frames: Tensor, codes: Tensor | None = None) -> Tensor:
         """Latent actions `[B, T-1]` int64: entry `t` led from frame `t` to frame `t+1`."""

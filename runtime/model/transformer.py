@@ -1,8 +1,8 @@
 """The ST transformer: spatial attention, temporal attention and MLP in every block, pre-norm and residual.
 
-Axes: `B` sessions, `T` frames of this call, `Th` cached frames, `P` positions, `D` width, `H` heads, `Dh` head
-width, `F` MLP width, `W` window. There is no cache in here: a caller who kept the keys and values of earlier
-frames hands them in as `history`, with the age of every key; one who did not hands in all the frames.
+Axes: `B` sessions, `T` frames of this call, `Th` cached frames, `P` positions, `D` width, `H` heads, `Dh`
+head width, `F` MLP width, `W` window. There is no cache in here: a caller who kept the keys and values of
+earlier frames hands them in as `history`, with the age of every key; one who did not hands in all the frames.
 """
 
 import math
@@ -55,7 +55,7 @@ class SpatialAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (part.flatten(0, 1) for part in self.project(x))  # [B*T, P, H, Dh]
         out = spatial_attention(q, k, v, self.q_norm, self.k_norm)
-        return self.out(out.flatten(-2).view(*x.shape[:-1], -1))  # type: ignore[no-any-return]
+        return self.out(out.flatten(-2).view(*x.shape[:-1], -1))
 
 
 class TemporalAttention(Attention):
@@ -135,9 +135,10 @@ class STTransformer(nn.Module):
 
 
 def position_grid(rows: int, columns: int, width: int) -> Tensor:
-    """A start for learned position embeddings: 2-D sines and cosines (Dosovitskiy et al. 2021, arXiv 2010.11929, D.4).
+    """A start for learned position embeddings: 2-D sines and cosines.
 
-    Nearby positions start out similar, so attention to neighbours is learnt within few steps.
+    Nearby positions start out similar, so attention to neighbours is learnt within few steps. Source:
+    Dosovitskiy et al. 2021, arXiv 2010.11929, D.4.
 
     Returns:
         `[rows * columns, width]` float32.

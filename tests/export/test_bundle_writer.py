@@ -65,13 +65,14 @@ def test_fp32_is_exact(tmp_path: Path) -> None:
         assert torch.equal(weights[name], weight)
 
 
-def test_bf16_rounds_matrices_and_keeps_vectors(tmp_path: Path) -> None:
+def test_bf16_rounds_matrices_and_keeps_vectors_and_the_codebook(tmp_path: Path) -> None:
     given = arguments()
     bundle = write_bundle(tmp_path / "out", **given)
     weights = load_weights(bundle, SHAPES)
     assert {weight.ndim for weight in weights.values()} >= {0, 1, 2}
     for name, weight in given["weights"].items():
-        expected = weight.bfloat16() if weight.ndim >= 2 else weight
+        rounded = weight.ndim >= 2 and name != "tokenizer.codebook"
+        expected = weight.bfloat16() if rounded else weight
         assert weights[name].dtype == expected.dtype
         assert torch.equal(weights[name], expected)
 
@@ -187,18 +188,18 @@ def test_a_bad_argument_leaves_nothing_behind(
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.full((8, 4), float("nan")), "codebook: expected finite"),
-        (torch.full((8, 4), 3.4e38), "codebook: expected finite numbers in torch.bfloat16"),
-        (torch.zeros(8, 4, dtype=torch.int64), "codebook: expected floating point, found torch.int64"),
-        (torch.zeros(4, 8), r"codebook: expected shape \[8, 4\], found \[4, 8\]"),
-        (None, "'tokenizer.codebook' is missing"),
+        (torch.full((8, 4), float("nan")), "code_out.weight: expected finite"),
+        (torch.full((8, 4), 3.4e38), "code_out.weight: expected finite numbers in torch.bfloat16"),
+        (torch.zeros(8, 4, dtype=torch.int64), "code_out.weight: expected floating point, found torch.int64"),
+        (torch.zeros(4, 8), r"code_out.weight: expected shape \[8, 4\], found \[4, 8\]"),
+        (None, "'tokenizer.code_out.weight' is missing"),
     ],
 )
 def test_a_bad_weight_leaves_nothing_behind(tmp_path: Path, value: torch.Tensor | None, message: str) -> None:
     given = arguments()
-    given["weights"]["tokenizer.codebook"] = value
+    given["weights"]["tokenizer.code_out.weight"] = value
     if value is None:
-        del given["weights"]["tokenizer.codebook"]
+        del given["weights"]["tokenizer.code_out.weight"]
     with pytest.raises((BundleError, ConfigError), match=message):
         write_bundle(tmp_path / "out", **given)
     assert list(tmp_path.iterdir()) == []

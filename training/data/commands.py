@@ -1,13 +1,17 @@
 """The commands that make clip stores. Each imports its engine, procgen or PyAV, when it runs."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from genie_rt.errors import InputError
-from genie_rt.training.data.store import SPLITS, ClipStore
+
+if TYPE_CHECKING:
+    from genie_rt.training.data.store import ClipStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,8 @@ class PromptsCommand:
         """Write the pictures, spread evenly over the held-out episodes that are long enough."""
         from PIL import Image
 
+        from genie_rt.training.data.store import ClipStore
+
         store = ClipStore.open(self.data)
         long_enough = [
             index
@@ -114,8 +120,8 @@ class PromptsCommand:
         ]
         if not 1 <= self.count <= len(long_enough):
             raise InputError(
-                f"expected a count from 1 to {len(long_enough)}, the held-out episodes of {self.data} with more than "
-                f"{self.frame} frames; found {self.count}"
+                f"expected a count from 1 to {len(long_enough)}, the held-out episodes of {self.data} with "
+                f"more than {self.frame} frames; found {self.count}"
             )
         self.out.mkdir(parents=True, exist_ok=True)
         for number in range(self.count):
@@ -127,6 +133,8 @@ class PromptsCommand:
 
 def summary(store: ClipStore) -> str:
     """A few lines that say what a store holds."""
+    from genie_rt.training.data.store import SPLITS
+
     lines = [f"{store.path}: {store.num_frames} frames of {store.width}x{store.height} from {store.source}"]
     for split in SPLITS:
         lengths = [entry.length for entry in store.episodes if entry.split == split]

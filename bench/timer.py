@@ -1,0 +1,175 @@
+"""Times several things against each other in one process, interleaved, so that a disturbance hits all alike.
+
+Every round runs each candidate once, and the next round begins with the next candidate: a machine that slows
+down slows all of them, and nobody always runs after the same neighbour. Ratios are taken within rounds, so
+they stand on a disturbed machine where the times themselves do not.
+
+A percentile is the nearest rank: the `q`-th is the smallest of the recorded times that at least `q` percent
+of them do not exceed. It is always a time that was really taken; with fewer than 100 of them the 99th is the
+longest.
+"""
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from genie_rt.errors import InputError
+
+PERCENTILES = (50, 90, 95, 99)
+
+DRIFT = 0.1
+"""Largest relative difference between the medians of a run's halves that passes for a quiet machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """Something to time.
+
+    Attributes:
+        name: unique among those timed together.
+        run: what is timed. It returns once the work is done, on a GPU too.
+        after: runs after each `run`: work that somebody has to do before the next one, but that nobody waits
+            for. Its time is taken apart.
+    """
+
+    name: str
+    run: Callable[[], object]
+    after: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """What one candidate took, in nanoseconds: entry `i` is of round `i`.
+
+    Attributes:
+        run_ns: of the timed work: what a player waits for.
+        after_ns: of the work after it, 0 where there is none.
+    """
+
+    run_ns: tuple[int, ...]
+    after_ns: tuple[int, ...]
+
+    def percentile_ms(self, q: float) -> float:
+        return percentile(self.run_ns, q) / 1e6
+
+    @property
+    def max_ms(self) -> float:
+        return max(self.run_ns) / 1e6
+
+    @property
+    def per_second(self) -> float:
+        """Runs per second when one follows the other, what comes after each included."""
+        return len(self.run_ns) * 1e9 / (sum(self.run_ns) + sum(self.after_ns))
+
+    def missed(self, rate_hz: float) -> float:
+        """Share of the runs that, with what comes after them, take longer than one period of `rate_hz`."""
+        period_ns = 1e9 / rate_hz
+        late = sum(run + after > period_ns for run, after in zip(self.run_ns, self.after_ns, strict=True))
+        return late / len(self.run_ns)
+
+    @property
+    def drift(self) -> float:
+        """How much slower the later half was than the earlier one, by their medians; negative if faster."""
+        half = len(self.run_ns) // 2
+        if half == 0:
+            return 0.0
+        return statistics.median(self.run_ns[half:]) / statistics.median(self.run_ns[:half]) - 1
+
+
+def percentile(values: Sequence[int], q: float) -> int:
+    """The nearest-rank percentile of at least one value, `0 < q <= 100`; see the module's docstring.
+
+    Raises:
+        InputError: there is no such percentile.
+    """
+    if not values or not 0 < q <= 100:
+        raise InputError(f"expected a percentile from 0 to 100 of some values, found {q} of {len(values)}")
+    return sorted(values)[math.ceil(q / 100 * len(values)) - 1]
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    *,
+    iterations: int,
+    warm_up: int,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+    on_round: Callable[[], object] | None = None,
+) -> dict[str, Times]:
+    """Times the candidates, interleaved.
+
+    Args:
+        candidates: at least one.
+        iterations: rounds that count, at least 1.
+        warm_up: rounds before them, which do not.
+        on_round: called between rounds, untimed; for a progress bar.
+
+    Returns:
+        Times by the candidates' names.
+    """
+    if not candidates or iterations < 1 or warm_up < 0:
+        raise InputError(
+            f"expected something to time, 1 or more iterations and 0 or more to warm up, "
+            f"found {len(candidates)}, {iterations} and {warm_up}"
+        )
+    taken: dict[str, list[tuple[int, int]]] = {candidate.name: [] for candidate in candidates}
+    for round_index in range(-warm_up, iterations):
+        start = round_index % len(candidates)
+        for candidate in (*candidates[start:], *candidates[:start]):
+            times = _run(candidate, clock_ns)
+            if round_index >= 0:
+                taken[candidate.name].append(times)
+        if on_round is not None:
+            on_round()
+    return {
+        name: Times(run_ns=tuple(run for run, _ in times), after_ns=tuple(after for _, after in times))
+        for name, times in taken.items()
+    }
+
+
+def _run(candidate: Candidate, clock_ns: Callable[[], int]) -> tuple[int, int]:
+    start = clock_ns()
+    candidate.run()
+    end = clock_ns()
+    if candidate.after is None:
+        return end - start, 0
+    candidate.after()
+    return end - start, clock_ns() - end
+
+
+def paired_ratio(slow: Times, fast: Times) -> float:
+    """How many times longer `slow` took than `fast`: the median of the ratios within each round."""
+    pairs = zip(slow.run_ns, fast.run_ns, strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def load_per_core() -> float | None:
+    """Processes that ran or wanted to in the last minute, per core; None where the system does not say."""
+    cores = os.cpu_count()
+    if not hasattr(os, "getloadavg") or not cores:
+        return None
+    return os.getloadavg()[0] / cores
+
+
+def disturbances(load_before: float | None, times: dict[str, Times]) -> list[str]:
+    """What speaks against the figures, one sentence each; none on a quiet machine.
+
+    Args:
+        load_before: `load_per_core()` before the measurement, which is itself a load.
+    """
+    found = []
+    if load_before is not None and load_before > 1:
+        found.append(
+            f"the machine was busy before the measurement (load {load_before:.1f} per core): times are too "
+            "long, ratios still hold"
+        )
+    drifted = {name: series.drift for name, series in times.items() if abs(series.drift) > DRIFT}
+    if drifted:
+        name = max(drifted, key=lambda key: abs(drifted[key]))
+        found.append(
+            f"times drifted: {name} {drifted[name]:+.0%} from the first half of the run to the second; "
+            "measure again"
+        )
+    return found

@@ -1,0 +1,183 @@
+"""Reads what `genie-rt train dynamics` saved, by its files alone; `training` is not imported.
+
+    RUN/checkpoint-00001200/state.json           step, describe, loop, versions, and the files' sizes in bytes
+                            model.safetensors    model.*      the dynamics
+                                                 tokenizer.*  the frozen tokenizer, codebook included
+                                                 lam.*        the frozen LAM, where the actions are latent
+                            ema.safetensors      the same with averaged weights, where the run kept them
+                            optimizer.pt         never opened here: it is a pickle
+
+`describe` holds kind ("dynamics"), config (a ModelConfig), action_names (empty where the actions are latent),
+and the recipe; `provenance.py` reads that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genie_rt.errors import BundleError, ConfigError
+from genie_rt.runtime.config import ModelConfig, from_dict
+
+if TYPE_CHECKING:
+    import torch
+
+STATE_FILE, MODEL_FILE, EMA_FILE = "state.json", "model.safetensors", "ema.safetensors"
+MAX_STATE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DynamicsCheckpoint:
+    """A trained world as its run saved it.
+
+    Attributes:
+        path: the checkpoint's folder.
+        config: sizes of the model.
+        weights: named as in `WorldModel.state_dict()`, on the CPU, in the dtype they were trained in.
+        action_names: by action index; `latent-0`, `latent-1`, ... where the actions have no names.
+        averaged: whether these are the averaged weights.
+        state: state.json as parsed, `describe` checked to be an object.
+    """
+
+    path: Path
+    config: ModelConfig
+    weights: dict[str, torch.Tensor]
+    action_names: tuple[str, ...]
+    averaged: bool
+    state: dict[str, Any]
+
+
+def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
+    """Reads the newest checkpoint of a dynamics run, once it is clear that all of it is there.
+
+    Args:
+        run: the folder that `genie-rt train dynamics --out` wrote, or one checkpoint in it.
+        averaged: take the averaged weights.
+
+    Raises:
+        ConfigError: the run trained something else, or kept no averaged weights.
+        BundleError: there is no checkpoint, or a file or tensor of it is missing, truncated or not what the
+            run's sizes imply.
+    """
+    folder = _find(run)
+    state = _read_state(folder / STATE_FILE)
+    describe = state["describe"]
+    if describe.get("kind") != "dynamics":
+        raise ConfigError(
+            f"{run}: expected a run of the dynamics, found one of {describe.get('kind')!r}; "
+            "give the folder that `genie-rt train dynamics --out` wrote"
+        )
+    if averaged and EMA_FILE not in state["files"]:
+        raise ConfigError(
+            f"{folder}: expected averaged weights, found none: the run had no --ema-decay above 0; "
+            "export the last weights in their place, with --no-ema"
+        )
+    try:
+        config = from_dict(ModelConfig, describe.get("config"), "describe.config")
+    except ConfigError as error:
+        raise BundleError(f"{folder / STATE_FILE}: {error}") from error
+    path = folder / (EMA_FILE if averaged else MODEL_FILE)
+    _check_size(path, state["files"].get(path.name))
+    return DynamicsCheckpoint(
+        path=folder,
+        config=config,
+        weights=_read_weights(path, config),
+        action_names=_action_names(folder / STATE_FILE, config, describe.get("action_names")),
+        averaged=averaged,
+        state=state,
+    )
+
+
+def _find(run: Path) -> Path:
+    """The checkpoint that `run` is, or its newest, whole or not: nobody asked for an older one."""
+    if (run / STATE_FILE).is_file():
+        return run
+    numbered = [path for path in run.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    if not numbered:
+        found = "no checkpoint in it" if run.is_dir() else "no such folder"
+        raise BundleError(f"{run}: expected the folder of a dynamics run, found {found}")
+    return max(numbered, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_STATE_BYTES + 1)
+        if len(data) > MAX_STATE_BYTES:
+            raise BundleError(f"{path}: expected at most {MAX_STATE_BYTES} bytes, found more")
+        state = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path}: expected the state of a checkpoint, found {error}; an older checkpoint beside it "
+            "can be exported by its own folder"
+        ) from error
+    for key in ("describe", "files"):
+        found = state.get(key) if isinstance(state, dict) else None
+        if not isinstance(found, dict):
+            raise BundleError(f"{path}: {key}: expected an object, found {found!r}")
+    return dict(state)
+
+
+def _check_size(path: Path, expected: object) -> None:
+    if type(expected) is not int:
+        raise BundleError(f"{path.parent / STATE_FILE}: files: expected the size of {path.name}, found none")
+    found = path.stat().st_size if path.is_file() else None
+    if found != expected:
+        raise BundleError(
+            f"{path}: expected {expected} bytes, found {'no file' if found is None else found}; an older "
+            "checkpoint beside it can be exported by its own folder"
+        )
+
+
+def _source(name: str) -> str:
+    """What a run calls the weight that `WorldModel.state_dict()` calls `name`."""
+    if name == "lam_codebook":
+        return "lam.codebook"
+    part, _, rest = name.partition(".")
+    return f"model.{rest}" if part == "dynamics" else name
+
+
+def _read_weights(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    from genie_rt.runtime.model.world_model import parameter_shapes
+
+    shapes = parameter_shapes(config)
+    sources = {name: _source(name) for name in shapes}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            found = set(file.keys())
+            _refuse(path, set(sources.values()) - found, "missing")
+            played = {name for name in found if name.startswith(("model.", "tokenizer."))}
+            _refuse(path, played - set(sources.values()), "unknown")
+            for name, source in sources.items():
+                shape = tuple(file.get_slice(source).get_shape())
+                if shape != shapes[name]:
+                    raise BundleError(
+                        f"{path}: {source}: expected shape {list(shapes[name])}, found {list(shape)}"
+                    )
+            return {name: file.get_tensor(source) for name, source in sources.items()}
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path}: expected a safetensors file, found {error}") from error
+
+
+def _refuse(path: Path, names: Iterable[str], what: str) -> None:
+    ordered = sorted(names)
+    if ordered:
+        more = f" and {len(ordered) - 1} more" if len(ordered) > 1 else ""
+        raise BundleError(
+            f"{path}: expected the tensors that the run's config implies, found that {ordered[0]!r}{more} is "
+            f"{what}; export with the version that trained it"
+        )
+
+
+def _action_names(path: Path, config: ModelConfig, names: object) -> tuple[str, ...]:
+    num_actions = config.dynamics.num_actions
+    if config.lam is not None:
+        return tuple(f"latent-{index}" for index in range(num_actions))
+    if not isinstance(names, list) or len(names) != num_actions or not all(type(n) is str for n in names):
+        raise BundleError(f"{path}: describe.action_names: expected {num_actions} names, found {names!r}")
+    return tuple(names)

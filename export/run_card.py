@@ -1,0 +1,197 @@
+"""A trained world's model card, filled in from its provenance and from what `genie-rt evaluate` measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from genie_rt.errors import InputError
+from genie_rt.export.model_card import COINRUN_ART_SOURCE, COINRUN_ATTRIBUTIONS, render_model_card
+from genie_rt.export.provenance import recordings_of
+from genie_rt.runtime.config import ModelConfig
+
+MAX_METRICS_BYTES = 16 << 20
+_MAX_JSON_IN_CARD = 4000
+_CONDITIONS = ("num_clips", "num_frames", "max_db", "moving_threshold")
+"""Figures of a record that say how it was measured."""
+
+
+def card_of_run(
+    *,
+    name: str,
+    config: ModelConfig,
+    num_parameters: int,
+    action_names: Sequence[str],
+    provenance: Mapping[str, Any],
+    record: Mapping[str, Any] | None = None,
+) -> str:
+    """Renders the model card of a bundle.
+
+    Args:
+        provenance: from `provenance_of`.
+        record: from `read_record`, if the world was measured.
+
+    Raises:
+        ConfigError: a metric is NaN or Inf.
+    """
+    data = provenance["data"]
+    is_coinrun = any(recording.get("env") == "coinrun" for recording in recordings_of(data).values())
+    training_run = _training_rows(provenance)
+    if record is not None:
+        training_run["Measured"] = _conditions(record)
+    return render_model_card(
+        name=name,
+        config=config,
+        num_parameters=num_parameters,
+        action_names=action_names,
+        data=_data_text(data),
+        recipe=_recipe_rows(provenance),
+        metrics={} if record is None else card_metrics(record.get("figures", record)),
+        training_run=training_run,
+        attributions=COINRUN_ATTRIBUTIONS if is_coinrun else (),
+        attribution_source=COINRUN_ART_SOURCE if is_coinrun else "",
+    )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `genie-rt evaluate --json` wrote; or any JSON object of numbers, however nested.
+
+    Raises:
+        InputError: the file is missing, too long, or holds no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_METRICS_BYTES + 1)
+        if len(data) > MAX_METRICS_BYTES:
+            raise InputError(f"{path}: expected at most {MAX_METRICS_BYTES} bytes, found more")
+        record = json.loads(data)
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: expected the file that `genie-rt evaluate --json` wrote, found {error}"
+        ) from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(record).__name__}")
+    return record
+
+
+def card_metrics(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Nested figures as rows of a table: metric, then case, then number. Texts and nulls are left out.
+
+    {"rollout": [{"t": 4, "model": {"mean_db": 21.0}}]} gives {"rollout, t = 4, model": {"mean dB": 21.0}}.
+    """
+    rows: dict[str, dict[str, float]] = {}
+
+    def visit(place: tuple[str, ...], value: object) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if key not in _CONDITIONS:
+                    visit((*place, str(key).replace("_db", " dB").replace("_", " ")), item)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                title, rest = _entry(index, item)
+                visit((*place, title), rest)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            rows.setdefault(", ".join(place[:-1]) or "all", {})[place[-1]] = value
+
+    visit((), figures)
+    return rows
+
+
+def _entry(index: int, item: object) -> tuple[str, object]:
+    """What an entry of a list is called, and the rest of it."""
+    if isinstance(item, Mapping) and isinstance(item.get("name"), str):
+        return item["name"], {key: value for key, value in item.items() if key not in ("name", "passes")}
+    if isinstance(item, Mapping) and "t" in item:
+        return f"t = {item['t']}", {key: value for key, value in item.items() if key != "t"}
+    return str(index), item
+
+
+def _conditions(record: Mapping[str, Any]) -> str:
+    """On what the metrics were measured; the command itself may hold paths of the machine."""
+    figures, settings = record.get("figures"), record.get("settings")
+    figures = figures if isinstance(figures, dict) else {}
+    plan = settings.get("plan") if isinstance(settings, dict) else None
+    parts = (
+        figures.get("num_clips") and f"{figures['num_clips']} held-out clips",
+        isinstance(plan, dict) and f"rollouts of {plan.get('passes')} passes a frame",
+        record.get("dtype"),
+        record.get("device"),
+        record.get("date"),
+    )
+    return ", ".join(str(part) for part in parts if part) or "conditions not recorded"
+
+
+def _data_text(data: Mapping[str, Any]) -> str:
+    frames, source = data.get("frames"), data.get("source")
+    count = f"{frames:,}" if isinstance(frames, int) else "An unknown number of"
+    provenance = data.get("provenance")
+    recordings = recordings_of(data)
+    if not recordings:
+        text = f"{count} frames from `{source}`."
+        origin = json.dumps(provenance, indent=2, ensure_ascii=False) if provenance else ""
+        return f"{text}\n\n```json\n{origin}\n```" if 0 < len(origin) <= _MAX_JSON_IN_CARD else text
+    version = provenance.get("procgen") if isinstance(provenance, dict) else None
+    lines = [
+        f"{count} frames of Procgen's game `{source}` ({version}), recorded by `genie-rt data coinrun`. "
+        f"The art in them: {COINRUN_ART_SOURCE}.",
+        "",
+    ]
+    for split, recording in recordings.items():
+        first, num = recording.get("start_level"), recording.get("num_levels")
+        levels = (
+            f"{num:,} levels from {first:,}" if isinstance(first, int) and isinstance(num, int) else "levels"
+        )
+        lines.append(f"- {split}: {levels}, {recording.get('visuals')} visuals, seed {recording.get('seed')}")
+    return "\n".join(lines)
+
+
+def _recipe_rows(provenance: Mapping[str, Any]) -> dict[str, object]:
+    recipe = provenance["recipe"]
+    rows: dict[str, object] = {
+        name.capitalize() if name != "lam" else "Latent action model": _stage_text(stage)
+        for name, stage in provenance["stages"].items()
+    }
+    rows["Actions"] = recipe["actions"]
+    rows["Context"] = recipe["context"]
+    if recipe["corruption"] is not None:
+        rows["Corruption"] = f"up to {recipe['corruption']:.0%} of the history's tokens"
+    rows["Weights"] = "averaged over steps" if recipe["averaged_weights"] else "of the last step"
+    return rows
+
+
+def _stage_text(stage: Mapping[str, Any]) -> str:
+    loop = stage.get("loop") or {}
+    done, planned = stage.get("steps"), loop.get("steps")
+    steps = f"{done}" if done == planned else f"the first {done} of {planned}"
+    rate, final_rate = loop.get("learning_rate"), loop.get("final_learning_rate")
+    return (
+        f"{steps} steps of {loop.get('batch')} clips of {stage.get('clip')} frames; "
+        f"{loop.get('optimizer')}, learning rate {rate} to {final_rate} ({loop.get('schedule')})"
+    )
+
+
+def _training_rows(provenance: Mapping[str, Any]) -> dict[str, object]:
+    export = provenance["export"]
+    rows: dict[str, object] = {}
+    for name, stage in provenance["stages"].items():
+        device = stage.get("device") or "device not recorded"
+        rows[f"Time of the {name}"] = f"{_duration(stage.get('seconds'))}, {device}"
+    versions = {**(provenance.get("versions") or {}), **export["versions"]}
+    rows["Versions"] = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    rows["Commit of the export"] = export["commit"] or "not recorded"
+    rows["Exported"] = export["date"]
+    return rows
+
+
+def _duration(seconds: object) -> str:
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        return "time not recorded"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,257 @@
+"""`genie-rt info`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from genie_rt.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from genie_rt.runtime.bundle import Bundle
+    from genie_rt.runtime.config import ModelConfig
+    from genie_rt.runtime.cost import ModelCost, PartCost
+
+PASSES = (1, 2, 4, 8, 25)
+"""Passes per frame whose operations are listed, besides those of a bundle's default plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfoCommand:
+    """Parameters, operations and memory of a preset or a bundle, part by part.
+
+    Everything follows from the sizes: nothing is measured, and no weight is loaded.
+    """
+
+    source: tyro.conf.Positional[str] = "demo"
+    """A bundle that came with genie-rt, a preset, or a bundle's folder, looked up in this order."""
+
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self) -> None:
+        from genie_rt.runtime.cost import model_cost
+
+        config, bundle = _find(self.source)
+        cost = model_cost(config)
+        if self.json:
+            print(json.dumps(_as_json(self.source, config, cost, bundle), indent=2))
+        else:
+            _print(self.source, config, cost, bundle)
+
+
+def _find(source: str) -> tuple[ModelConfig, Bundle | None]:
+    from genie_rt.runtime.bundle import open_bundle, shipped_bundles
+    from genie_rt.runtime.presets import PRESETS, preset
+
+    shipped = shipped_bundles()
+    if source not in shipped and source in PRESETS:
+        return preset(source), None
+    if source in shipped or Path(source).exists():
+        bundle = open_bundle(source)
+        return bundle.config, bundle
+    near = difflib.get_close_matches(source, {*shipped, *PRESETS}, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(
+        f"{source!r}: expected a preset ({', '.join(PRESETS)}), a shipped bundle "
+        f"({', '.join(shipped) or 'this install has none'}) or a bundle's folder, "
+        f"found nothing of that name{hint}"
+    )
+
+
+def _passes(bundle: Bundle | None) -> list[int]:
+    return sorted({*PASSES, bundle.plans["default"].passes}) if bundle else list(PASSES)
+
+
+# --- JSON ------------------------------------------------------------------------------------------------
+
+
+def _as_json(source: str, config: ModelConfig, cost: ModelCost, bundle: Bundle | None) -> dict[str, Any]:
+    from genie_rt.runtime.config import to_dict
+
+    values: dict[str, Any] = {
+        "source": source,
+        "kind": "bundle" if bundle else "preset",
+        "parts": [_part_json(part, at_play=True) for part in cost.parts],
+        "num_parameters": cost.num_parameters,
+        "weight_bytes": {dtype: cost.weight_bytes(dtype) for dtype in ("fp32", "bf16")},
+        "cache_bytes": {dtype: cost.cache_bytes(dtype) for dtype in ("fp32", "bf16")},
+        "commit_flops": cost.commit_flops,
+        "frame_flops": {str(k): cost.frame_flops(k) for k in _passes(bundle)},
+        "recomputed_frame_flops": {str(k): cost.recomputed_frame_flops(k) for k in _passes(bundle)},
+        "config": to_dict(config),
+    }
+    if cost.lam is not None:
+        values["parts"].append(_part_json(cost.lam, at_play=False))
+    if bundle is not None:
+        values["bundle"] = {
+            "name": bundle.name,
+            "digest": bundle.digest,
+            "preset": bundle.preset,
+            "action_names": list(bundle.action_names),
+            "default_action": bundle.default_action,
+            "plans": {name: to_dict(plan) for name, plan in bundle.plans.items()},
+            "prompts": [path.relative_to(bundle.path).as_posix() for path in bundle.prompts],
+            "file_bytes": {name: record.size for name, record in bundle.files.items()},
+            "provenance": dict(bundle.provenance),
+        }
+    return values
+
+
+def _part_json(part: PartCost, *, at_play: bool) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "at_play": at_play,
+        "num_parameters": part.num_parameters,
+        "pass_flops": part.pass_flops,
+        "weight_bytes": {dtype: part.weight_bytes(dtype) for dtype in ("fp32", "bf16")},
+        "page_bytes": {dtype: part.page_bytes(dtype) for dtype in ("fp32", "bf16")},
+        "num_pages": part.num_pages,
+        "cache_bytes": {dtype: part.cache_bytes(dtype) for dtype in ("fp32", "bf16")},
+    }
+
+
+# --- tables ----------------------------------------------------------------------------------------------
+
+
+def _print(source: str, config: ModelConfig, cost: ModelCost, bundle: Bundle | None) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    console.print(bundle.name if bundle else source, style="bold cyan", end="")
+    console.print(" (bundle)" if bundle else " (preset)")
+    console.print(_outline(config))
+    if bundle is not None:
+        console.print(_bundle_table(bundle))
+    console.print()
+    console.print(_parts_table(cost))
+    console.print()
+    console.print(_cache_table(cost))
+    console.print()
+    console.print(_frame_table(config, cost, _passes(bundle)))
+
+
+def _outline(config: ModelConfig) -> str:
+    tokenizer, dynamics = config.tokenizer, config.dynamics
+    height, width = tokenizer.output_size
+    rows, columns = tokenizer.grid
+    shown = "" if (height, width) == (tokenizer.height, tokenizer.width) else f" in, {width} x {height} out"
+    merged = f" in {config.num_positions} positions" if dynamics.merge > 1 else ""
+    return (
+        f"{tokenizer.width} x {tokenizer.height} pixels{shown}; "
+        f"{columns} x {rows} = {tokenizer.num_tokens} tokens{merged} of {tokenizer.codebook_size} codes;\n"
+        f"{dynamics.num_actions} actions; a window of {dynamics.transformer.window} frames"
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1))
+    table.add_column(title, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _parts_table(cost: ModelCost) -> Table:
+    from genie_rt.runtime.units import counted, scaled
+
+    table = _table("part", "parameters", "FLOPs per pass", "weights fp32", "weights bf16")
+
+    def row(name: str, part: PartCost | ModelCost, flops: int, style: str = "") -> None:
+        table.add_row(
+            name,
+            counted(part.num_parameters),
+            scaled(flops, "FLOP") if flops else "",
+            scaled(part.weight_bytes("fp32"), "B"),
+            scaled(part.weight_bytes("bf16"), "B"),
+            style=style,
+        )
+
+    for part in cost.parts:
+        row(part.name, part, part.pass_flops)
+    table.add_section()
+    row("all of a bundle", cost, 0, style="bold")
+    if cost.lam is not None:
+        row(f"{cost.lam.name}\n  (training only)", cost.lam, cost.lam.pass_flops, style="dim")
+    return table
+
+
+def _cache_table(cost: ModelCost) -> Table:
+    from genie_rt.runtime.units import scaled
+
+    table = _table("cache", "page fp32", "page bf16", "pages", "session fp32", "session bf16")
+    for part in cost.parts:
+        if part.page_values:
+            page = [scaled(part.page_bytes(dtype), "B") for dtype in ("fp32", "bf16")]
+            session = [scaled(part.cache_bytes(dtype), "B") for dtype in ("fp32", "bf16")]
+            pages = str(part.num_pages) if part.num_pages else "prompt only"
+            table.add_row(part.name, *page, pages, *(session if part.num_pages else ("", "")))
+    table.add_section()
+    total = [scaled(cost.cache_bytes(dtype), "B") for dtype in ("fp32", "bf16")]
+    table.add_row("one session", "", "", "", *total, style="bold")
+    return table
+
+
+def _frame_table(config: ModelConfig, cost: ModelCost, passes: list[int]) -> Table:
+    from genie_rt.runtime.units import scaled
+
+    table = _table("FLOPs per frame", *(f"K={k}" for k in passes))
+    cached = (scaled(cost.frame_flops(k), "") for k in passes)
+    recomputed = (scaled(cost.recomputed_frame_flops(k), "") for k in passes)
+    table.add_row("passes, commit and decoder", *(text.strip() for text in cached))
+    window = config.dynamics.transformer.window
+    table.add_row(
+        f"paper's recipe ({window} frames a pass)", *(text.strip() for text in recomputed), style="dim"
+    )
+    return table
+
+
+def _bundle_table(bundle: Bundle) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from genie_rt.runtime.units import scaled
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    actions = ", ".join(bundle.action_names)
+    rows = {
+        "digest": bundle.digest,
+        "preset": bundle.preset,
+        "files": f"{len(bundle.files)}, {scaled(sum(file.size for file in bundle.files.values()), 'B')}",
+        "actions": f"{actions} (no key pressed: {bundle.default_action})",
+        "prompts": ", ".join(path.name for path in bundle.prompts) or "none",
+    }
+    for name, plan in bundle.plans.items():
+        rows[f"plan {name}"] = (
+            f"{plan.order}, {plan.passes} passes, temperature {plan.temperature:g}, noise {plan.noise:g}"
+        )
+    for key, value in list(bundle.provenance.items())[:16]:
+        rows[key] = _brief(value)
+    for key, value in rows.items():
+        table.add_row(Text(_printable(key)), Text(_printable(value)))
+    return table
+
+
+def _brief(value: Any) -> str:
+    """One value of the provenance, which may be anything that JSON can hold, in a line or two."""
+    if isinstance(value, dict):
+        value = ", ".join(f"{key} {_brief(item)}" for key, item in value.items())
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _printable(text: str) -> str:
+    """Nothing that came from a file and that a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,132 @@
+"""A record comes back as it was written, and what is no record is refused."""
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from genie_rt.bench.record import (
+    ColdStart,
+    Device,
+    Memory,
+    Record,
+    Series,
+    Software,
+    Subject,
+    _commit,
+    now,
+    read_record,
+    write_record,
+    write_times,
+)
+from genie_rt.bench.timer import Times
+from genie_rt.errors import InputError
+from genie_rt.runtime.plan import Plan
+
+
+def series(name: str = "step", *run_ns: int) -> Series:
+    run_ns = run_ns or (30_000_000, 10_000_000, 50_000_000)
+    return Series.of(name, Plan(passes=2), Times(run_ns=run_ns, after_ns=(0,) * len(run_ns)))
+
+
+RECORD = Record(
+    kind="frame",
+    created=now(),
+    command="genie-rt bench demo",
+    software=Software(genie_rt="0.1.0", torch="2.13.0", python="3.11.7", commit=None),
+    device=Device(
+        name="cpu", model="A CPU", cpu_model="A CPU", num_cores=2, num_threads=1, system="Linux x86_64"
+    ),
+    subject=Subject(bundle="demo", digest="0" * 64, window=8, backend="reference", dtype="float32"),
+    cold_start=ColdStart(import_ms=1.5, load_ms=2.0, reset_ms=3.0, first_step_ms=4.0),
+    memory=Memory(peak_rss_bytes=None, weight_bytes=1, page_bytes=2, pool_bytes=3),
+    series=(series(), series("recomputed")),
+    times_faster=2.5,
+    warnings=("busy",),
+)
+
+
+def test_a_record_comes_back(tmp_path: Path) -> None:
+    write_record(tmp_path / "deep" / "record.json", RECORD)
+    assert read_record(tmp_path / "deep" / "record.json") == RECORD
+
+
+def test_absent_figures_come_back_absent(tmp_path: Path) -> None:
+    record = replace(RECORD, times_faster=None, warnings=(), series=())
+    write_record(tmp_path / "record.json", record)
+    assert read_record(tmp_path / "record.json") == record
+
+
+def test_figures_stand_beside_their_times() -> None:
+    found = series()
+    assert (found.p50_ms, found.p99_ms, found.max_ms) == (30.0, 50.0, 50.0)
+    assert found.per_second == pytest.approx(3000 / 90)
+    assert (found.missed_30_hz, found.missed_60_hz) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert found.times.run_ns == (30_000_000, 10_000_000, 50_000_000)
+    assert RECORD.cold_start.total_ms == 10.5
+    assert RECORD.find("recomputed") == series("recomputed")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "expected a record"),
+        ("[]", "expected an object"),
+        ('{"kind": "frame"}', "is missing"),
+        ("[" * 100_000, "expected a record"),
+    ],
+)
+def test_what_is_no_record_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "record.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_record(tmp_path / "record.json")
+
+
+def test_a_record_of_another_schema_is_refused(tmp_path: Path) -> None:
+    write_record(tmp_path / "record.json", RECORD)
+    values = json.loads((tmp_path / "record.json").read_text())
+    (tmp_path / "record.json").write_text(json.dumps(values | {"schema_version": 2}))
+    with pytest.raises(InputError, match="schema_version: expected 1, found 2"):
+        read_record(tmp_path / "record.json")
+
+
+def test_a_record_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing"):
+        read_record(tmp_path / "nothing.json")
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can be written"):
+        write_record(tmp_path / "file" / "record.json", RECORD)
+
+
+def test_times_are_exported_round_by_round(tmp_path: Path) -> None:
+    both = [series("step", 1_000_000, 2_500_000), series("recomputed", 3_000_000, 4_000_000)]
+    write_times(tmp_path / "times.json", both)
+    assert json.loads((tmp_path / "times.json").read_text()) == [
+        {"round": 0, "step_ms": 1.0, "recomputed_ms": 3.0},
+        {"round": 1, "step_ms": 2.5, "recomputed_ms": 4.0},
+    ]
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+def test_the_commit_is_that_of_the_files_own_checkout(tmp_path: Path) -> None:
+    ours, other = tmp_path / "ours.py", tmp_path / "installed.py"
+    ours.write_text("1")
+    other.write_text("1")
+    assert _commit(ours) is None  # no checkout at all
+    git(tmp_path, "init")
+    git(tmp_path, "add", "ours.py")
+    git(tmp_path, "commit", "-m", "first")
+    clean = _commit(ours)
+    assert clean is not None and len(clean) == 40
+    assert _commit(other) is None  # a package that is installed inside somebody's checkout
+    ours.write_text("2")
+    assert _commit(ours) == f"{clean}-dirty"

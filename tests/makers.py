@@ -1,0 +1,117 @@
+"""Small models, worlds and inputs for tests, all of them functions of a seed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.bundle import Bundle
+from genie_rt.runtime.config import (
+    DynamicsConfig,
+    LamConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
+from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.world import World
+
+ACTIONS = ("left", "stay", "right")
+
+
+def make_transformer(**changes: Any) -> TransformerConfig:
+    """The width of the attention differs from the model's, so that no test passes by their being equal."""
+    sizes = {"num_layers": 3, "width": 16, "num_heads": 2, "head_width": 6, "mlp_width": 24, "window": 4}
+    return TransformerConfig(**sizes | changes)
+
+
+def make_config(
+    *,
+    grid: tuple[int, int] = (3, 5),
+    window: int = 4,
+    encoder_window: int | None = None,
+    decoder_window: int | None = None,
+    merge: int = 1,
+    with_lam: bool = False,
+    **changes: Any,
+) -> ModelConfig:
+    """A world model of `grid` tokens, with patches of 2 x 2 pixels and three layers of width 16.
+
+    Args:
+        changes: sizes of all its transformers.
+    """
+    side = make_transformer(**{"num_layers": 2, "window": 3} | changes)
+    lam = LamConfig(patch=2, num_actions=len(ACTIONS), codebook_dim=4, encoder=side, decoder=side)
+    return ModelConfig(
+        tokenizer=TokenizerConfig(
+            height=2 * grid[0], width=2 * grid[1], patch=2, decoder_patch=2, codebook_size=24, codebook_dim=4,
+            encoder=make_transformer(**{"num_layers": 2, "window": encoder_window or window} | changes),
+            decoder=make_transformer(**{"num_layers": 2, "window": decoder_window or window} | changes),
+        ),
+        dynamics=DynamicsConfig(
+            transformer=make_transformer(**{"window": window} | changes),
+            num_actions=len(ACTIONS), merge=merge, embedding_dim=8,
+        ),
+        lam=lam if with_lam else None,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def randomise(module: nn.Module, seed: int) -> None:
+    """Draws every parameter anew, so that every one of them matters.
+
+    A fresh model has norms of one, biases of age of zero and a silent copy logit: a runtime that forgets any
+    of these computes the same function. Matrices keep the size of their input.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(module.named_parameters()):
+        draw = torch.randn(parameter.shape, generator=generator)
+        if name.endswith("norm.weight") or name.endswith(("q_norm", "k_norm")):
+            draw = 1 + 0.4 * draw
+        elif parameter.ndim == 2 and name.endswith(".weight"):
+            draw = draw * parameter.shape[1] ** -0.5
+        parameter.copy_(draw)
+
+
+def make_model(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> WorldModel:
+    """A world model whose every parameter is random."""
+    model = WorldModel(config)
+    randomise(model, seed)
+    return model.to(dtype).requires_grad_(False)
+
+
+def make_backend(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> ReferenceBackend:
+    return ReferenceBackend(make_model(config, seed, dtype), torch.device("cpu"), dtype)
+
+
+def make_world(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> World:
+    """A world that never saw a disk."""
+    bundle = Bundle(
+        path=Path(), name="tiny", preset="custom", config=config, action_names=ACTIONS, default_action="stay",
+        plans={"default": Plan(passes=3), "best": Plan(passes=9, temperature=0.8)}, prompts=(), files={},
+        provenance={}, digest="",
+    )  # fmt: skip
+    return World(bundle, make_backend(config, seed, dtype), str(dtype).removeprefix("torch."))
+
+
+def make_pictures(config: ModelConfig, count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """`[count, H, W, 3]` uint8: noise that shifts from picture to picture."""
+    height, width = config.tokenizer.height, config.tokenizer.width
+    first = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.stack([np.roll(first, step, axis=1) for step in range(count)])
+
+
+def make_actions(count: int, seed: int = 0) -> list[int]:
+    """`count` action indices."""
+    return np.random.default_rng(seed).integers(0, len(ACTIONS), count).tolist()
+
+
+def make_tensor(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Standard normal numbers, drawn in float64 and rounded to `dtype`."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)

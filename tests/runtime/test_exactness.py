@@ -1,0 +1,199 @@
+"""Caching is exact: a session gives what a rollout gives that recomputes the whole history for every pass.
+
+In float64, free-running: one wrong key anywhere changes a token within a few frames, and then everything.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from makers import make_actions, make_config, make_pictures, make_world
+from rollouts import cached_rollout, first_difference, yardstick
+
+from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.bundle import shipped_bundles
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.naive import NaiveFrame
+from genie_rt.runtime.pages import PagePool
+from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.world import World
+
+SQUARE, ODD = (8, 8), (3, 5)
+
+
+def assert_exact(config: ModelConfig, plan: Plan, frames: int, prompt_frames: int = 1) -> list[NaiveFrame]:
+    world = make_world(config)
+    prompt, actions = make_pictures(config, prompt_frames), make_actions(frames - 1)
+    found = cached_rollout(world, prompt, actions, plan)
+    assert len(found) == frames - prompt_frames
+    assert first_difference(found, yardstick(world, prompt, actions, plan)) is None
+    return found
+
+
+@pytest.mark.parametrize("passes", [1, 4, 25])
+@pytest.mark.parametrize("window", [4, 16])
+@pytest.mark.parametrize("grid", [SQUARE, ODD])
+def test_cached_rollout_equals_naive_one(grid: tuple[int, int], window: int, passes: int) -> None:
+    config = make_config(grid=grid, window=window, width=8, head_width=3, mlp_width=8)
+    found = assert_exact(config, Plan(passes=passes), 3 * window)
+    num_passes = min(passes, grid[0] * grid[1])
+    assert [len(frame.logits) for frame in found] == [num_passes] * len(found)
+    assert (
+        len({frame.tokens.numpy().tobytes() for frame in found}) > len(found) // 2
+    )  # it does not stand still
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_noise_and_temperature_are_the_same(noise: float, temperature: float) -> None:
+    assert_exact(make_config(), Plan(passes=4, noise=noise, temperature=temperature), 12)
+
+
+@pytest.mark.parametrize("prompt_frames", [2, 3, 7])
+def test_prompts_of_several_frames_are_the_same(prompt_frames: int) -> None:
+    assert_exact(make_config(), Plan(passes=3), 14, prompt_frames)
+
+
+def test_merged_positions_are_the_same() -> None:
+    assert_exact(make_config(grid=(4, 6), merge=2), Plan(passes=4), 12, prompt_frames=2)
+
+
+@pytest.mark.parametrize(("encoder", "dynamics", "decoder"), [(2, 4, 3), (5, 3, 1), (1, 1, 4)])
+def test_windows_of_the_parts_may_differ(encoder: int, dynamics: int, decoder: int) -> None:
+    config = make_config(window=dynamics, encoder_window=encoder, decoder_window=decoder)
+    assert_exact(config, Plan(passes=3), 14, prompt_frames=6)
+
+
+def test_switches_of_the_dynamics_are_the_same() -> None:
+    config = make_config()
+    for name in ("tie_codebook", "previous_token", "copy_logit"):
+        dynamics = replace(config.dynamics, **{name: False})
+        assert_exact(replace(config, dynamics=dynamics), Plan(passes=3), 10)
+
+
+def test_demo_bundle_is_exact() -> None:
+    if "demo" not in shipped_bundles():
+        pytest.skip("the demo bundle is not part of this install")
+    world = World.load("demo", dtype="float64")
+    config = world.bundle.config
+    frames = config.dynamics.transformer.window + 6
+    actions = np.random.default_rng(0).integers(0, config.dynamics.num_actions, frames - 1).tolist()
+    prompt, plan = world.prompt(0)[None], world.bundle.plans["default"].replace(passes=2)
+    found = cached_rollout(world, prompt, actions, plan)
+    assert first_difference(found, yardstick(world, prompt, actions, plan)) is None
+
+
+# What breaks the cache must break the test. Every mutation is made of a pool, or of the back end.
+
+Mutation = Callable[[ReferenceBackend, PagePool], None]
+
+
+def drop_newest_page(backend: ReferenceBackend, pool: PagePool) -> None:
+    pool.push = lambda pages, page: pages  # type: ignore[method-assign]
+
+
+def drop_oldest_page(backend: ReferenceBackend, pool: PagePool) -> None:
+    pool.push = lambda pages, page: (page, *pages)[: pool.window - 2]  # type: ignore[method-assign]
+
+
+def keep_the_oldest_page_for_ever(backend: ReferenceBackend, pool: PagePool) -> None:
+    room = pool.window - 1
+
+    def push(pages, page):
+        return (page, *pages) if len(pages) < room else (page, *pages[: room - 2], pages[-1])
+
+    pool.push = push  # type: ignore[method-assign]
+
+
+def take_a_stale_page_for_the_newest(backend: ReferenceBackend, pool: PagePool) -> None:
+    pool.push = lambda pages, page: (pages[0] if pages else page, *pages)[: pool.window - 1]  # type: ignore[method-assign]
+
+
+def shift_ages_by_one(backend: ReferenceBackend, pool: PagePool) -> None:
+    history = PagePool.history
+
+    def shifted(rows):
+        keys_values, ages = history(pool, rows)
+        return keys_values, torch.where(ages > 0, ages - 1, ages)
+
+    pool.history = shifted  # type: ignore[method-assign]
+
+
+def swap_two_pages(backend: ReferenceBackend, pool: PagePool) -> None:
+    history = PagePool.history
+    pool.history = lambda rows: history(pool, [(*pages[1:2], *pages[:1], *pages[2:]) for pages in rows])  # type: ignore[method-assign]
+
+
+def write_keys_only(backend: ReferenceBackend, pool: PagePool) -> None:
+    write = PagePool.write
+    pool.write = lambda kept, row: write(pool, [(keys, keys) for keys, _ in kept], row)  # type: ignore[method-assign]
+
+
+MUTATIONS: dict[str, Mutation] = {
+    f.__name__: f
+    for f in (
+        drop_newest_page, drop_oldest_page, keep_the_oldest_page_for_ever, take_a_stale_page_for_the_newest,
+        shift_ages_by_one, swap_two_pages, write_keys_only,
+    )
+}  # fmt: skip
+
+CONFIG, PLAN = make_config(), Plan(passes=3)
+PROMPT, LED_BY = make_pictures(CONFIG, 6), make_actions(13)  # 14 frames; the encoder's pages serve the prompt
+
+
+@cache
+def expected_rollout() -> list[NaiveFrame]:
+    return yardstick(make_world(CONFIG), PROMPT, LED_BY, PLAN)
+
+
+def rollout_differs(mutate: Callable[[ReferenceBackend], None]) -> bool:
+    world = make_world(CONFIG)
+    mutate(world.backend)  # type: ignore[arg-type]
+    return first_difference(cached_rollout(world, PROMPT, LED_BY, PLAN), expected_rollout()) is not None
+
+
+def test_without_a_mutation_nothing_differs() -> None:
+    assert not rollout_differs(lambda backend: None)
+
+
+@pytest.mark.parametrize("pool", ["dynamics_pages", "encoder_pages", "decoder_pages"])
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_broken_cache_is_seen(mutation: str, pool: str) -> None:
+    assert rollout_differs(lambda backend: MUTATIONS[mutation](backend, getattr(backend, pool)))
+
+
+def test_a_skipped_commit_is_seen() -> None:
+    def skip(backend: ReferenceBackend) -> None:
+        backend.commit = lambda rows: [replace(row, pending=False) for row in rows]  # type: ignore[method-assign]
+
+    assert rollout_differs(skip)
+
+
+def test_one_skipped_commit_is_seen() -> None:
+    def skip_one(backend: ReferenceBackend) -> None:
+        commit = backend.commit
+
+        def skipping(rows):
+            return [replace(row, pending=False) if row.frame_index == 8 else commit([row])[0] for row in rows]
+
+        backend.commit = skipping  # type: ignore[method-assign]
+
+    assert rollout_differs(skip_one)
+
+
+@pytest.mark.parametrize("what", ["tokens", "action"])
+def test_a_commit_of_something_else_is_seen(what: str) -> None:
+    def change(backend: ReferenceBackend) -> None:
+        commit = backend.commit
+
+        def committing(rows):
+            other = {"tokens": rows[0].tokens.flip(0), "action": 1 - max(rows[0].action, 0)}
+            (row,) = commit([replace(rows[0], **{what: other[what]})])
+            return [replace(row, tokens=rows[0].tokens, action=rows[0].action)]
+
+        backend.commit = committing  # type: ignore[method-assign]
+
+    assert rollout_differs(change)

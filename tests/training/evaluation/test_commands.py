@@ -1,0 +1,191 @@
+"""`genie-rt evaluate` and `genie-rt compare` from flags to files."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from makers import make_config, make_model
+from PIL import Image
+from tiny_runs import TinyRuns
+
+from genie_rt.errors import GenieError, InputError, UnsupportedError
+from genie_rt.export.bundle import write_bundle
+from genie_rt.export.commands import ExportCommand
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.plan import Plan
+from genie_rt.training.data import game as game_module
+from genie_rt.training.data.writer import ClipStoreWriter
+from genie_rt.training.evaluation.commands import CompareCommand, EvaluateCommand
+
+COINRUN = ("left", "right", "stay", "jump", "left+jump", "right+jump")
+
+
+def write_world(path: Path, config: ModelConfig, names: tuple[str, ...]) -> str:
+    dynamics = dataclasses.replace(config.dynamics, num_actions=len(names))
+    config = dataclasses.replace(config, dynamics=dynamics)
+    write_bundle(
+        path,
+        name="tiny",
+        config=config,
+        weights=make_model(config).state_dict(),
+        action_names=names,
+        default_action=names[0],
+        plans={"default": Plan(passes=2)},
+        prompts=[],
+        provenance={"data": {"visuals": "plain"}},
+        model_card="# tiny\n",
+    )
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A world of 12 x 16 pictures, W = 2."""
+    return write_world(
+        tmp_path_factory.mktemp("small") / "world", make_config(grid=(6, 8), window=2), ("a", "b", "c")
+    )
+
+
+@pytest.fixture(scope="module")
+def game_world(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A world of the game's pictures and actions, W = 2."""
+    config = make_config(grid=(4, 4), window=2)
+    tokenizer = dataclasses.replace(config.tokenizer, height=64, width=64, patch=16, decoder_patch=16)
+    config = dataclasses.replace(config, tokenizer=tokenizer)
+    return write_world(tmp_path_factory.mktemp("game") / "world", config, COINRUN)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    with ClipStoreWriter(
+        tmp_path / "store", source="noise", height=12, width=16, action_names=("c", "b", "a")
+    ) as writer:
+        for _ in range(3):
+            frames = random.integers(0, 256, (30, 12, 16, 3), dtype=np.uint8)
+            writer.append(frames, np.array([-1, *random.integers(0, 3, 29)]), split="heldout")
+    return tmp_path / "store"
+
+
+def figures(path: Path) -> dict:
+    return json.loads(path.read_text())["figures"]
+
+
+def test_evaluate_prints_every_figure_and_writes_the_record(
+    small_world: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "figures.json"
+    EvaluateCommand(bundle=small_world, data=store, clips=5, passes=(1, 3), json=out, batch=2).run()
+    printed = capsys.readouterr().out
+    for text in (
+        "whole frame",
+        "changed pixels",
+        "K = 3",
+        "copy of last",
+        "Δ_4 PSNR",
+        "5 held-out clips",
+    ):
+        assert text in printed
+    assert "prompt of 1 real frames" in " ".join(printed.split())
+    record = json.loads(out.read_text())
+    assert record["schema"] == "genie-rt/evaluation" and record["schema_version"] == 1
+    assert len(record["bundle"]["digest"]) == 64 and record["bundle"]["name"] == "tiny"
+    assert {"torch", "numpy", "genie-rt"} <= record["versions"].keys()
+    assert record["clips"]["source"] == "noise" and record["clips"]["episodes"] == 3
+    assert record["settings"]["plan"]["passes"] == 2 and record["settings"]["window"] == 2
+    assert record["device"] and record["date"] and record["command"].startswith("genie-rt evaluate")
+    assert [step["t"] for step in record["figures"]["rollout"]] == [1, 2, 4, 8]
+    assert record["figures"]["num_clips"] == 5
+
+
+def test_the_figures_follow_from_the_seed(small_world: str, store: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        EvaluateCommand(
+            bundle=small_world, data=store, clips=4, passes=(1,), seed=seed, json=tmp_path / name
+        ).run()
+    assert figures(tmp_path / "a") == figures(tmp_path / "b") != figures(tmp_path / "c")
+
+
+def test_a_world_of_latent_actions_needs_its_action_model(
+    tiny_runs: TinyRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    ExportCommand(folder=tiny_runs.latent, out=bundle).run()
+    command = EvaluateCommand(bundle=str(bundle), data=tiny_runs.store, clips=1, passes=(1,))
+    with pytest.raises(InputError, match="--lam RUN"):
+        command.run()
+    dataclasses.replace(command, lam=tiny_runs.lam).run()
+    assert "Δ_4 PSNR" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clips": 0}, "--clips: expected at least 1"),
+        ({"clips": 50}, "expected 50 held-out clips of 9 frames"),
+        ({"plan": "best"}, "unknown plan 'best': this bundle has default"),
+        ({"passes": (0,)}, "Plan.passes"),
+        ({"prompt_frames": 0}, "at least 1 prompt frame"),
+        ({"data": None}, r"expected a world of 64x64 pictures.*found 12x16; .*--data STORE"),
+    ],
+)
+def test_bad_flags_of_evaluate(small_world: str, store: Path, change: dict, message: str) -> None:
+    with pytest.raises(GenieError, match=message):
+        EvaluateCommand(**({"bundle": small_world, "data": store, "clips": 2} | change)).run()
+
+
+@pytest.mark.parametrize("command", [EvaluateCommand, CompareCommand])
+def test_without_procgen_both_say_what_to_install(
+    game_world: str, monkeypatch: pytest.MonkeyPatch, command: type
+) -> None:
+    def refuse() -> None:
+        raise UnsupportedError(
+            'the real game needs procgen; install it with: pip install "genie-rt[coinrun]"'
+        )
+
+    monkeypatch.setattr(game_module, "_import_procgen", refuse)
+    with pytest.raises(UnsupportedError, match=r"genie-rt\[coinrun\]"):
+        command(bundle=game_world).run()
+
+
+def test_evaluate_on_the_real_game(game_world: str, tmp_path: Path) -> None:
+    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    out = tmp_path / "figures.json"
+    EvaluateCommand(bundle=game_world, clips=3, passes=(1,), json=out).run()
+    assert json.loads(out.read_text())["clips"]["visuals"] == "plain"
+    assert figures(out)["next_frame"][0]["all"]["mean_db"] > 10  # copying in the real game is no bad guess
+
+
+def test_compare_writes_a_strip_and_a_gif(
+    game_world: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    out = tmp_path / "deep" / "pictures"
+    CompareCommand(bundle=game_world, branches=("right*5", "left*5"), out=out, columns=4).run()
+    printed = capsys.readouterr().out
+    assert "right*5" in printed and "left*5" in printed and "copy dB" in printed
+    with Image.open(out.with_name("pictures.png")) as strip, Image.open(out.with_name("pictures.gif")) as gif:
+        assert strip.width > 4 * 128 and strip.height > 4 * 128
+        assert gif.n_frames == 6 and gif.width >= 2 * 256 and gif.height >= 2 * 256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"actions": "right", "branches": ("left",)}, "--actions or --branches, found both"),
+        ({"columns": 1}, "--columns: expected a number from 2 to 64"),
+        ({"actions": "fly*3"}, "unknown action 'fly'"),
+        ({"skip": 2, "prompt_frames": 4}, "1 to 3 prompt frames after 2 steps"),
+        ({"skip": 0, "prompt_frames": 0}, "1 to 1 prompt frames after 0 steps"),
+    ],
+)
+def test_bad_flags_of_compare(game_world: str, change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        CompareCommand(**({"bundle": game_world} | change)).run()
+
+
+def test_compare_refuses_other_worlds(small_world: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a world of 64x64 pictures"):
+        CompareCommand(bundle=small_world).run()

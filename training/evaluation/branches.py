@@ -1,0 +1,134 @@
+"""The same actions in the real game and in a world, from the same moment, as often as one likes."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genie_rt.errors import InputError
+from genie_rt.runtime.world import World
+from genie_rt.training.data.game import RealGame, Visuals
+from genie_rt.training.data.store import Frames
+from genie_rt.training.evaluation.metrics import Errors, Floats, decibels, squared_errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Branch:
+    """One script, played twice.
+
+    Attributes:
+        actions: names, `S` of them.
+        real: `[S + 1, H, W, 3]` uint8, the game's; the first is the moment where the branches part.
+        model: `[S + 1, H, W, 3]` uint8, the world's; the first is that moment through its tokenizer.
+        cut: whether the game ended the level before the script was done, so that `S` is less than was asked.
+    """
+
+    actions: tuple[str, ...]
+    real: Frames
+    model: Frames
+    cut: bool
+
+    @property
+    def errors(self) -> Errors:
+        """Of the world's steps, `S` of them."""
+        return squared_errors(self.model[1:], self.real[1:])
+
+    @property
+    def copy_errors(self) -> Errors:
+        """Of the last real frame in place of every step, `S` of them."""
+        return squared_errors(np.broadcast_to(self.real[0], self.real[1:].shape), self.real[1:])
+
+    @property
+    def psnr_db(self) -> Floats:
+        """Of every step, `[S]`."""
+        return decibels(self.errors.mean)
+
+
+def play_branches(
+    world: World,
+    scripts: Sequence[Sequence[str]],
+    *,
+    level: int,
+    visuals: Visuals,
+    warm_up: Sequence[str],
+    prompt_frames: int,
+    seed: int,
+    passes: int | None = None,
+) -> list[Branch]:
+    """Plays the warm-up in the real game, shows the world its last frames, then plays every script in both.
+
+    Args:
+        world: of logged actions, whose names the game knows.
+        scripts: names of actions, at least one script of at least one.
+        level: seed of the game's level.
+        visuals: the game's look.
+        warm_up: actions before the branches part, at least `prompt_frames - 1`.
+        prompt_frames: real frames that the world sees, with the actions between them.
+        seed: of the world's sampling, the same for every branch.
+        passes: per frame; the default plan's unless given.
+
+    Raises:
+        UnsupportedError: procgen is not installed.
+        InputError: the game lacks one of the world's actions; the warm-up is too short, or ends the level.
+    """
+    if not 1 <= prompt_frames <= len(warm_up) + 1:
+        raise InputError(
+            f"expected 1 to {len(warm_up) + 1} prompt frames after {len(warm_up)} steps of warm-up, "
+            f"found {prompt_frames}; raise --skip or lower --prompt-frames"
+        )
+    with contextlib.closing(RealGame(visuals=visuals, start_level=level, num_levels=1)) as game:
+        missing = [name for name in world.action_names if name not in game.action_names]
+        if missing:
+            raise InputError(
+                f"{world.bundle.name!r} has actions that the game lacks ({', '.join(missing)}; the game has "
+                f"{', '.join(game.action_names)}): compare needs a world of logged actions"
+            )
+        frames = [game.observe()[0]]
+        for name in warm_up:
+            frames.append(_step(game, name))
+            if game.first[0]:
+                raise InputError(
+                    f"the {len(warm_up)} steps of warm-up end level {level}; try another --level or --skip"
+                )
+        states = game.state()
+        plan = world.bundle.plans["default"]
+        session = world.session(seed=seed, plan=plan if passes is None else plan.replace(passes=passes))
+        first = len(frames) - prompt_frames
+        session.reset(np.stack(frames[first:]), list(warm_up[first:]))
+        start = session.snapshot()
+        branches = []
+        for script in scripts:
+            game.restore(states)
+            real = _play_game(game, frames[-1], script)
+            model = [session.restore(start)]
+            model += [session.step(name) for name in script[: len(real) - 1]]
+            branches.append(
+                Branch(
+                    actions=tuple(script[: len(real) - 1]),
+                    real=np.stack(real),
+                    model=np.stack(model),
+                    cut=len(real) <= len(script),
+                )
+            )
+            if len(real) == 1:
+                raise InputError(f"{script[0]!r} ends level {level} at once; try another --level or --skip")
+    return branches
+
+
+def _step(game: RealGame, name: str) -> Frames:
+    if name not in game.action_names:
+        raise InputError(f"unknown action {name!r}: the game has {', '.join(game.action_names)}")
+    game.step(np.array([game.action_names.index(name)]))
+    return game.observe()[0]
+
+
+def _play_game(game: RealGame, start: Frames, script: Sequence[str]) -> list[Frames]:
+    """The real frames, from the start to the last before the level ends."""
+    frames = [start]
+    for name in script:
+        frame = _step(game, name)
+        if game.first[0]:  # what follows shows another life
+            break
+        frames.append(frame)
+    return frames
