@@ -1,102 +1,23 @@
 """A bundle that was touched anywhere is refused with one BundleError that names the file."""
 
 import hashlib
-import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from tiny_bundle import CONFIG, HEIGHT, WIDTH, edit, refuse, seal
 
 from genie_rt.errors import BundleError
-from genie_rt.export.bundle import write_bundle
 from genie_rt.runtime import bundle as module
-from genie_rt.runtime.bundle import SCHEMA_VERSION, load_weights, open_bundle, shipped_bundles
-from genie_rt.runtime.config import (
-    DynamicsConfig,
-    LamConfig,
-    ModelConfig,
-    TokenizerConfig,
-    TransformerConfig,
-    to_dict,
-)
-from genie_rt.runtime.model.world_model import parameter_shapes
+from genie_rt.runtime.bundle import SCHEMA_VERSION, open_bundle, shipped_bundles
 from genie_rt.runtime.plan import Plan
-
-HEIGHT, WIDTH = 8, 12
-SIDE = TransformerConfig(num_layers=1, width=16, num_heads=2, head_width=8, mlp_width=16, window=2)
-CONFIG = ModelConfig(
-    tokenizer=TokenizerConfig(
-        height=HEIGHT, width=WIDTH, patch=4, decoder_patch=4, codebook_size=8, codebook_dim=4,
-        encoder=SIDE, decoder=SIDE,
-    ),
-    lam=LamConfig(patch=4, num_actions=3, codebook_dim=4, encoder=SIDE, decoder=SIDE),
-    dynamics=DynamicsConfig(transformer=SIDE, num_actions=3, embedding_dim=4),
-)  # fmt: skip
-SHAPES = parameter_shapes(CONFIG)
-TENSOR = "dynamics.token_embedding"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    generator = torch.Generator().manual_seed(0)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    out = tmp_path_factory.mktemp("bundles") / "tiny"
-    write_bundle(
-        out,
-        name="tiny",
-        config=CONFIG,
-        weights={name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()},
-        action_names=("left", "stay", "right"),
-        default_action="stay",
-        plans={"default": Plan(passes=4), "best": Plan(passes=25, temperature=2.0)},
-        prompts=list(pictures),
-        provenance={"data": "none", "commit": "0" * 40, "nested": {"list": [1, 2.5, None, True]}},
-        model_card="# tiny\n",
-    )
-    return out
-
-
-@pytest.fixture
-def folder(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "tiny"))
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Changes bundle.json in place; a `change` that returns something replaces it."""
-    path = folder / "bundle.json"
-    values = json.loads(path.read_text())
-    result = change(values)
-    path.write_text(json.dumps(values if result is None else result))
-
-
-def seal(folder: Path) -> None:
-    """Makes the records agree with the files, as a forger would."""
-
-    def change(values: dict[str, Any]) -> None:
-        for name in list(values["files"]):
-            data = (folder / name).read_bytes()
-            values["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-
-    edit(folder, change)
-
-
-def refuse(source: str | Path, *parts: str) -> None:
-    with pytest.raises(BundleError) as caught:
-        open_bundle(source)
-    for part in parts:
-        assert part in str(caught.value)
-    assert len(str(caught.value)) < 1500
 
 
 def test_all_that_was_written_comes_back(folder: Path) -> None:
@@ -447,126 +368,3 @@ def test_a_prompt_whose_pixels_are_cut(folder: Path) -> None:
     (folder / "prompts/000.png").write_bytes(data[: len(data) // 2])
     seal(folder)
     refuse(folder, "prompts/000.png", "cannot be decoded")
-
-
-# --- weights ---------------------------------------------------------------------------------------------
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    tensors = dict(load_file(folder / "weights.safetensors"))
-    change(tensors)
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    (folder / "weights.safetensors").unlink()  # the tensors are views of the old file
-    save_file(tensors, folder / "weights.safetensors")
-    seal(folder)
-
-
-def with_value(value: float) -> Callable[[dict[str, torch.Tensor]], None]:
-    def change(tensors: dict[str, torch.Tensor]) -> None:
-        tensors[TENSOR] = tensors[TENSOR].clone()
-        tensors[TENSOR].view(-1)[-1] = value
-
-    return change
-
-
-def test_weights_come_in_the_expected_order_and_shape(folder: Path) -> None:
-    weights = load_weights(open_bundle(folder), SHAPES)
-    assert {name: tuple(weight.shape) for name, weight in weights.items()} == SHAPES
-    assert list(weights) == list(SHAPES)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_either_dtype_is_read_for_any_tensor(folder: Path, dtype: torch.dtype) -> None:
-    rewrite(folder, lambda tensors: tensors.update({name: t.to(dtype) for name, t in tensors.items()}))
-    weights = load_weights(open_bundle(folder), SHAPES)
-    assert {weight.dtype for weight in weights.values()} == {dtype}
-
-
-@pytest.mark.parametrize(
-    ("change", "parts"),
-    [
-        (lambda tensors: tensors.pop(TENSOR), (f"{TENSOR!r} is missing",)),
-        (lambda tensors: tensors.update(extra=torch.zeros(2)), ("'extra' is unknown",)),
-        (
-            lambda tensors: [tensors.pop(name) for name in list(tensors)[:5]],
-            ("and 4 more is missing",),
-        ),
-        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].T.contiguous()}), ("[8, 4]", "[4, 8]")),
-        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].flatten()}), ("[8, 4]", "[32]")),
-        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR][None]}), ("[8, 4]", "[1, 8, 4]")),
-        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].half()}), ("F32 or BF16", "F16")),
-        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].double()}), ("F32 or BF16", "F64")),
-        (lambda tensors: tensors.update({TENSOR: tensors[TENSOR].int()}), ("F32 or BF16", "I32")),
-        (with_value(float("nan")), ("found 1 NaN or Inf",)),
-        (with_value(float("-inf")), ("found 1 NaN or Inf",)),
-    ],
-)
-def test_a_wrong_tensor(
-    folder: Path, change: Callable[[dict[str, torch.Tensor]], Any], parts: tuple[str, ...]
-) -> None:
-    rewrite(folder, change)
-    bundle = open_bundle(folder)
-    with pytest.raises(BundleError) as caught:
-        load_weights(bundle, SHAPES)
-    for part in ("weights.safetensors", *parts):
-        assert part in str(caught.value)
-    if "missing" not in parts[0] and "unknown" not in parts[0]:
-        assert TENSOR in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: b"",
-        lambda data: data[:4],
-        lambda data: b"\xff" * 8 + data[8:],
-        lambda data: (10**15).to_bytes(8, "little") + data[8:],
-        lambda data: data[:8] + b"?" + data[9:],
-        lambda data: data[:-1],
-        lambda data: data + b"\0",
-        lambda data: data.replace(b'"shape":[8,4]', b'"shape":[9,4]'),
-        lambda data: b"\x80\x04\x95" + data,
-    ],
-)
-def test_a_corrupt_header(folder: Path, damage: Callable[[bytes], bytes]) -> None:
-    path = folder / "weights.safetensors"
-    path.write_bytes(damage(path.read_bytes()))
-    seal(folder)
-    bundle = open_bundle(folder)
-    with pytest.raises(BundleError, match=r"weights\.safetensors"):
-        load_weights(bundle, SHAPES)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(where=st.integers(0, 6000), mask=st.integers(1, 255))
-def test_random_damage_to_a_header_gives_nothing_but_bundle_errors(
-    folder: Path, pristine: Path, where: int, mask: int
-) -> None:
-    data = bytearray((pristine / "weights.safetensors").read_bytes())
-    data[where] ^= mask
-    (folder / "weights.safetensors").unlink(missing_ok=True)
-    (folder / "weights.safetensors").write_bytes(data)
-    seal(folder)
-    bundle = open_bundle(folder)
-    try:
-        weights = load_weights(bundle, SHAPES)  # two tensors of one shape may have swapped names, say
-    except BundleError as error:
-        assert "weights.safetensors" in str(error)
-        return
-    assert all(torch.isfinite(weight).all() for weight in weights.values())
-
-
-def test_weights_that_vanish_after_opening(folder: Path) -> None:
-    bundle = open_bundle(folder)
-    (folder / "weights.safetensors").unlink()
-    with pytest.raises(BundleError, match=r"weights\.safetensors"):
-        load_weights(bundle, SHAPES)
-
-
-def test_a_config_of_another_model_is_noticed_by_its_shapes(folder: Path) -> None:
-    other = to_dict(CONFIG)
-    other["tokenizer"]["codebook_size"] = 16
-    edit(folder, put("config", other))
-    bundle = open_bundle(folder)
-    with pytest.raises(BundleError, match="expected shape"):
-        load_weights(bundle, parameter_shapes(bundle.config))

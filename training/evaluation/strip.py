@@ -45,7 +45,7 @@ def draw_strip(branches: Sequence[Branch], columns: int = 12, scale: int = 2) ->
 
     Args:
         branches: at least one.
-        columns: most frames in a row, 2 or more, the start included; of longer branches every second, third, ...
+        columns: most frames in a row, at least 2; of longer branches every second, third, ... frame is shown
         scale: enlargement of the frames.
 
     Returns:
