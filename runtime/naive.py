@@ -1,7 +1,7 @@
 """The yardstick of every exactness test: a rollout that keeps nothing.
 
-For each pass of each frame the whole history is embedded and evaluated again. There are no pages, no batches of
-sessions and no shortcuts in here, and there never should be.
+For each pass of each frame the whole history is embedded and evaluated again. There are no pages, no batches
+of sessions and no shortcuts in here, and there never should be.
 """
 
 from collections.abc import Iterator, Sequence

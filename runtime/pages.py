@@ -1,7 +1,7 @@
 """Pages: the keys and values of one frame, kept for the frames that follow.
 
-A page is written once and then only read. Who holds a `Page` keeps it alive; when the last holder lets go, its
-memory returns to the pool. So a snapshot shares pages with the session it was taken of, and copies none.
+A page is written once and then only read. Who holds a `Page` keeps it alive; when the last holder lets go,
+its memory returns to the pool. So a snapshot shares pages with the session it was taken of, and copies none.
 """
 
 import threading

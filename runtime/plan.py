@@ -18,8 +18,8 @@ class Plan:
         order: which tokens are decided first. "maskgit": the most confident (Bruce et al. 2024, section 2.2).
         passes: `K`, evaluations of the dynamics per frame.
         temperature: of the softmax that tokens are sampled from, > 0.
-        noise: of the Gumbel noise on the confidence, whose scale `noise * (1 - (k + 1) / K)` in pass `k` falls
-            to 0 in the last (Chang et al. 2022, arXiv 2202.04200).
+        noise: of the Gumbel noise on the confidence: its scale in pass `k` is `noise * (1 - (k + 1) / K)`,
+            which falls to 0 in the last (Chang et al. 2022, arXiv 2202.04200).
     """
 
     order: str = "maskgit"
@@ -30,7 +30,11 @@ class Plan:
     def __post_init__(self) -> None:
         if self.order != "maskgit":
             raise ConfigError(f'Plan.order: expected "maskgit", found {self.order!r}')
-        if isinstance(self.passes, bool) or not isinstance(self.passes, int) or not 1 <= self.passes <= MAX_PASSES:
+        if (
+            isinstance(self.passes, bool)
+            or not isinstance(self.passes, int)
+            or not 1 <= self.passes <= MAX_PASSES
+        ):
             raise ConfigError(
                 f"Plan.passes: expected a whole number from 1 to {MAX_PASSES}, found {self.passes!r}"
             )

@@ -69,7 +69,7 @@ class World:
         weights = load_weights(bundle, parameter_shapes(bundle.config))
         with torch.device("meta"):
             model = WorldModel(bundle.config)
-        # copies: the weights are views of the file, and what happens to the file later must not reach the world
+        # copies, since the weights are views of the file: what happens to it later must not reach the world
         own = {name: value.to(DTYPES[dtype], copy=True) for name, value in weights.items()}
         model.load_state_dict(own, assign=True)
         return cls(bundle, ReferenceBackend(model, torch_device, DTYPES[dtype]), dtype)
@@ -113,7 +113,8 @@ class World:
         if is_index and 0 <= int(action) < len(names):
             return int(action)
         raise InputError(
-            f"unknown action {action!r}: expected one of {', '.join(names)}, or an index from 0 to {len(names) - 1}"
+            f"unknown action {action!r}: expected one of {', '.join(names)}, "
+            f"or an index from 0 to {len(names) - 1}"
         )
 
     def session(self, *, seed: int = 0, plan: str | Plan = "default", **changes: Any) -> Session:
@@ -148,5 +149,7 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UnsupportedError(f'the device {name!r} is not available here ({reason}); try device="cpu"') from error
+        raise UnsupportedError(
+            f'the device {name!r} is not available here ({reason}); try device="cpu"'
+        ) from error
     return device

@@ -50,5 +50,5 @@ class Backend(Protocol):
         ...
 
     def commit(self, rows: Sequence[Row]) -> list[Row]:
-        """Computes the page of every row's last frame from its decided tokens, so that it can be attended to."""
+        """Computes the page of every row's last frame from its decided tokens, for later frames to see."""
         ...

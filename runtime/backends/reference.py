@@ -1,4 +1,4 @@
-"""The `reference` back end: the definition with pages, in plain torch. The yardstick of every other back end."""
+"""The `reference` back end: the definition with pages, in plain torch; the yardstick of the other back ends."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -116,7 +116,9 @@ class ReferenceBackend:
     ) -> Tensor:
         """One pass: `[B, N]` tokens, partly undecided, to `[B, N, V]` scores."""
         dynamics = self.model.dynamics
-        hidden, kept = dynamics(tokens[:, None], previous[:, None], action[:, None], self.table, ages, history)
+        hidden, kept = dynamics(
+            tokens[:, None], previous[:, None], action[:, None], self.table, ages, history
+        )
         logits = dynamics.logits(hidden, previous[:, None], self.table)[:, 0]
         _check_finite("dynamics", logits, kept)
         return logits  # type: ignore[no-any-return]
@@ -154,6 +156,7 @@ def _check_finite(part: str, out: Tensor, kept: list[KeysValues]) -> None:
     broken = [not all(torch.isfinite(x).all() for x in keys_values) for keys_values in kept]
     first = [*broken, True].index(True)
     raise DeviceError(
-        f"the {part} gave NaN or Inf, first between {places[first]} and {places[first + 1]} of {len(kept)} layers; "
-        "the weights are broken or the precision is too narrow: try float32, or check the bundle"
+        f"the {part} of {len(kept)} layers gave NaN or Inf, first between {places[first]} and "
+        f"{places[first + 1]}; the weights are broken or the precision is too narrow: try float32, or check "
+        "the bundle"
     )

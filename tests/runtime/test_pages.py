@@ -154,7 +154,7 @@ def assert_no_page_leaks(world: World, rows: Iterable[Row | None]) -> None:
 
 def test_two_hundred_steps_with_snapshots_leak_no_page() -> None:
     world, dice = make_world(SMALL), random.Random(0)
-    session, saved = world.session(seed=1), []
+    session, saved = world.session(seed=1, passes=1), []
     session.reset(PICTURES[0])
     for _ in range(200):
         session.step(dice.randrange(3))
@@ -183,22 +183,23 @@ def live_tensor_bytes() -> int:
 
 def test_a_long_run_holds_memory_flat() -> None:
     world = make_world(SMALL)
-    session, dice = world.session(seed=1), random.Random(0)
+    session, dice = world.session(seed=1, passes=1), random.Random(0)
     session.reset(PICTURES[0])
-    pages, tensors, python = [], [], []
-    tracemalloc.start()
+    pages, tensors, others = [], [], []
     try:
         for step in range(1, 301):
             session.step(dice.randrange(3))
             if step % 100 == 0:
                 pages.append([(pool.num_pages, pool.num_used) for pool in pools_of(world).values()])
                 tensors.append(live_tensor_bytes())
-                python.append(tracemalloc.get_traced_memory()[0])
+                others.append(tracemalloc.get_traced_memory()[0])
+                tracemalloc.start()  # after the first hundred, which warm up
     finally:
         tracemalloc.stop()
     assert pages[0] == pages[1] == pages[2] == [(CHUNK_PAGES, 2), (CHUNK_PAGES, 0), (CHUNK_PAGES, 2)]
     assert tensors[0] == tensors[1] == tensors[2]
-    assert abs(python[2] - python[1]) < 4096  # a hundred steps that kept one object each would add more
+    # Python's own free lists move by some kB; an array or tensor kept at every step would be 100 bytes each
+    assert others[2] - others[1] < 10_000
 
 
 # What survives of any sequence of calls is what a session did that never strayed.

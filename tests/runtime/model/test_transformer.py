@@ -1,4 +1,4 @@
-"""The ST transformer is its definition; a history of keys and values stands in for the frames they came from."""
+"""The ST transformer is its definition; a history of keys and values stands in for the frames it is of."""
 
 import math
 
@@ -26,7 +26,7 @@ def norm(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def plain_attention(x: Tensor, part: torch.nn.Module, visible: Tensor, bias: Tensor) -> Tensor:
-    """Attention over the second axis of `[M, S, D]`, head by head; `visible` is `[S, S]`, `bias` `[H, S, S]`."""
+    """Attention over the second axis of `[M, S, D]`, head by head; `bias` is `[H, S, S]`."""
     heads, width = part.heads
     out = []
     for head in range(heads):

@@ -163,11 +163,11 @@ def test_compare_writes_a_strip_and_a_gif(
 ) -> None:
     pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
     out = tmp_path / "deep" / "pictures"
-    CompareCommand(bundle=game_world, branches=("right*5", "left*5"), out=out, columns=4).run()
+    CompareCommand(bundle=game_world, branches=("right*5", "left*5"), out=out, columns=6).run()
     printed = capsys.readouterr().out
     assert "right*5" in printed and "left*5" in printed and "copy dB" in printed
     with Image.open(out.with_name("pictures.png")) as strip, Image.open(out.with_name("pictures.gif")) as gif:
-        assert strip.width > 4 * 128 and strip.height > 4 * 128
+        assert strip.width > 6 * 128 and strip.height > 4 * 128
         assert gif.n_frames == 6 and gif.width >= 2 * 256 and gif.height >= 2 * 256
 
 
