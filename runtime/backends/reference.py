@@ -1,4 +1,4 @@
-"""The `reference` back end: the definition with pages, in plain torch; the yardstick of the other back ends."""
+"""The `reference` back end: the definition with pages, in plain torch; the yardstick of all other ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,7 +121,7 @@ class ReferenceBackend:
         )
         logits = dynamics.logits(hidden, previous[:, None], self.table)[:, 0]
         _check_finite("dynamics", logits, kept)
-        return logits  # type: ignore[no-any-return]
+        return logits
 
     def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Pages]:
         """One picture `[H, W, 3]` uint8 after those of `pages`, to tokens `[1, N]`."""

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,14 @@ def test_sessions_of_one_world_do_not_disturb_each_other() -> None:
     a, b = started(1), started(2)
     together = [(a.step(action).tobytes(), b.step(action).tobytes()) for action in LED_BY]
     assert [list(frames) for frames in zip(*together, strict=True)] == alone
+
+
+def test_sessions_in_several_threads_give_the_frames_they_give_alone() -> None:
+    seeds = range(4)
+    alone = [frames_of(started(seed), LED_BY) for seed in seeds]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda seed: frames_of(started(seed), LED_BY), seeds))
+    assert together == alone
 
 
 def test_reset_starts_anew() -> None:
