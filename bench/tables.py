@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from genie_rt.bench.record import IDLE_COMMIT, RECOMPUTED, STEP
+from genie_rt.runtime.tables import figure_table
 from genie_rt.runtime.units import scaled
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def print_record(console: Console, record: Record, percentiles: Sequence[float])
 
 def _latency(record: Record, percentiles: Sequence[float]) -> Table:
     names = [f"p{q:g}" for q in percentiles]
-    table = _table("ms from action to picture", *names, "max", "FPS", "late at\n30 Hz", "late at\n60 Hz")
+    table = figure_table(
+        "ms from action to picture", *names, "max", "FPS", "late at\n30 Hz", "late at\n60 Hz"
+    )
     for name, label in _ROWS.items():
         for series in record.series:
             if series.name == name:
@@ -60,7 +63,7 @@ def _latency(record: Record, percentiles: Sequence[float]) -> Table:
 
 
 def _sweep(swept: Sequence[Series]) -> Table:
-    table = _table("passes a frame", *(str(series.plan.passes) for series in swept))
+    table = figure_table("passes a frame", *(str(series.plan.passes) for series in swept))
     table.add_row("p50 ms", *(_ms(series.p50_ms) for series in swept))
     table.add_row("FPS", *(f"{series.per_second:.1f}" for series in swept))
     return table
@@ -79,17 +82,6 @@ def _memory(record: Record) -> str:
     peak = "unknown here" if memory.peak_rss_bytes is None else scaled(memory.peak_rss_bytes, "B")
     weights, pages = scaled(memory.weight_bytes, "B"), scaled(memory.page_bytes, "B")
     return f"memory      {peak} peak of the whole process; weights {weights}, session {pages}"
-
-
-def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1))
-    table.add_column(title, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    return table
 
 
 def _ms(value: float) -> str:

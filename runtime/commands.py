@@ -151,21 +151,11 @@ def _outline(config: ModelConfig) -> str:
     )
 
 
-def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1))
-    table.add_column(title, no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
 def _parts_table(cost: ModelCost) -> Table:
+    from genie_rt.runtime.tables import figure_table
     from genie_rt.runtime.units import counted, scaled
 
-    table = _table("part", "parameters", "FLOPs per pass", "weights fp32", "weights bf16")
+    table = figure_table("part", "parameters", "FLOPs per pass", "weights fp32", "weights bf16")
 
     def row(name: str, part: PartCost | ModelCost, flops: int, style: str = "") -> None:
         table.add_row(
@@ -187,9 +177,10 @@ def _parts_table(cost: ModelCost) -> Table:
 
 
 def _cache_table(cost: ModelCost) -> Table:
+    from genie_rt.runtime.tables import figure_table
     from genie_rt.runtime.units import scaled
 
-    table = _table("cache", "page fp32", "page bf16", "pages", "session fp32", "session bf16")
+    table = figure_table("cache", "page fp32", "page bf16", "pages", "session fp32", "session bf16")
     for part in cost.parts:
         if part.page_values:
             page = [scaled(part.page_bytes(dtype), "B") for dtype in ("fp32", "bf16")]
@@ -203,9 +194,10 @@ def _cache_table(cost: ModelCost) -> Table:
 
 
 def _frame_table(config: ModelConfig, cost: ModelCost, passes: list[int]) -> Table:
+    from genie_rt.runtime.tables import figure_table
     from genie_rt.runtime.units import scaled
 
-    table = _table("FLOPs per frame", *(f"K={k}" for k in passes))
+    table = figure_table("FLOPs per frame", *(f"K={k}" for k in passes))
     cached = (scaled(cost.frame_flops(k), "") for k in passes)
     recomputed = (scaled(cost.recomputed_frame_flops(k), "") for k in passes)
     table.add_row("passes, commit and decoder", *(text.strip() for text in cached))

@@ -34,11 +34,12 @@ def maskgit_sample(
     wide = torch.promote_types(logits.dtype, torch.float32)
     log_p = (logits.to(wide) / temperature).log_softmax(-1)
     cdf = log_p.exp().cumsum(-1)
-    candidate = (cdf <= u.to(wide)[..., None]).sum(-1).clamp(max=logits.shape[-1] - 1)  # [B, N]
+    cdf = cdf / cdf[..., -1:]  # rounding may leave the last value below some u; now it is 1
+    candidate = (cdf <= u.to(wide)[..., None]).sum(-1)  # [B, N]
     confidence = log_p.gather(-1, candidate[..., None])[..., 0]
     if noise:
-        gumbel = -(-(noise_u.to(wide) + 2.0**-25).log()).log()  # the offset centres u in its 2**-24 cell
-        confidence = confidence + noise * gumbel
+        centred = noise_u.double() + 2.0**-25  # within its 2**-24 cell, so that both logarithms are finite
+        confidence = confidence + noise * -(-centred.log()).log().to(wide)
     confidence = confidence.masked_fill(decided, -torch.inf)
     rank = confidence.sort(dim=-1, descending=True, stable=True).indices.argsort(-1)  # 0: most confident
     chosen = (rank < keep) & ~decided
