@@ -29,8 +29,8 @@ class BenchCommand:
     bundle: tyro.conf.Positional[str] = "demo"
     """Name of a bundle that came with genie-rt, or the folder of any other."""
 
-    passes: int = 2
-    """Passes per frame."""
+    passes: int | None = None
+    """Passes per frame; those of the bundle's default plan unless set."""
 
     iterations: int = 60
     """Frames that count, of each row."""

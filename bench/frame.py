@@ -50,14 +50,14 @@ class FrameBench:
 
     Attributes:
         source: a bundle's name or folder.
-        passes: `K`, passes per frame; what else belongs to a plan is the bundle's default.
+        passes: `K`, passes per frame, None for those of the bundle's default plan; the rest is that plan's.
         iterations, warm_up: rounds that count, and rounds before them.
         sweep: other `K` to time briefly, each with the commit within the step.
         baseline: whether the paper's recipe is timed too.
     """
 
     source: str
-    passes: int
+    passes: int | None
     iterations: int
     warm_up: int
     sweep: tuple[int, ...]
@@ -100,7 +100,9 @@ def bench_frames(
     busy = load_per_core()
     clock = [time.perf_counter_ns()]
     world = World.load(bench.source, backend=bench.backend, dtype=bench.dtype, device=bench.device)
-    plan = world.bundle.plans["default"].replace(passes=bench.passes)
+    plan = world.bundle.plans["default"]
+    if bench.passes is not None:
+        plan = plan.replace(passes=bench.passes)
     sweep = {k: plan.replace(passes=k) for k in bench.sweep}
     clock.append(time.perf_counter_ns())
     session = world.session(plan=plan)

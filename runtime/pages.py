@@ -110,11 +110,14 @@ class PagePool:
         ages = ages.to(self.device)
         if longest == 0:
             return None, ages
-        blank = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-        stacked = torch.stack(
-            [
-                torch.stack([self.view(page) for page in pages] + [blank] * (longest - len(pages)))
-                for pages in rows
-            ]
-        )  # [B, Th, L, 2, P, H, Dh]
-        return [(stacked[:, :, layer, 0], stacked[:, :, layer, 1]) for layer in range(self.shape[0])], ages
+        views = [[self.view(page) for page in pages] for pages in rows]
+        if any(len(pages) < longest for pages in rows):
+            blank = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+            views = [pages + [blank] * (longest - len(pages)) for pages in views]
+        return [(_stack(views, layer, 0), _stack(views, layer, 1)) for layer in range(self.shape[0])], ages
+
+
+def _stack(views: list[list[Tensor]], layer: int, part: int) -> Tensor:
+    """Keys (`part` 0) or values (1) of one layer out of `B` rows of `Th` pages: `[B, Th, P, H, Dh]`."""
+    flat = torch.stack([page[layer, part] for pages in views for page in pages])
+    return flat.unflatten(0, (len(views), -1))

@@ -44,10 +44,15 @@ class Dynamics(nn.Module):
         self.token_out = nn.Linear(width, slots * embedding, bias=False)
         self.copy_out = nn.Linear(width, slots, bias=False) if dynamics.copy_logit else None
         self.copy_logit = nn.Parameter(torch.ones(())) if dynamics.copy_logit else None
+        if not self.position.is_meta:
+            self._initialise()
+
+    def _initialise(self) -> None:
+        """Starts the logits near 1 and the copy gate at 0."""
         if self.copy_out is not None:
             nn.init.zeros_(self.copy_out.weight)
         if self.code_in is not None:
-            nn.init.normal_(self.code_in.weight)  # codes are unit vectors: entries of the table start near 1
+            nn.init.normal_(self.code_in.weight)  # codes are unit vectors: the table starts near 1
         for linear in (self.token_in, self.previous_in, self.token_out):
             if linear is not None:
                 nn.init.normal_(linear.weight, std=linear.in_features**-0.5)  # logits start near 1, not 0

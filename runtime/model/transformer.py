@@ -107,6 +107,8 @@ class STTransformer(nn.Module):
 
     def _initialise(self) -> None:
         """Every linear at variance 1/fan_in; those that write to the residual smaller by sqrt(3 L)."""
+        if self.norm.weight.is_meta:
+            return  # nothing to fill, and the attempt would load half of torch's compiler
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2 and not name.endswith("age_bias"):
                 std = parameter.shape[1] ** -0.5
@@ -143,11 +145,12 @@ def position_grid(rows: int, columns: int, width: int) -> Tensor:
     Returns:
         `[rows * columns, width]` float32.
     """
+    if (table := torch.zeros(rows * columns, width)).is_meta:
+        return table
     num_waves = max(1, width // 4)
     frequency = 100.0 ** (-torch.arange(num_waves) / num_waves)
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = torch.cat([place.reshape(-1, 1) * frequency for place in (y, x)], 1)  # [P, 2 * num_waves]
     waves = torch.cat([angles.sin(), angles.cos()], 1)
-    table = torch.zeros(rows * columns, width)
     table[:, : waves.shape[1]] = waves[:, :width]
     return table

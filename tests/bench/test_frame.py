@@ -157,7 +157,7 @@ def test_a_bench_without_baseline_and_sweep(
     words = ("--no-baseline", "--dtype", "bfloat16", "--json", str(tmp_path / "r.json"), "--sweep")
     assert bench(bundle, *words) == 0
     printed = capsys.readouterr().out
-    assert "2 passes a frame, bfloat16" in printed and "paper" not in printed
+    assert "9 passes a frame, bfloat16" in printed and "paper" not in printed
     record = read_record(tmp_path / "r.json")
     assert [series.name for series in record.series] == [STEP, IDLE_COMMIT]
     assert record.times_faster is None
