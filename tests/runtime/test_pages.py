@@ -176,7 +176,7 @@ def live_tensor_bytes() -> int:
     storages = {
         x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()
         for x in gc.get_objects()
-        if type(x) in (Tensor, torch.nn.Parameter)
+        if type(x) in (Tensor, torch.nn.Parameter) and x.layout == torch.strided
     }
     return sum(storages.values())
 
