@@ -56,7 +56,7 @@ LOOP            := --batch 8 --optimizer muon --beta2 0.95 --learning-rate 2e-3 
                    --warmup-steps 50 --compile
 TOKENIZER_FLAGS ?= $(LOOP) --steps 1200 --checkpoint-every 200
 DYNAMICS_FLAGS  ?= $(LOOP) --steps 1350 --checkpoint-every 100 --actions logged --corruption 0.15
-PLAN            := --passes 4 --temperature 0.4 --noise 1.0
+PLAN            := --passes 2 --temperature 0.4 --noise 1.0
 EXPORT           = $(GENIE) export $(RUN)/dynamics --out $(RUN)/bundle --name demo --overwrite $(PLAN) \
                    --prompt $(RUN)/prompts/*.png
 train-demo: export MALLOC_MMAP_MAX_ := 0

@@ -32,11 +32,11 @@ def maskgit_sample(
         The new `tokens` and `decided`. A tie in confidence goes to the lower position.
     """
     wide = torch.promote_types(logits.dtype, torch.float32)
-    log_p = (logits.to(wide) / temperature).log_softmax(-1)
-    cdf = log_p.exp().cumsum(-1)
+    p = (logits.to(wide) / temperature).softmax(-1)
+    cdf = p.cumsum(-1)
     cdf = cdf / cdf[..., -1:]  # rounding may leave the last value below some u; now it is 1
     candidate = (cdf <= u.to(wide)[..., None]).sum(-1)  # [B, N]
-    confidence = log_p.gather(-1, candidate[..., None])[..., 0]
+    confidence = p.gather(-1, candidate[..., None])[..., 0].log()
     if noise:
         centred = noise_u.double() + 2.0**-25  # within its 2**-24 cell, so that both logarithms are finite
         confidence = confidence + noise * -(-centred.log()).log().to(wide)

@@ -17,4 +17,5 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
         `[..., D]` in the dtype of `x`.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return torch.nn.functional.rms_norm(wide, weight.shape, weight.to(wide.dtype), EPS).to(x.dtype)
+    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + EPS)
+    return (wide * scale * weight).to(x.dtype)
