@@ -2,7 +2,8 @@
 
 Bruce et al. 2024 (arXiv 2402.15391), section 2.2, and the open re-implementations of it. One frame of the
 steady state: `W - 1` real frames are known, the next one is decided in `K` passes, each over all `W`. Its
-tokens are those of `naive_rollout(..., last=W)`, which a test compares.
+tokens are those of `naive_rollout(..., last=W)`, which a test compares. Any plan can be decoded so; what a
+plan says about reuse is left out, since nothing is kept that could be reused.
 
 The baseline gets every benefit of the doubt. The picture is decoded from no more frames than the decoder's
 own window, though a re-implementation decodes the whole clip. Logits are computed for the new frame alone.
@@ -15,13 +16,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genie_rt.kernels.maskgit_sample.reference import maskgit_sample
+from genie_rt.bench.decisions import FrameDecision
 from genie_rt.kernels.patchify.reference import to_uint8
-from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.images import Picture
-from genie_rt.runtime.model.dynamics import UNDECIDED, previous_frame
+from genie_rt.runtime.model.dynamics import previous_frame
 from genie_rt.runtime.plan import Plan
 
 
@@ -33,10 +34,11 @@ class RecomputedRollout:
         tokens: `[T, N]` int64, the known frames' tokens; those before the last `W - 1` have no effect.
         actions: entry `t` led to frame `t`.
         frame_index: of the last known frame.
-        seed: below 2**63.
+        seed: 64 bits.
 
     Attributes:
         tokens: `[1, T, N]` int64, the last frames.
+        stats: what the last step took, None before the first; the tokens of all frames of each pass count.
     """
 
     def __init__(
@@ -51,13 +53,15 @@ class RecomputedRollout:
     ) -> None:
         config = backend.model.config
         self.model, self.table, self.device = backend.model, backend.table, backend.device
+        self.config = config
         self.plan = plan
         self.window = config.dynamics.transformer.window
         self.decoder_window = config.tokenizer.decoder.window
         self.tokens = tokens[None].to(self.device)
         self._actions = list(actions)
         self._frame_index = frame_index
-        self._seed = torch.tensor([seed], device=self.device)
+        self._seed = seed
+        self.stats: FrameStats | None = None
 
     @torch.inference_mode()
     def step(self, action: int) -> Picture:
@@ -78,22 +82,14 @@ class RecomputedRollout:
         """`K` passes over the known frames `[1, T - 1, N]` and a new one, to its tokens `[1, N]`."""
         led = torch.tensor([actions], device=self.device)
         ages = causal_ages(len(actions), self.window, self.device)
-        num_tokens = known.shape[2]
-        current = torch.full((1, num_tokens), UNDECIDED, device=self.device)
-        decided = torch.zeros_like(current, dtype=torch.bool)
-        index, done = torch.tensor([self._frame_index], device=self.device), 0
-        for k in range(self.plan.passes):
-            clip = torch.cat([known, current[:, None]], 1)  # [1, T, N]
+        frame = FrameDecision.start(
+            self.plan, self.config, seed=self._seed, frame_index=self._frame_index, device=self.device
+        )
+        while not frame.is_done:
+            clip = torch.cat([known, frame.tokens[:, None]], 1)  # [1, T, N]
             previous = previous_frame(clip)
             hidden, _ = self.model.dynamics(clip, previous, led, self.table, ages)
             logits = self.model.dynamics.logits(hidden[:, -1:], previous[:, -1:], self.table)
-            target = self.plan.decided_after(k, num_tokens)
-            u, noise_u = uniforms(self._seed, index, k, num_tokens)
-            current, decided = maskgit_sample(
-                logits[:, 0], current, decided, u, noise_u,
-                keep=target - done, temperature=self.plan.temperature, noise=self.plan.noise_in(k),
-            )  # fmt: skip
-            done = target
-            if done == num_tokens:
-                break
-        return current
+            frame = frame.decide(logits[:, 0])
+        self.stats = FrameStats(passes=frame.pass_index, tokens=frame.pass_index * clip[0].numel())
+        return frame.tokens

@@ -1,20 +1,28 @@
-"""`genie-rt bench`."""
+"""`genie-rt bench`, `bench ceilings`, `bench long`, `bench peek` and `genie-rt verify`."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from genie_rt.errors import InputError
 
 if TYPE_CHECKING:
-    from genie_rt.bench.record import Record
+    from rich.console import Console
+
+    from genie_rt.bench.frame_record import FrameBody
+    from genie_rt.bench.parity import Parity, Variant
+    from genie_rt.bench.record import BodyT, Record
+    from genie_rt.runtime.plan import Plan
+    from genie_rt.runtime.world import World
 
 _OUTPUTS = ("export_times", "json")
 
@@ -24,25 +32,35 @@ class BenchCommand:
     """Latency of a frame, from the action to the picture, beside the paper's recipe.
 
     All rows are measured in one process, one frame each in turn, with the same weights, passes and threads.
+    Other measurements: genie-rt bench ceilings, long, peek, quality.
     """
 
     bundle: tyro.conf.Positional[str] = "demo"
     """Name of a bundle that came with genie-rt, or the folder of any other."""
 
+    plan: str = "default"
+    """A plan of the bundle."""
+
     passes: int | None = None
-    """Passes per frame; those of the bundle's default plan unless set."""
+    """Passes per frame; those of the plan unless set."""
 
     iterations: int = 60
-    """Frames that count, of each row."""
+    """Frames that count, of each row, at least."""
 
-    warm_up: Annotated[int, tyro.conf.arg(aliases=["--warmUp"])] = 10
-    """Frames before them, which do not."""
+    duration: float = 3.0
+    """Seconds that the frames that count go on, at least."""
 
-    percentile: tuple[float, ...] = (50, 95, 99)
+    warm_up: Annotated[int, tyro.conf.arg(aliases=["--warmUp"])] = 2000
+    """Milliseconds that frames go on before them, which do not count."""
+
+    percentile: tuple[float, ...] = (50, 90, 95, 99)
     """Percentiles to print."""
 
     sweep: tuple[int, ...] = (1, 2, 4, 8)
     """Passes per frame to compare with each other afterwards; none, to leave that out."""
+
+    compare_plans: bool = False
+    """Compare all plans of the bundle with each other afterwards."""
 
     baseline: bool = True
     """Time the paper's recipe too: the last frames recomputed in each pass."""
@@ -66,78 +84,304 @@ class BenchCommand:
     """JSON file for the whole record: times, machine, versions, bundle, command."""
 
     def run(self) -> None:
-        from rich.console import Console
-
-        from genie_rt.bench.tables import print_record
+        from genie_rt.bench.frame_record import COMPARED
+        from genie_rt.bench.series import write_times
+        from genie_rt.bench.tables import print_frames
 
         for q in self.percentile:
             if not 0 < q <= 100:
                 raise InputError(f"--percentile: expected numbers above 0 and up to 100, found {q:g}")
         record = self._measure()
-        print_record(Console(highlight=False, markup=False), record, self.percentile)
-        self._write(record)
+        print_frames(_console(), record, self.percentile)
+        _write(self.json, record)
+        if self.export_times is not None:
+            write_times(self.export_times, [item for item in record.body.series if item.name in COMPARED])
+            print(f"wrote {self.export_times}")
 
-    def _measure(self) -> Record:
-        from rich.console import Console
-        from rich.progress import Progress
-
+    def _measure(self) -> Record[FrameBody]:
         start = time.perf_counter_ns()
         from genie_rt.bench.frame import FrameBench, bench_frames
 
         import_ms = (time.perf_counter_ns() - start) / 1e6
-        if self.threads is not None:
-            _set_threads(self.threads)
+        _set_threads(self.threads)
         bench = FrameBench(
             source=self.bundle,
+            plan=self.plan,
             passes=self.passes,
             iterations=self.iterations,
-            warm_up=self.warm_up,
+            duration_s=self.duration,
+            warm_up_s=self.warm_up / 1e3,
             sweep=self.sweep,
+            compare_plans=self.compare_plans,
             baseline=self.baseline,
             backend=self.backend,
             dtype=self.dtype,
             device=self.device,
         )
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, auto_refresh=False) as progress:  # no second thread
-            task = progress.add_task("measuring", total=bench.num_rounds)
-            return bench_frames(
-                bench,
-                import_ms=import_ms,
-                command=self._words(),
-                on_round=lambda: progress.update(task, advance=1, refresh=console.is_terminal),
+        with _progress("measuring") as on_round:
+            return bench_frames(bench, import_ms=import_ms, command=_words("bench", self), on_round=on_round)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CeilingsCommand:
+    """The most that this device gives: bytes copied, matrices multiplied, operators launched per second."""
+
+    device: str = "cpu"
+    """Device to measure."""
+
+    repeats: int = 7
+    """Timed calls of each size; their median counts."""
+
+    threads: int | None = None
+    """CPU threads to compute with; all unless set."""
+
+    json: Path | None = None
+    """JSON file for the whole record."""
+
+    def run(self) -> None:
+        from genie_rt.bench.ceilings import measure_ceilings
+        from genie_rt.bench.tables import print_ceilings
+
+        _set_threads(self.threads)
+        with _progress("measuring") as on_point:
+            record = measure_ceilings(
+                self.device, command=_words("bench ceilings", self), repeats=self.repeats, on_point=on_point
             )
-
-    def _words(self) -> str:
-        """The command that measures the same again, without the files that it wrote."""
-        words = ["genie-rt", "bench", self.bundle]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "bundle" or field.name in _OUTPUTS or value == field.default:
-                continue
-            flag = field.name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{flag}" if value else f"--no-{flag}")
-            elif isinstance(value, tuple):
-                words += [f"--{flag}", *(f"{item:g}" for item in value)]
-            else:
-                words += [f"--{flag}", str(value)]
-        return shlex.join(words)
-
-    def _write(self, record: Record) -> None:
-        from genie_rt.bench.record import COMPARED, write_record, write_times
-
-        if self.json is not None:
-            write_record(self.json, record)
-            print(f"wrote {self.json}")
-        if self.export_times is not None:
-            write_times(self.export_times, [item for item in record.series if item.name in COMPARED])
-            print(f"wrote {self.export_times}")
+        print_ceilings(_console(), record)
+        _write(self.json, record)
 
 
-def _set_threads(num_threads: int) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongCommand:
+    """Memory and latency over a long rollout: both should stay flat.
+
+    Fails where memory does not. Latency is told, and no failure: others may use the machine.
+    """
+
+    bundle: str | None = None
+    """Bundle to play, by name or folder; a small model with random weights unless set."""
+
+    steps: int = 100_000
+    """Steps of the rollout."""
+
+    threads: int | None = None
+    """CPU threads to compute with; all unless set."""
+
+    json: Path | None = None
+    """JSON file for the whole record."""
+
+    def run(self) -> int:
+        from genie_rt.bench.long import WINDOWS, play_long, small_world
+        from genie_rt.bench.tables import print_long
+        from genie_rt.runtime.world import World
+
+        _set_threads(self.threads)
+        world = small_world() if self.bundle is None else World.load(self.bundle)
+        with _progress("playing", WINDOWS) as on_window:
+            record = play_long(
+                world, world.plan(), steps=self.steps, device="cpu", command=_words("bench long", self),
+                on_window=on_window,
+            )  # fmt: skip
+        print_long(_console(), record)
+        _write(self.json, record)
+        return 0 if record.body.is_memory_flat else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeekCommand:
+    """What it costs to see all futures at once, beside stepping each action alone."""
+
+    bundle: tyro.conf.Positional[str] = "demo"
+    """Name of a bundle that came with genie-rt, or the folder of any other."""
+
+    plan: str = "default"
+    """A plan of the bundle."""
+
+    passes: int | None = None
+    """Passes per frame; those of the plan unless set."""
+
+    iterations: int = 20
+    """Rounds that count, at least."""
+
+    duration: float = 3.0
+    """Seconds that they go on, at least."""
+
+    warm_up: Annotated[int, tyro.conf.arg(aliases=["--warmUp"])] = 2000
+    """Milliseconds that rounds go on before them, which do not count."""
+
+    dtype: str = "float32"
+    """Number format to compute in."""
+
+    device: str = "cpu"
+    """Device to compute on."""
+
+    threads: int | None = None
+    """CPU threads to compute with; all unless set."""
+
+    json: Path | None = None
+    """JSON file for the whole record."""
+
+    def run(self) -> None:
+        from genie_rt.bench.peek import bench_peek
+        from genie_rt.bench.tables import print_peek
+        from genie_rt.runtime.world import World
+
+        _set_threads(self.threads)
+        world = World.load(self.bundle, dtype=self.dtype, device=self.device)
+        with _progress("measuring") as on_round:
+            record = bench_peek(
+                world, _plan(world, self.plan, passes=self.passes), device=self.device,
+                command=_words("bench peek", self), iterations=self.iterations, duration_s=self.duration,
+                warm_up_s=self.warm_up / 1e3, on_round=on_round,
+            )  # fmt: skip
+        print_peek(_console(), record)
+        _write(self.json, record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyCommand:
+    """Every back end and number format of this machine against the yardstick, which is float64.
+
+    Each is given the yardstick's tokens in every pass, so that both see the same input. Fails where anything
+    is further off than its number format explains.
+    """
+
+    bundle: tyro.conf.Positional[str] = "demo"
+    """Name of a bundle that came with genie-rt, or the folder of any other."""
+
+    frames: int = 32
+    """Frames to compare."""
+
+    plan: str = "default"
+    """A plan of the bundle; what it says about reuse is left out."""
+
+    passes: int | None = None
+    """Passes per frame; those of the plan unless set."""
+
+    temperature: float | None = None
+    """Temperature that tokens are sampled at; the plan's unless set."""
+
+    backend: str | None = None
+    """Compare this back end only."""
+
+    dtype: str | None = None
+    """Compare this number format only."""
+
+    device: str = "cpu"
+    """Device that the candidates compute on."""
+
+    iterations: int = 10
+    """Frames of each to time; 0 for none."""
+
+    threads: int | None = None
+    """CPU threads to compute with; all unless set."""
+
+    json: Path | None = None
+    """JSON file for the whole record."""
+
+    def run(self) -> int:
+        from genie_rt.bench.parity import YARDSTICK, VerifyBody, variants
+        from genie_rt.bench.quiet import Counters, disturbances
+        from genie_rt.bench.record import Record, Subject
+        from genie_rt.bench.tables import print_parity
+        from genie_rt.runtime.world import World
+
+        _set_threads(self.threads)
+        before = Counters.read()
+        asked = [
+            variant
+            for variant in variants(self.device)
+            if self.backend in (None, variant.backend) and self.dtype in (None, variant.dtype)
+        ]
+        if not asked:
+            known = ", ".join(f"{item.backend} {item.dtype}" for item in variants(self.device))
+            raise InputError(f"there is nothing of that kind to compare; {self.device} has {known}")
+        yardstick = World.load(
+            self.bundle, backend=YARDSTICK.backend, dtype=YARDSTICK.dtype, device=YARDSTICK.device
+        )
+        plan = _plan(yardstick, self.plan, passes=self.passes, temperature=self.temperature)
+        with _progress("comparing", len(asked) * self.frames) as on_frame:
+            rows = tuple(self._compare(yardstick, variant, plan, on_frame) for variant in asked)
+        body = VerifyBody(subject=Subject.of(yardstick), plan=plan, frames=self.frames, rows=rows)
+        warnings = body.remarks()
+        if self.iterations:
+            warnings += disturbances(before, Counters.read())
+        record = Record.take(body, command=_words("verify", self), device=self.device, warnings=warnings)
+        print_parity(_console(), record)
+        _write(self.json, record)
+        return 0 if body.passed else 1
+
+    def _compare(
+        self, yardstick: World, variant: Variant, plan: Plan, on_frame: Callable[[], object]
+    ) -> Parity:
+        from genie_rt.bench.parity import compare
+        from genie_rt.runtime.world import World
+
+        candidate = World.load(
+            self.bundle, backend=variant.backend, dtype=variant.dtype, device=variant.device
+        )
+        return compare(
+            yardstick, candidate, variant, plan=plan, frames=self.frames, iterations=self.iterations,
+            on_frame=on_frame,
+        )  # fmt: skip
+
+
+def _plan(world: World, name: str, **changes: Any) -> Plan:
+    """A plan of the world, with the changes that are set."""
+    return world.plan(name, **{key: value for key, value in changes.items() if value is not None})
+
+
+def _words(name: str, command: Any) -> str:
+    """The command that measures the same again, without the files that it wrote."""
+    words = ["genie-rt", *name.split()]
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        if field.name == "bundle" and field.default is not None:
+            words.append(value)  # by place
+            continue
+        if field.name in _OUTPUTS or value == field.default:
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, tuple):
+            words += [f"--{flag}", *(f"{item:g}" for item in value)]
+        else:
+            words += [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False)
+
+
+@contextmanager
+def _progress(what: str, total: int | None = None) -> Iterator[Callable[[], object]]:
+    """A progress bar on a terminal, without a thread of its own; gives what advances it by one."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.update(task, advance=1, refresh=console.is_terminal)
+
+
+def _write(path: Path | None, record: Record[BodyT]) -> None:
+    from genie_rt.bench.record import write_record
+
+    if path is not None:
+        write_record(path, record)
+        print(f"wrote {path}")
+
+
+def _set_threads(num_threads: int | None) -> None:
     import torch
 
+    if num_threads is None:
+        return
     if not 1 <= num_threads <= 1024:
         raise InputError(f"--threads: expected a whole number from 1 to 1024, found {num_threads}")
     torch.set_num_threads(num_threads)

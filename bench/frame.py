@@ -2,36 +2,36 @@
 
 All that is compared is timed in one process, interleaved: a session that commits within its step, one that
 commits in idle time, and the recipe of the paper, with the same weights, plan, dtype, device and threads, and
-with full windows.
+with full windows. Other numbers of passes and other plans are compared with each other afterwards.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from genie_rt.bench.baseline import RecomputedRollout
-from genie_rt.bench.record import (
+from genie_rt.bench.frame_record import (
     IDLE_COMMIT,
+    PLAN,
     RECOMPUTED,
     STEP,
+    SWEEP,
     ColdStart,
-    Device,
+    FrameBody,
     Memory,
-    Record,
-    Series,
-    Software,
-    Subject,
-    now,
-    peak_rss_bytes,
 )
-from genie_rt.bench.timer import Candidate, disturbances, load_per_core, measure, paired_ratio
+from genie_rt.bench.quiet import Counters, disturbances
+from genie_rt.bench.record import Record, Subject, peak_rss_bytes
+from genie_rt.bench.series import Series
+from genie_rt.bench.timer import Candidate, Times, measure, paired_ratio, synchronise
 from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.plan import Plan
@@ -39,7 +39,7 @@ from genie_rt.runtime.session import Session, Snapshot
 from genie_rt.runtime.world import World
 
 SWEEP_ITERATIONS = 15
-SWEEP_WARM_UP = 2
+SWEEP_WARM_UP_S = 0.3
 HELD_FRAMES = 8
 """How long each action is held, in frames, before the next one's turn."""
 
@@ -50,43 +50,39 @@ class FrameBench:
 
     Attributes:
         source: a bundle's name or folder.
-        passes: `K`, passes per frame, None for those of the bundle's default plan; the rest is that plan's.
-        iterations, warm_up: rounds that count, and rounds before them.
+        plan: a plan of the bundle, by name.
+        passes: `K`, passes per frame, None for those of the plan; the rest is the plan's.
+        iterations, duration_s: rounds that count go on until there are so many and they took so long.
+        warm_up_s: how long rounds go on before them.
         sweep: other `K` to time briefly, each with the commit within the step.
+        compare_plans: whether all plans of the bundle are timed beside each other too.
         baseline: whether the paper's recipe is timed too.
     """
 
     source: str
-    passes: int | None
+    plan: str = "default"
+    passes: int | None = None
     iterations: int
-    warm_up: int
-    sweep: tuple[int, ...]
-    baseline: bool
-    backend: str
-    dtype: str
-    device: str
+    duration_s: float
+    warm_up_s: float
+    sweep: tuple[int, ...] = ()
+    compare_plans: bool = False
+    baseline: bool = True
+    backend: str = "auto"
+    dtype: str = "float32"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.warm_up < 0:
+        if self.iterations < 1 or self.duration_s < 0 or self.warm_up_s < 0:
             raise InputError(
-                "expected 1 or more iterations and 0 or more to warm up, "
-                f"found {self.iterations} and {self.warm_up}"
+                "expected 1 or more iterations, and 0 or more seconds to measure and to warm up, "
+                f"found {self.iterations}, {self.duration_s:g} and {self.warm_up_s:g}"
             )
-
-    @property
-    def sweep_iterations(self) -> int:
-        return min(self.iterations, SWEEP_ITERATIONS)
-
-    @property
-    def num_rounds(self) -> int:
-        """Rounds in all, for a progress bar."""
-        sweep = self.sweep_iterations + SWEEP_WARM_UP if self.sweep else 0
-        return self.warm_up + self.iterations + sweep
 
 
 def bench_frames(
     bench: FrameBench, *, import_ms: float, command: str, on_round: Callable[[], object] | None = None
-) -> Record:
+) -> Record[FrameBody]:
     """Takes the measurement.
 
     Args:
@@ -95,56 +91,90 @@ def bench_frames(
         on_round: called between rounds, untimed.
 
     Raises:
-        BundleError, UnsupportedError, ConfigError: as `World.load` and `World.session` do.
+        BundleError, UnsupportedError, InputError, ConfigError: as `World.load` and `World.session` do.
     """
-    busy = load_per_core()
+    before = Counters.read()
     clock = [time.perf_counter_ns()]
     world = World.load(bench.source, backend=bench.backend, dtype=bench.dtype, device=bench.device)
-    plan = world.bundle.plans["default"]
-    if bench.passes is not None:
-        plan = plan.replace(passes=bench.passes)
-    sweep = {k: plan.replace(passes=k) for k in bench.sweep}
     clock.append(time.perf_counter_ns())
+    changes = {} if bench.passes is None else {"passes": bench.passes}
+    plan = world.plan(bench.plan, **changes)
+    sweep = {f"{SWEEP}{k}": world.plan(_with_passes(plan, k)) for k in bench.sweep}
     session = world.session(plan=plan)
-    session.reset(_first_picture(world))
+    session.reset(first_picture(world))
     clock.append(time.perf_counter_ns())
     session.step(0)
     clock.append(time.perf_counter_ns())
     load_ms, reset_ms, first_step_ms = ((b - a) / 1e6 for a, b in itertools.pairwise(clock))
 
     past = Past.fill(session)
-    memory = _memory(_reference(world))
-    candidates = [_step(STEP, session), _step(IDLE_COMMIT, past.session(plan), idle_commit=True)]
+    memory = _memory(reference_of(world))
+    compared = [
+        Player.of(STEP, session),
+        Player.of(IDLE_COMMIT, past.session(plan), idle_commit=True),
+    ]
     if bench.baseline:
-        candidates.append(past.recomputed(plan))
-    times = measure(candidates, iterations=bench.iterations, warm_up=bench.warm_up, on_round=on_round)
-    series = [Series.of(name, plan, taken) for name, taken in times.items()]
-    if sweep:
-        steps = [_step(f"sweep_{k}", past.session(other)) for k, other in sweep.items()]
-        swept = measure(steps, iterations=bench.sweep_iterations, warm_up=SWEEP_WARM_UP, on_round=on_round)
-        series += [Series.of(f"sweep_{k}", other, swept[f"sweep_{k}"]) for k, other in sweep.items()]
+        compared.append(past.recomputed(plan))
+    times, series = _time(
+        compared, bench.iterations, duration_s=bench.duration_s, warm_up_s=bench.warm_up_s, on_round=on_round
+    )
+    others = [sweep]
+    if bench.compare_plans:
+        others.append({f"{PLAN}{name}": other for name, other in world.bundle.plans.items()})
+    for plans in others:
+        players = [Player.of(name, past.session(other)) for name, other in plans.items()]
+        if players:
+            warm_up_s = min(bench.warm_up_s, SWEEP_WARM_UP_S)
+            rounds = min(bench.iterations, SWEEP_ITERATIONS)
+            series += _time(players, rounds, warm_up_s=warm_up_s, on_round=on_round)[1]
 
-    return Record(
-        kind="frame",
-        created=now(),
-        command=command,
-        software=Software.current(),
-        device=Device.current(bench.device),
-        subject=Subject(
-            bundle=world.bundle.name,
-            digest=world.bundle.digest,
-            window=world.bundle.config.dynamics.transformer.window,
-            backend="reference",
-            dtype=bench.dtype,
-        ),
+    body = FrameBody(
+        subject=Subject.of(world),
         cold_start=ColdStart(
             import_ms=import_ms, load_ms=load_ms, reset_ms=reset_ms, first_step_ms=first_step_ms
         ),
         memory=memory,
         series=tuple(series),
         times_faster=paired_ratio(times[RECOMPUTED], times[STEP]) if bench.baseline else None,
-        warnings=tuple(disturbances(busy, times)),
     )
+    warnings = disturbances(before, Counters.read(), times)
+    return Record.take(body, command=command, device=bench.device, warnings=warnings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Player:
+    """Something that makes frames and is timed at it.
+
+    Attributes:
+        stats: what each frame took, in order; a run appends to it.
+    """
+
+    candidate: Candidate
+    plan: Plan
+    stats: list[FrameStats]
+
+    @classmethod
+    def of(cls, name: str, session: Session, *, idle_commit: bool = False) -> Player:
+        """A session that plays on; its commits are fused into the step, or made in idle time."""
+        actions, stats = held_actions(session.world), list[FrameStats]()
+        device = reference_of(session.world).device
+
+        def run() -> None:
+            session.step(next(actions))
+            assert session.stats is not None  # a step sets it
+            stats.append(session.stats)
+
+        def commit() -> None:
+            session.commit()
+            synchronise(device)
+
+        if idle_commit:
+            commit()
+        return cls(
+            candidate=Candidate(name=name, run=run, after=commit if idle_commit else None),
+            plan=session.plan,
+            stats=stats,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,10 +194,10 @@ class Past:
         """Plays on until the oldest frame has left every window."""
         config = session.world.bundle.config
         window = max(config.dynamics.transformer.window, config.tokenizer.decoder.window)
-        rows = [session.snapshot().row]
-        for action in itertools.islice(_actions(session.world), window):
+        rows = [session.row]
+        for action in itertools.islice(held_actions(session.world), window):
             session.step(action)
-            rows.append(session.snapshot().row)
+            rows.append(session.row)
         return cls(
             snapshot=session.snapshot(),
             tokens=torch.stack([row.tokens for row in rows]),
@@ -180,34 +210,29 @@ class Past:
         session.restore(self.snapshot)
         return session
 
-    def recomputed(self, plan: Plan) -> Candidate:
+    def recomputed(self, plan: Plan) -> Player:
         """The paper's recipe, going on from here."""
         row, world = self.snapshot.row, self.snapshot.world
         rollout = RecomputedRollout(
-            _reference(world), self.tokens, self.actions, row.frame_index, plan=plan, seed=row.seed
+            reference_of(world), self.tokens, self.actions, row.frame_index, plan=plan, seed=row.seed
         )
-        actions = _actions(world)
-        return Candidate(name=RECOMPUTED, run=lambda: rollout.step(next(actions)))
+        actions, stats = held_actions(world), list[FrameStats]()
+
+        def run() -> None:
+            rollout.step(next(actions))
+            assert rollout.stats is not None  # a step sets it
+            stats.append(rollout.stats)
+
+        return Player(candidate=Candidate(name=RECOMPUTED, run=run), plan=plan, stats=stats)
 
 
-def _step(name: str, session: Session, *, idle_commit: bool = False) -> Candidate:
-    actions = _actions(session.world)
-    if idle_commit:
-        session.commit()
-    return Candidate(
-        name=name,
-        run=lambda: session.step(next(actions)),
-        after=session.commit if idle_commit else None,
-    )
-
-
-def _actions(world: World) -> Iterator[int]:
+def held_actions(world: World) -> Iterator[int]:
     """All actions in turn, each held for a while, for ever; the same for everything that is timed."""
     held = [[index] * HELD_FRAMES for index in range(len(world.action_names))]
     return itertools.cycle(itertools.chain.from_iterable(held))
 
 
-def _first_picture(world: World) -> Picture:
+def first_picture(world: World) -> Picture:
     """The bundle's first, or plain grey: what is on it changes no time."""
     if world.prompts:
         return world.prompt(0)
@@ -215,10 +240,42 @@ def _first_picture(world: World) -> Picture:
     return np.full((tokenizer.height, tokenizer.width, 3), 127, np.uint8)
 
 
-def _reference(world: World) -> ReferenceBackend:
+def reference_of(world: World) -> ReferenceBackend:
+    """The world's back end, if it is the one that can be measured so far.
+
+    Raises:
+        UnsupportedError: it is another one.
+    """
     if not isinstance(world.backend, ReferenceBackend):
         raise UnsupportedError("only the reference back end can be measured so far; say --backend reference")
     return world.backend
+
+
+def _with_passes(plan: Plan, passes: int) -> Plan:
+    """A plan with other passes, and without the reuse that so few would not allow."""
+    fits = plan.reuse != "frames" or passes > 1
+    return plan.replace(passes=passes, reuse=plan.reuse if fits else "none")
+
+
+def _time(
+    players: Sequence[Player],
+    iterations: int,
+    *,
+    duration_s: float = 0.0,
+    warm_up_s: float,
+    on_round: Callable[[], object] | None,
+) -> tuple[Mapping[str, Times], list[Series]]:
+    """Times of some players, interleaved, by name and as series."""
+    times = measure(
+        [player.candidate for player in players],
+        iterations=iterations, duration_s=duration_s, warm_up_s=warm_up_s, on_round=on_round,
+    )  # fmt: skip
+    series = []
+    for player in players:
+        taken = times[player.candidate.name]
+        counted = player.stats[-len(taken.run_ns) :]
+        series.append(Series.of(player.candidate.name, player.plan, taken, counted))
+    return times, series
 
 
 def _memory(backend: ReferenceBackend) -> Memory:

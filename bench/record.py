@@ -1,7 +1,8 @@
 """Records: what was measured, on what, with what, as JSON that a later run can be compared with.
 
-One schema for every benchmark: a record says where it was taken and holds named series of times. Figures in
-it were measured; nothing is filled in that the machine did not say.
+One envelope for every kind of measurement: a `Header` says where, when and with what it was taken, the body
+holds the figures and belongs to the module that measures them. In the file they are one object, the body
+under its own key. Figures were measured; nothing is filled in that the machine did not say.
 """
 
 from __future__ import annotations
@@ -14,20 +15,16 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from genie_rt import __version__
-from genie_rt.bench.timer import PERCENTILES, Times
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.config import from_dict, to_dict
-from genie_rt.runtime.plan import Plan
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from genie_rt.runtime.world import World
 
-STEP = "step"
-IDLE_COMMIT = "step_idle_commit"
-RECOMPUTED = "recomputed"
-COMPARED = (STEP, IDLE_COMMIT, RECOMPUTED)
-"""Names of the series that a record of kind "frame" compares; those of its sweep are `sweep_K`."""
+SCHEMA_VERSION = 2
 
 MAX_RECORD_BYTES = 256 * 2**20
 
@@ -99,6 +96,7 @@ class Subject:
     """What was measured: a bundle, by its digest, and how it was run.
 
     Attributes:
+        digest: of the bundle; empty for a world that never was one.
         window: `W` of the dynamics: how many frames the paper's recipe recomputes in each pass.
     """
 
@@ -108,103 +106,26 @@ class Subject:
     backend: str
     dtype: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """The times of one thing.
-
-    Attributes:
-        name: what was timed.
-        plan: how its frames were decoded.
-        run_ns, after_ns: as in `Times`, one entry per round.
-        p50_ms ... max_ms: of `run_ns`, by nearest rank; for readers who do not want to count.
-        per_second: frames per second with `after_ns` included.
-        missed_30_hz, missed_60_hz: share of frames longer than the period, `after_ns` included.
-    """
-
-    name: str
-    plan: Plan
-    run_ns: tuple[int, ...]
-    after_ns: tuple[int, ...]
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
-    per_second: float
-    missed_30_hz: float
-    missed_60_hz: float
-
     @classmethod
-    def of(cls, name: str, plan: Plan, times: Times) -> Series:
-        p50, p90, p95, p99 = (times.percentile_ms(q) for q in PERCENTILES)
+    def of(cls, world: World, backend: str = "reference") -> Subject:
+        bundle = world.bundle
         return cls(
-            name=name,
-            plan=plan,
-            run_ns=times.run_ns,
-            after_ns=times.after_ns,
-            p50_ms=p50,
-            p90_ms=p90,
-            p95_ms=p95,
-            p99_ms=p99,
-            max_ms=times.max_ms,
-            per_second=times.per_second,
-            missed_30_hz=times.missed(30),
-            missed_60_hz=times.missed(60),
+            bundle=bundle.name,
+            digest=bundle.digest,
+            window=bundle.config.dynamics.transformer.window,
+            backend=backend,
+            dtype=world.dtype,
         )
 
-    @property
-    def times(self) -> Times:
-        return Times(run_ns=self.run_ns, after_ns=self.after_ns)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ColdStart:
-    """From the command to the second picture, in milliseconds; files may lie in the system's cache already.
+class Header:
+    """What all records have in common.
 
     Attributes:
-        import_ms: to import torch and genie-rt; next to nothing where the process had them.
-        load_ms: to load the bundle: read, hash, check, convert.
-        reset_ms: to take in the first picture.
-        first_step_ms: of the first frame, with everything that happens once.
-    """
-
-    import_ms: float
-    load_ms: float
-    reset_ms: float
-    first_step_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        return self.import_ms + self.load_ms + self.reset_ms + self.first_step_ms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Memory of one session whose window is full.
-
-    Attributes:
-        peak_rss_bytes: most that the process ever held resident up to then (`getrusage`), interpreter and
-            libraries included; None where the system does not say.
-        weight_bytes: of the weights as computed with.
-        page_bytes: of the pages that the session holds.
-        pool_bytes: of the pools that they come from, which grow by chunks.
-    """
-
-    peak_rss_bytes: int | None
-    weight_bytes: int
-    page_bytes: int
-    pool_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One benchmark run.
-
-    Attributes:
+        kind: of the body.
         created: UTC, ISO 8601.
         command: that takes the same measurement again.
-        times_faster: median over rounds of baseline / session; None where no baseline ran.
         warnings: what speaks against the figures.
     """
 
@@ -214,65 +135,98 @@ class Record:
     command: str
     software: Software
     device: Device
-    subject: Subject
-    cold_start: ColdStart
-    memory: Memory
-    series: tuple[Series, ...]
-    times_faster: float | None
     warnings: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if self.schema_version != SCHEMA_VERSION:
             raise ConfigError(f"schema_version: expected {SCHEMA_VERSION}, found {self.schema_version}")
 
-    def find(self, name: str) -> Series:
-        return next(series for series in self.series if series.name == name)
+
+class Body(Protocol):
+    """The figures of a record: a frozen dataclass that says of which kind it is."""
+
+    KIND: ClassVar[str]
 
 
-def write_record(path: Path, record: Record) -> None:
+BodyT = TypeVar("BodyT", bound=Body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record(Generic[BodyT]):
+    """One measurement."""
+
+    header: Header
+    body: BodyT
+
+    def __post_init__(self) -> None:
+        if self.header.kind != self.body.KIND:
+            raise ConfigError(
+                f"kind: expected {self.body.KIND!r} above such a body, found {self.header.kind!r}"
+            )
+
+    @classmethod
+    def take(cls, body: BodyT, *, command: str, device: str, warnings: Sequence[str] = ()) -> Record[BodyT]:
+        """A record of a measurement that was taken here, just now.
+
+        Args:
+            device: torch device that computed.
+        """
+        return cls(
+            header=Header(
+                kind=body.KIND,
+                created=now(),
+                command=command,
+                software=Software.current(),
+                device=Device.current(device),
+                warnings=tuple(warnings),
+            ),
+            body=body,
+        )
+
+
+def write_record(path: Path, record: Record[BodyT]) -> None:
     """Writes a record, its folders too.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_text(path, json.dumps(to_dict(record), indent=1) + "\n")
+    write_json(path, to_dict(record.header) | {"body": to_dict(record.body)})
 
 
-def read_record(path: Path) -> Record:
-    """Reads a record.
+def read_record(path: Path, body: type[BodyT]) -> Record[BodyT]:
+    """Reads a record of one kind.
+
+    Args:
+        body: class of its body, such as `FrameBody`.
 
     Raises:
-        InputError: the file cannot be read, or is no record of this schema.
+        InputError: the file cannot be read, or is no record of this kind and schema.
     """
     try:
         if path.stat().st_size > MAX_RECORD_BYTES:
             raise InputError(f"{path}: expected a record of at most {MAX_RECORD_BYTES} bytes, found more")
-        return from_dict(Record, json.loads(path.read_bytes()))
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict):
+            raise ConfigError(f"expected an object, found {type(values).__name__}")
+        header = from_dict(Header, {key: value for key, value in values.items() if key != "body"}, "record")
+        if header.kind != body.KIND:
+            raise ConfigError(f"record.kind: expected {body.KIND!r}, found {header.kind!r}")
+        return Record(header=header, body=from_dict(body, values.get("body"), "record.body"))
     except InputError:
         raise
     except (OSError, ValueError, RecursionError, ConfigError) as error:
-        raise InputError(f"{path}: expected a record of `genie-rt bench`, found {error}") from error
+        raise InputError(f"{path}: expected a record of `genie-rt`, found {error}") from error
 
 
-def write_times(path: Path, series: Sequence[Series]) -> None:
-    """Writes one JSON object per round: its number and the milliseconds of every series.
+def write_json(path: Path, values: object) -> None:
+    """Writes JSON that a person can read, the file's folders too.
 
     Raises:
         InputError: the file cannot be written.
     """
-    rounds = zip(*(item.run_ns for item in series), strict=True)
-    names = [f"{item.name}_ms" for item in series]
-    rows = [
-        {"round": index, **{name: ns / 1e6 for name, ns in zip(names, row, strict=True)}}
-        for index, row in enumerate(rounds)
-    ]
-    write_text(path, json.dumps(rows, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: expected a file that can be written, found {error}") from error
 

@@ -1,11 +1,11 @@
-"""A record as a person reads it: a table of the rows that were compared, one line of what it comes to."""
+"""Records as a person reads them: a table of what was compared, one line of what it comes to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from genie_rt.bench.record import IDLE_COMMIT, RECOMPUTED, STEP
+from genie_rt.bench.frame_record import IDLE_COMMIT, PLAN, RECOMPUTED, STEP, SWEEP
 from genie_rt.runtime.tables import figure_table
 from genie_rt.runtime.units import scaled
 
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from genie_rt.bench.record import Record, Series
+    from genie_rt.bench.ceilings import Ceiling, CeilingsBody
+    from genie_rt.bench.frame_record import FrameBody
+    from genie_rt.bench.long import LongBody
+    from genie_rt.bench.parity import Parity, VerifyBody
+    from genie_rt.bench.peek import PeekBody
+    from genie_rt.bench.record import BodyT, Device, Record
+    from genie_rt.bench.series import Series
+    from genie_rt.runtime.plan import Plan
 
 _ROWS = {
     IDLE_COMMIT: "commit in idle time",
@@ -22,71 +29,222 @@ _ROWS = {
 }
 
 
-def print_record(console: Console, record: Record, percentiles: Sequence[float]) -> None:
+def print_frames(console: Console, record: Record[FrameBody], percentiles: Sequence[float]) -> None:
     """Prints a record of kind "frame".
 
     Args:
         percentiles: to show; the record knows all times.
     """
-    subject, device = record.subject, record.device
-    passes = record.find(STEP).plan.passes
-    where = f"{device.model} ({device.num_threads} of {device.num_cores} cores)"
-    console.print(f"{subject.bundle}, {_passes(passes)} a frame, {subject.dtype} on {where}\n")
-    console.print(_latency(record, percentiles))
-    if record.times_faster is not None:
-        console.print(
-            f"\n{record.times_faster:.1f} times faster than the paper's recipe at the same {_passes(passes)}",
-            style="bold green",
-        )
-    swept = [series for series in record.series if series.name not in _ROWS]
-    if swept:
-        console.print()
-        console.print(_sweep(swept))
-    console.print(f"\n{_start(record)}\n{_memory(record)}")
-    for warning in record.warnings:
+    body = record.body
+    plan = body.find(STEP).plan
+    console.print(f"{body.subject.bundle}, {_how(plan)}, {body.subject.dtype} on {_where(record)}\n")
+    console.print(_latency(body, percentiles))
+    if body.times_faster is not None:
+        faster = f"{body.times_faster:.1f} times faster than the paper's recipe at the same"
+        console.print(f"\n{faster} {passes(plan.passes)}", style="bold green")
+        ours, theirs = (body.find(name).tokens_per_frame for name in (STEP, RECOMPUTED))
+        if ours is not None and theirs is not None:
+            console.print(f"{_count(ours)} tokens are computed for a frame, by the recipe {_count(theirs)}")
+    for title, prefix in (("passes a frame", SWEEP), ("plan", PLAN)):
+        compared = [series for series in body.series if series.name.startswith(prefix)]
+        if compared:
+            console.print()
+            console.print(_compared(title, prefix, compared))
+    console.print(f"\n{_start(body)}\n{_memory(body)}")
+    print_warnings(console, record.header.warnings)
+
+
+def print_ceilings(console: Console, record: Record[CeilingsBody]) -> None:
+    """Prints a record of kind "ceilings"."""
+    body = record.body
+    console.print(f"{_where(record)}\n")
+    table = figure_table("ceiling", "best", "at", "all sizes")
+    table.add_row("copy", *_ceiling(body.copy, "B", "B/s"))
+    for matrix in body.matrices:
+        table.add_row(f"matrix product, {matrix.name}", *_ceiling(matrix, "", "OP/s"))
+    table.add_row("smallest operator", f"{body.launch_us:.2f} us")
+    console.print(table)
+    for matrix in body.matrices:
+        if matrix.skipped is not None:
+            console.print(f"{matrix.name} cannot be measured here: {matrix.skipped}", soft_wrap=True)
+    print_warnings(console, record.header.warnings)
+
+
+def print_parity(console: Console, record: Record[VerifyBody]) -> None:
+    """Prints a record of kind "verify"."""
+    body = record.body
+    how = f"{_how(body.plan)}, temperature {body.plan.temperature:g}"
+    console.print(f"{body.subject.bundle}, {body.frames} frames, {how}\n")
+    console.print(_parity(body))
+    for row in body.rows:
+        if row.failure is not None:
+            console.print(f"{_name(row)}: {row.failure}", style="bold red", soft_wrap=True)
+    print_warnings(console, record.header.warnings)
+
+
+def print_long(console: Console, record: Record[LongBody]) -> None:
+    """Prints a record of kind "long"."""
+    body = record.body
+    console.print(f"{body.subject.bundle}, {body.steps} steps, {_how(body.plan)} on {_where(record)}\n")
+    table = figure_table("steps", "p50 us", "resident", "pages in use", "pages held")
+    every = max(len(body.windows) // 10, 1)
+    for window in body.windows[every - 1 :: every]:
+        resident = "unknown" if window.resident_bytes is None else scaled(window.resident_bytes, "B")
+        pages = (str(window.used_pages), str(window.held_pages))
+        table.add_row(str(window.end), f"{window.p50_us:.0f}", resident, *pages)
+    console.print(table)
+    growth = "unknown" if body.memory_growth_bytes is None else scaled(body.memory_growth_bytes, "B")
+    change = body.last_p50_us / body.first_p50_us - 1
+    console.print(
+        f"\nmemory {'flat' if body.is_memory_flat else 'GROWS'}: {growth} over the later half, "
+        f"{scaled(body.allowed_growth_bytes, 'B')} are allowed",
+        style="bold green" if body.is_memory_flat else "bold red",
+    )
+    console.print(
+        f"latency {'flat' if body.is_latency_flat else 'NOT FLAT'}: p50 {body.first_p50_us:.0f} us in the "
+        f"first tenth, {body.last_p50_us:.0f} us in the last ({change:+.0%})",
+        style="bold green" if body.is_latency_flat else "yellow",
+    )
+    print_warnings(console, record.header.warnings)
+
+
+def print_peek(console: Console, record: Record[PeekBody]) -> None:
+    """Prints a record of kind "peek"."""
+    from genie_rt.bench.peek import ALONE, FREE_STEP_MS, PEEK
+
+    body = record.body
+    plan = body.find(PEEK).plan
+    console.print(f"{body.subject.bundle}, {_how(plan)}, {body.subject.dtype} on {_where(record)}\n")
+    table = figure_table(f"all {body.num_actions} actions", "p50 ms", "p95 ms", "max")
+    for name, label in ((PEEK, "as one batch"), (ALONE, "one by one")):
+        series = body.find(name)
+        table.add_row(label, *(milliseconds(ms) for ms in (series.p50_ms, series.p95_ms, series.max_ms)))
+    console.print(table)
+    console.print(
+        f"\nratio {body.ratio:.2f}; by the work it would be {body.expected_ratio:.2f} with a decoder of "
+        f"{body.decoder_passes:.2f} passes by its operations, {body.measured_expected_ratio:.2f} with "
+        f"{body.measured_decoder_passes:.2f} by its time",
+        style="bold green",
+    )
+    free = body.following_step_ms < FREE_STEP_MS
+    console.print(
+        f"the step that follows: {body.following_step_ms:.3f} ms, expected below {FREE_STEP_MS:g} ms",
+        style=None if free else "bold red",
+    )
+    print_warnings(console, record.header.warnings)
+
+
+def print_warnings(console: Console, warnings: Sequence[str]) -> None:
+    for warning in warnings:
         console.print(f"note: {warning}", style="yellow", soft_wrap=True)
 
 
-def _latency(record: Record, percentiles: Sequence[float]) -> Table:
+def _latency(body: FrameBody, percentiles: Sequence[float]) -> Table:
     names = [f"p{q:g}" for q in percentiles]
-    table = figure_table(
-        "ms from action to picture", *names, "max", "FPS", "late at\n30 Hz", "late at\n60 Hz"
-    )
+    table = figure_table("ms, action to picture", *names, "max", "FPS", "late,\n30 Hz", "late,\n60 Hz")
     for name, label in _ROWS.items():
-        for series in record.series:
+        for series in body.series:
             if series.name == name:
-                times = [_ms(series.times.percentile_ms(q)) for q in percentiles]
+                times = [milliseconds(series.times.percentile_ms(q)) for q in percentiles]
                 shares = [f"{share:.0%}" for share in (series.missed_30_hz, series.missed_60_hz)]
-                label = label.format(window=record.subject.window)
-                table.add_row(label, *times, _ms(series.max_ms), f"{series.per_second:.1f}", *shares)
+                table.add_row(
+                    label.format(window=body.subject.window), *times, milliseconds(series.max_ms),
+                    f"{series.per_second:.1f}", *shares,
+                )  # fmt: skip
     return table
 
 
-def _sweep(swept: Sequence[Series]) -> Table:
-    table = figure_table("passes a frame", *(str(series.plan.passes) for series in swept))
-    table.add_row("p50 ms", *(_ms(series.p50_ms) for series in swept))
-    table.add_row("FPS", *(f"{series.per_second:.1f}" for series in swept))
+def _compared(title: str, prefix: str, compared: Sequence[Series]) -> Table:
+    table = figure_table(title, "p50 ms", "p95 ms", "FPS", "passes\na frame", "tokens\na frame")
+    for series in compared:
+        table.add_row(
+            series.name.removeprefix(prefix), milliseconds(series.p50_ms), milliseconds(series.p95_ms),
+            f"{series.per_second:.1f}", _count(series.passes_per_frame), _count(series.tokens_per_frame),
+        )  # fmt: skip
     return table
 
 
-def _start(record: Record) -> str:
-    start = record.cold_start
+def _where(record: Record[BodyT]) -> str:
+    device: Device = record.header.device
+    return f"{device.model} ({device.num_threads} of {device.num_cores} cores)"
+
+
+def _how(plan: Plan) -> str:
+    reused = "" if plan.reuse == "none" else f", reuse of {plan.reuse}"
+    return f"{passes(plan.passes)} a frame, order {plan.order}{reused}"
+
+
+def _ceiling(ceiling: Ceiling, unit: str, per_second: str) -> tuple[str, str, str]:
+    best = max(ceiling.points, key=lambda point: point.per_second, default=None)
+    if best is None:
+        return "-", "-", "-"
+    rates = ", ".join(scaled(point.per_second, "").strip() for point in ceiling.points)
+    return scaled(best.per_second, per_second), scaled(best.size, unit).strip(), rates
+
+
+def _name(row: Parity) -> str:
+    return f"{row.variant.backend} {row.variant.dtype} {row.variant.device}"
+
+
+def _parity(body: VerifyBody) -> Table:
+    """A column per candidate, so that it fits a terminal."""
+    rows = body.rows
+    names = ("\n".join((row.variant.backend, row.variant.dtype, row.variant.device)) for row in rows)
+    table = figure_table(f"against {body.subject.backend} {body.subject.dtype}", *names)
+    figures: dict[str, Callable[[Parity], str]] = {
+        "tokens compared": lambda row: str(row.tokens),
+        "tokens that differ": lambda row: str(row.mismatches),
+        "  furthest from a boundary": lambda row: f"{row.max_distance:.1e}",
+        "  within what is allowed": lambda row: f"{row.within:.2%}",
+        "distributions off by": lambda row: f"{row.max_cdf_error:.1e}",
+        "  allowed": lambda row: f"{row.bound:.1e}",
+        "logits off by, max": lambda row: f"{row.max_logit_error:.1e}",
+        "  mean": lambda row: f"{row.mean_logit_error:.1e}",
+        "  max / their spread": lambda row: f"{row.max_logit_error / max(row.logit_std, 1e-300):.1e}",
+        "pictures, PSNR dB": lambda row: "equal" if row.psnr_db is None else f"{row.psnr_db:.1f}",
+        "prompt's tokens that agree": lambda row: f"{row.prompt_agreement:.1%}",
+        "free run agrees for, frames": lambda row: f"{row.free_frames} of {body.frames}",
+    }
+    if any(row.ms is not None for row in rows):
+        figures |= {
+            "ms a frame, p50": lambda row: _optional(row.ms, milliseconds),
+            "  the yardstick beside it": lambda row: _optional(row.yardstick_ms, milliseconds),
+            "  times faster": lambda row: _optional(row.times_faster, "{:.1f}".format),
+        }
+    figures["verdict"] = lambda row: "ok" if row.passed else "FAILED"
+    for label, figure in figures.items():
+        table.add_row(label, *(figure(row) for row in rows))
+    return table
+
+
+def _optional(value: float | None, shown: Callable[[float], str]) -> str:
+    return "-" if value is None else shown(value)
+
+
+def _start(body: FrameBody) -> str:
+    start = body.cold_start
     first_ms = start.reset_ms + start.first_step_ms
     parts = {"imports": start.import_ms, "load": start.load_ms, "first frame": first_ms}
     listed = ", ".join(f"{name} {ms / 1e3:.1f}" for name, ms in parts.items())
     return f"cold start  {start.total_ms / 1e3:.1f} s: {listed}"
 
 
-def _memory(record: Record) -> str:
-    memory = record.memory
+def _memory(body: FrameBody) -> str:
+    memory = body.memory
     peak = "unknown here" if memory.peak_rss_bytes is None else scaled(memory.peak_rss_bytes, "B")
     weights, pages = scaled(memory.weight_bytes, "B"), scaled(memory.page_bytes, "B")
     return f"memory      {peak} peak of the whole process; weights {weights}, session {pages}"
 
 
-def _ms(value: float) -> str:
+def milliseconds(value: float) -> str:
+    """Three digits of a time."""
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 999.5 else f"{value:.0f}"
 
 
-def _passes(count: int) -> str:
+def passes(count: int) -> str:
+    """How many passes, such as "2 passes"."""
     return f"{count} pass" if count == 1 else f"{count} passes"
+
+
+def _count(value: float | None) -> str:
+    return _optional(value, lambda count: f"{count:.0f}" if count == int(count) else f"{count:.1f}")

@@ -7,21 +7,22 @@ they stand on a disturbed machine where the times themselves do not.
 A percentile is the nearest rank: the `q`-th is the smallest of the recorded times that at least `q` percent
 of them do not exceed. It is always a time that was really taken; with fewer than 100 of them the 99th is the
 longest.
+
+On a GPU a call returns before its work is done. Whatever is timed here has to wait for the device itself, in
+`run` and in `after`: copying the result to the host does, and so does `synchronise`.
 """
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from genie_rt.errors import InputError
 
 PERCENTILES = (50, 90, 95, 99)
-
-DRIFT = 0.1
-"""Largest relative difference between the medians of a run's halves that passes for a quiet machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +31,9 @@ class Candidate:
 
     Attributes:
         name: unique among those timed together.
-        run: what is timed. It returns once the work is done, on a GPU too.
+        run: what is timed. It returns once the work is done; on a GPU it has to synchronise.
         after: runs after each `run`: work that somebody has to do before the next one, but that nobody waits
-            for. Its time is taken apart.
+            for. Its time is taken apart; it has to synchronise too, or the next candidate would pay for it.
     """
 
     name: str
@@ -94,7 +95,8 @@ def measure(
     candidates: Sequence[Candidate],
     *,
     iterations: int,
-    warm_up: int,
+    duration_s: float = 0.0,
+    warm_up_s: float = 0.0,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     on_round: Callable[[], object] | None = None,
 ) -> dict[str, Times]:
@@ -102,27 +104,35 @@ def measure(
 
     Args:
         candidates: at least one.
-        iterations: rounds that count, at least 1.
-        warm_up: rounds before them, which do not.
-        on_round: called between rounds, untimed; for a progress bar.
+        iterations: rounds that count, at least; 1 or more.
+        duration_s: how long the rounds that count go on, at least.
+        warm_up_s: how long rounds go on before them, at least; 0 for none.
+        on_round: called after each round, untimed; for a progress bar.
 
     Returns:
         Times by the candidates' names.
     """
-    if not candidates or iterations < 1 or warm_up < 0:
+    if not candidates or iterations < 1 or not 0 <= duration_s < math.inf or not 0 <= warm_up_s < math.inf:
         raise InputError(
-            f"expected something to time, 1 or more iterations and 0 or more to warm up, "
-            f"found {len(candidates)}, {iterations} and {warm_up}"
+            "expected something to time, 1 or more iterations, and 0 or more seconds to measure and to warm "
+            f"up, found {len(candidates)}, {iterations}, {duration_s:g} and {warm_up_s:g}"
         )
     taken: dict[str, list[tuple[int, int]]] = {candidate.name: [] for candidate in candidates}
-    for round_index in range(-warm_up, iterations):
-        start = round_index % len(candidates)
-        for candidate in (*candidates[start:], *candidates[:start]):
-            times = _run(candidate, clock_ns)
-            if round_index >= 0:
-                taken[candidate.name].append(times)
-        if on_round is not None:
-            on_round()
+
+    def rounds(least: int, least_s: float, *, counted: bool) -> None:
+        start_ns, index = clock_ns(), 0
+        while index < least or clock_ns() - start_ns < least_s * 1e9:
+            first = index % len(candidates)
+            for candidate in (*candidates[first:], *candidates[:first]):
+                times = _run(candidate, clock_ns)
+                if counted:
+                    taken[candidate.name].append(times)
+            index += 1
+            if on_round is not None:
+                on_round()
+
+    rounds(0, warm_up_s, counted=False)
+    rounds(iterations, duration_s, counted=True)
     return {
         name: Times(run_ns=tuple(run for run, _ in times), after_ns=tuple(after for _, after in times))
         for name, times in taken.items()
@@ -145,31 +155,7 @@ def paired_ratio(slow: Times, fast: Times) -> float:
     return statistics.median(a / b for a, b in pairs)
 
 
-def load_per_core() -> float | None:
-    """Processes that ran or wanted to in the last minute, per core; None where the system does not say."""
-    cores = os.cpu_count()
-    if not hasattr(os, "getloadavg") or not cores:
-        return None
-    return os.getloadavg()[0] / cores
-
-
-def disturbances(load_before: float | None, times: dict[str, Times]) -> list[str]:
-    """What speaks against the figures, one sentence each; none on a quiet machine.
-
-    Args:
-        load_before: `load_per_core()` before the measurement, which is itself a load.
-    """
-    found = []
-    if load_before is not None and load_before > 1:
-        found.append(
-            f"the machine was busy before the measurement (load {load_before:.1f} per core): times are too "
-            "long, ratios still hold"
-        )
-    drifted = {name: series.drift for name, series in times.items() if abs(series.drift) > DRIFT}
-    if drifted:
-        name = max(drifted, key=lambda key: abs(drifted[key]))
-        found.append(
-            f"times drifted: {name} {drifted[name]:+.0%} from the first half of the run to the second; "
-            "measure again"
-        )
-    return found
+def synchronise(device: torch.device) -> None:
+    """Waits until a device has done all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -38,6 +38,8 @@ class ExportCommand:
     """Temperature of that plan's sampling."""
     noise: float = 1.0
     """Noise on that plan's confidence."""
+    plans: Path | None = None
+    """JSON record of `genie-rt bench quality`, whose recommended plans go in beside the default, by name."""
     metrics: Path | None = None
     """JSON file of `genie-rt evaluate --json` whose figures go on the model card."""
     overwrite: bool = False
@@ -47,12 +49,14 @@ class ExportCommand:
         """Read, write, and say what came of it."""
         from genie_rt.export.bundle import write_bundle
         from genie_rt.export.checkpoint import read_checkpoint
+        from genie_rt.export.plans import read_recommended
         from genie_rt.export.provenance import preset_of, provenance_of
         from genie_rt.export.run_card import card_of_run, read_record
         from genie_rt.runtime.images import fit_image, load_image
         from genie_rt.runtime.plan import Plan
 
         plan = Plan(passes=self.passes, temperature=self.temperature, noise=self.noise)
+        recommended = {} if self.plans is None else read_recommended(self.plans)
         record = None if self.metrics is None else read_record(self.metrics)
         checkpoint = read_checkpoint(self.folder, averaged=self.ema)
         config, names = checkpoint.config, checkpoint.action_names
@@ -69,7 +73,7 @@ class ExportCommand:
             weights=checkpoint.weights,
             action_names=names,
             default_action=IDLE_ACTION if IDLE_ACTION in names else names[0],
-            plans={"default": plan},
+            plans=recommended | {"default": plan},
             prompts=pictures,
             provenance=provenance,
             model_card=card_of_run(

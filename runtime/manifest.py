@@ -117,8 +117,9 @@ class Manifest:
     def _check_plans(self) -> None:
         _require("default" in self.plans, "plans", 'a plan named "default"', sorted(self.plans)[:8])
         _require(len(self.plans) <= MAX_PLANS, "plans", f"at most {MAX_PLANS}", len(self.plans))
-        for name in self.plans:
+        for name, plan in self.plans.items():
             _require_name("plans", name)
+            plan.check(self.config)
 
     def _check_files(self) -> None:
         _require(len(self.files) <= MAX_FILES, "files", f"at most {MAX_FILES}", len(self.files))

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genie_rt.kernels.maskgit_sample.reference import maskgit_sample
+from genie_rt.kernels.maskgit_sample.reference import maskgit_sample, sample
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED, previous_frame
 from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.runtime.order import decision_order
 from genie_rt.runtime.plan import Plan
 
 
@@ -47,6 +48,7 @@ def naive_rollout(
     Args:
         model: in any dtype, float64 for exactness.
         prompt: `[T0, H, W, 3]` uint8, the first frames.
+        plan: one that reuses nothing: reuse is an approximation, and this is what it approximates.
         actions: entry `t` leads to frame `t + 1`; the first `T0 - 1` belong to the prompt.
         seed: below 2**63.
         last: recompute only the last so many frames, as the paper does with 16. From frame `last` on that is
@@ -75,11 +77,19 @@ def naive_rollout(
             logits = model.dynamics.logits(hidden[:, -1:], previous[:, -1:], table)[:, 0]  # [1, N, V]
             all_logits.append(logits[0])
             keep = plan.decided_after(k, num_tokens) - int(decided.sum())
-            u, noise_u = uniforms(torch.tensor([seed]), torch.tensor([t]), k, num_tokens)
-            current, decided = maskgit_sample(
-                logits, current, decided, u, noise_u,
-                keep=keep, temperature=plan.temperature, noise=plan.noise_in(k),
-            )  # fmt: skip
+            key, frame = torch.tensor([seed]), torch.tensor([t])
+            u, noise_u = uniforms(key, frame, k, num_tokens)
+            if plan.is_static:
+                candidates, _ = sample(logits, u, plan.temperature)
+                now = decision_order(plan, model.config, key, frame)[0, int(decided.sum()) :][:keep]
+                current[0, now] = candidates[0, now]
+                decided[0, now] = True
+            else:
+                current, decided = maskgit_sample(
+                    logits, current, decided, u, noise_u,
+                    keep=keep, temperature=plan.temperature, noise=plan.noise_in(k),
+                    threshold=plan.threshold if plan.order == "adaptive" else None,
+                )  # fmt: skip
             if decided.all():
                 break
         tokens = torch.cat([tokens, current[:, None]], 1)

@@ -13,6 +13,7 @@ from genie_rt.runtime.config import TransformerConfig
 from genie_rt.runtime.model.transformer import KeysValues
 
 CHUNK_PAGES = 16
+MAX_KEPT_AGES = 1024
 
 
 class Page:
@@ -47,6 +48,8 @@ class PagePool:
         self.device = device
         self.free: list[int] = []
         self._chunks: list[Tensor] = []
+        self._blank: Tensor | None = None
+        self._kept_ages: dict[tuple[int, ...], Tensor] = {}
         self._lock = threading.Lock()  # of who takes a page; giving one back is a single append
 
     @property
@@ -63,25 +66,34 @@ class PagePool:
     def page_bytes(self) -> int:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
-    def write(self, keys_values: list[KeysValues], row: int) -> Page:
-        """A new page from one row of what a transformer returned for a single frame.
+    def write(self, keys_values: list[KeysValues], row: int, frame: int = 0) -> Page:
+        """A new page from one frame of what a transformer returned.
 
         Args:
-            keys_values: per layer keys and values, `[B, 1, P, H, Dh]` each.
-            row: which of the `B`.
+            keys_values: per layer keys and values, `[B, T, P, H, Dh]` each.
+            row, frame: which of the `B` and of the `T`.
         """
+        page = self._take()
+        memory = self.view(page)
+        for layer, (keys, values) in enumerate(keys_values):
+            memory[layer, 0] = keys[row, frame]
+            memory[layer, 1] = values[row, frame]
+        return page
+
+    def load(self, keys_values: Tensor) -> Page:
+        """A new page from a copy of another one's memory, `[L, 2, P, H, Dh]`."""
+        page = self._take()
+        self.view(page).copy_(keys_values)
+        return page
+
+    def _take(self) -> Page:
         with self._lock:
             if not self.free:
                 first = self.num_pages
                 chunk = torch.empty((CHUNK_PAGES, *self.shape), dtype=self.dtype, device=self.device)
                 self._chunks.append(chunk)
                 self.free.extend(reversed(range(first, first + CHUNK_PAGES)))
-            page = Page(self, self.free.pop())
-        memory = self.view(page)
-        for layer, (keys, values) in enumerate(keys_values):
-            memory[layer, 0] = keys[row, 0]
-            memory[layer, 1] = values[row, 0]
-        return page
+            return Page(self, self.free.pop())
 
     def view(self, page: Page) -> Tensor:
         """The page's memory, `[L, 2, P, H, Dh]`; not a copy."""
@@ -103,18 +115,26 @@ class PagePool:
             past are filled up with keys of age -1, which nothing sees.
         """
         longest = max(len(pages) for pages in rows)
-        ages = torch.zeros(len(rows), 1, longest + 1, dtype=torch.int64)
-        for row, pages in enumerate(rows):
-            seen = torch.arange(1, longest + 1)
-            ages[row, 0, :longest] = torch.where(seen <= len(pages), seen, -1)
-        ages = ages.to(self.device)
+        ages = self._ages(tuple(len(pages) for pages in rows))
         if longest == 0:
             return None, ages
         views = [[self.view(page) for page in pages] for pages in rows]
         if any(len(pages) < longest for pages in rows):
-            blank = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-            views = [pages + [blank] * (longest - len(pages)) for pages in views]
+            if self._blank is None:
+                self._blank = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+            views = [pages + [self._blank] * (longest - len(pages)) for pages in views]
         return [(_stack(views, layer, 0), _stack(views, layer, 1)) for layer in range(self.shape[0])], ages
+
+    def _ages(self, lengths: tuple[int, ...]) -> Tensor:
+        """Ages of the keys of rows with so many pages, `[B, 1, Th + 1]`; kept, for the same come again."""
+        if (ages := self._kept_ages.get(lengths)) is None:
+            longest = max(lengths)
+            seen = torch.arange(1, longest + 2) % (longest + 1)  # 1 ... Th, and 0 for the frame itself
+            ages = torch.where(seen <= torch.tensor(lengths)[:, None], seen, -1)[:, None].to(self.device)
+            if len(self._kept_ages) >= MAX_KEPT_AGES:
+                self._kept_ages.clear()
+            self._kept_ages[lengths] = ages
+        return ages
 
 
 def _stack(views: list[list[Tensor]], layer: int, part: int) -> Tensor:

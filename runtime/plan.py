@@ -1,13 +1,16 @@
-"""How one frame is decoded: how many passes, how many tokens each decides, and how they are sampled."""
+"""How one frame is decoded: how many passes, which tokens each decides, how, and what is reused."""
 
 import dataclasses
 import math
 from dataclasses import dataclass
 
 from genie_rt.errors import ConfigError
-from genie_rt.runtime.config import from_dict
+from genie_rt.runtime.config import ModelConfig, from_dict
 
 MAX_PASSES = 4096
+
+ORDERS = ("maskgit", "adaptive", "random", "halton")
+REUSES = ("none", "passes", "frames")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,21 +18,43 @@ class Plan:
     """A decoding plan is data: immutable, printable, stored in the bundle.
 
     Attributes:
-        order: which tokens are decided first. "maskgit": the most confident (Bruce et al. 2024, section 2.2).
-        passes: `K`, evaluations of the dynamics per frame.
+        order: which tokens are decided first.
+            "maskgit": the most confident (Bruce et al. 2024, section 2.2).
+            "adaptive": as maskgit, and besides every token whose probability reaches `threshold`; a frame is
+            done as soon as all its tokens are, so static scenes take fewer passes.
+            "random": an order drawn anew for every frame.
+            "halton": one order for all frames, spread evenly over the picture (Besnier et al. 2025,
+            arXiv 2503.17076).
+        passes: `K`, evaluations of the dynamics per frame; the most that "adaptive" takes.
         temperature: of the softmax that tokens are sampled from, > 0.
         noise: of the Gumbel noise on the confidence: its scale in pass `k` is `noise * (1 - (k + 1) / K)`,
-            which falls to 0 in the last (Chang et al. 2022, arXiv 2202.04200).
+            which falls to 0 in the last (Chang et al. 2022, arXiv 2202.04200). Read by "maskgit" and
+            "adaptive".
+        threshold: probability of the sampled token, in (0, 1], from which "adaptive" decides it at once.
+        reuse: what spatial attention may keep. Anything but "none" is an approximation within the frame; its
+            commit, and so all that later frames see of it, stays exact.
+            "passes": from the second pass on only the positions that were just decided or are about to be are
+            computed; needs an order that is known in advance, "random" or "halton".
+            "frames": the first pass computes only the share `fresh` of the positions, those where most
+            changed lately, and the others keep the keys and values of the frame before; needs "maskgit" or
+            "adaptive" and two passes or more.
+        fresh: share of the positions, in (0, 1], that the first pass computes under `reuse="frames"`.
     """
 
     order: str = "maskgit"
     passes: int = 25
     temperature: float = 1.0
     noise: float = 1.0
+    threshold: float = 0.9
+    reuse: str = "none"
+    fresh: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.order != "maskgit":
-            raise ConfigError(f'Plan.order: expected "maskgit", found {self.order!r}')
+        for name, known in (("order", ORDERS), ("reuse", REUSES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"Plan.{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}"
+                )
         if (
             isinstance(self.passes, bool)
             or not isinstance(self.passes, int)
@@ -38,11 +63,36 @@ class Plan:
             raise ConfigError(
                 f"Plan.passes: expected a whole number from 1 to {MAX_PASSES}, found {self.passes!r}"
             )
-        for name, lowest in (("temperature", 1e-6), ("noise", 0.0)):
+        for name, lowest, highest in (
+            ("temperature", 1e-6, 1e6),
+            ("noise", 0.0, 1e6),
+            ("threshold", 1e-9, 1.0),
+            ("fresh", 1e-9, 1.0),
+        ):
             value = getattr(self, name)
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not is_number or not lowest <= value <= 1e6:
-                raise ConfigError(f"Plan.{name}: expected a number from {lowest} to 1e6, found {value!r}")
+            if not is_number or not lowest <= value <= highest:
+                raise ConfigError(
+                    f"Plan.{name}: expected a number from {lowest:g} to {highest:g}, found {value!r}"
+                )
+        self._check_reuse()
+
+    def _check_reuse(self) -> None:
+        if self.reuse == "passes" and not self.is_static:
+            raise ConfigError(
+                'Plan.reuse: "passes" needs an order that is known in advance, "random" or "halton", '
+                f"found {self.order!r}"
+            )
+        if self.reuse == "frames" and (self.is_static or self.passes < 2):
+            raise ConfigError(
+                'Plan.reuse: "frames" needs the order "maskgit" or "adaptive" and 2 passes or more, found '
+                f"{self.order!r} and {self.passes}"
+            )
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the order is known before the frame is."""
+        return self.order in ("random", "halton")
 
     def replace(self, **changes: object) -> "Plan":
         """This plan with some fields changed, checked again.
@@ -52,10 +102,30 @@ class Plan:
         """
         return from_dict(Plan, dataclasses.asdict(self) | changes)
 
+    def check(self, config: ModelConfig) -> "Plan":
+        """This plan, if frames of such a model can be decoded with it.
+
+        Raises:
+            ConfigError: there are more passes than tokens (or positions, where whole ones are decided).
+        """
+        unit, most = self._units(config)
+        if self.passes > most:
+            raise ConfigError(
+                f"Plan.passes: expected at most {most}, the {unit} of a frame: every pass decides one or "
+                f"more; found {self.passes}"
+            )
+        return self
+
+    def _units(self, config: ModelConfig) -> tuple[str, int]:
+        if self.reuse == "passes":
+            return "positions", config.num_positions
+        return "tokens", config.tokenizer.num_tokens
+
     def decided_after(self, pass_index: int, num_tokens: int) -> int:
         """Tokens decided once pass `pass_index` (from 0) is done: the cosine schedule.
 
-        After the last pass it is `num_tokens`; every pass that can decide at least one token.
+        After the last pass it is `num_tokens`; every pass that can decide at least one token. Under
+        `reuse="passes"` positions take the place of tokens.
         """
         if pass_index + 1 >= self.passes:
             return num_tokens

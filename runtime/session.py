@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from genie_rt.errors import InputError, StateError
-from genie_rt.runtime.backends.protocol import FrameStats
+from genie_rt.runtime.backends.protocol import Backend, FrameStats
 from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.deadline import Deadline
 from genie_rt.runtime.images import Picture, check_frame
 from genie_rt.runtime.model.dynamics import NULL_ACTION
-from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.plan import MAX_PASSES, Plan
+from genie_rt.runtime.rollout import Rollout, roll_out
+from genie_rt.runtime.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from genie_rt.runtime.world import World
 
+__all__ = ["Session", "Snapshot"]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
-    """A moment of a session, to come back to. Shares the session's pages: no tensor is copied.
+class Moment:
+    """Where a step led to: the new row, its picture on the host, and what it took."""
 
-    It holds the state and the seed, not the plan. It is good for any session of the same world.
-    """
-
-    world: World
     row: Row
     frame: Picture
+    stats: FrameStats
 
 
 class Session:
@@ -40,18 +42,76 @@ class Session:
 
     Every picture that it returns is a new array, the caller's to write to.
 
+    The last frame has to be taken into the cache before the next can be decoded (its *commit*). Call `commit`
+    when the frame is on the screen and it happens then, off the way from the next action to its picture
+    (*idle*: best latency). Do not call it and the next `step` does it in its first pass (*fused*: best
+    throughput). The frames are the same.
+
     Attributes:
-        plan: how frames are decoded; may be replaced between steps.
+        world: that it plays in.
+        seed: of its random numbers.
         stats: what the last step took, None before the first.
     """
 
-    def __init__(self, world: World, *, seed: int, plan: Plan) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        seed: int,
+        plan: Plan,
+        target_ms: float | None = None,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
         self.world = world
         self.seed = seed
-        self.plan = plan
         self.stats: FrameStats | None = None
+        self._plan = _check_plan(plan, world)
+        self._deadline = None if target_ms is None else Deadline(target_ms, *_limits(plan), clock_ns)
+        self._passes: int | None = None
         self._row: Row | None = None
         self._frame: Picture | None = None
+        self._peeked: dict[int, Moment] = {}  # by action: what `step` would give, with `next_plan`
+
+    @property
+    def plan(self) -> Plan:
+        """How frames are decoded. May be replaced between steps.
+
+        Raises on assignment, and keeps the plan it had:
+            InputError: it is no `Plan`.
+            ConfigError: the model cannot decode with it, as with more passes than tokens.
+        """
+        return self._plan
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        if _check_plan(plan, self.world) == self._plan:
+            return
+        if self._deadline is not None:
+            self._deadline.limit(*_limits(plan))
+        self._plan, self._peeked = plan, {}
+
+    @property
+    def next_plan(self) -> Plan:
+        """The plan that the next step takes: `plan`, or with a deadline `plan` with as many passes as fit."""
+        if self._deadline is None or self._deadline.passes == self._plan.passes:
+            return self._plan
+        return self._plan.replace(passes=self._deadline.passes)
+
+    @property
+    def passes(self) -> int:
+        """`K` that the last step was allowed, the next step's before the first.
+
+        `plan.replace(passes=session.passes)` decodes that frame again, bit for bit. Under "adaptive" it may
+        have taken fewer: see `stats`.
+        """
+        return self.next_plan.passes if self._passes is None else self._passes
+
+    @property
+    def passes_range(self) -> range:
+        """The passes that `plan` could have, everything else as it is."""
+        config, plan = self.world.bundle.config, self._plan
+        most = config.num_positions if plan.reuse == "passes" else config.tokenizer.num_tokens
+        return range(_limits(plan)[1], min(most, MAX_PASSES) + 1)
 
     @property
     def frame(self) -> Picture:
@@ -63,7 +123,14 @@ class Session:
     @property
     def frame_index(self) -> int:
         """Frames since the first of the prompt, which is 0. Raises `StateError` before `reset`."""
-        return self._started().frame_index
+        return self.row.frame_index
+
+    @property
+    def row(self) -> Row:
+        """The state that the back end goes on from. Raises `StateError` before `reset`."""
+        if self._row is None:
+            raise StateError("the session has no picture to go on from: call reset(image) first")
+        return self._row
 
     def reset(self, image: Picture, actions: Sequence[str | int] = ()) -> Picture:
         """Starts anew from a picture, or from several with the actions between them.
@@ -92,11 +159,14 @@ class Session:
             )
         led_by = [NULL_ACTION, *(self.world.action(action) for action in actions)]
         row, picture = self.world.backend.prefill(self.seed, torch.from_numpy(np.stack(checked)), led_by)
-        self.stats = None
-        return self._show(row, picture)
+        frame = picture.cpu().numpy()
+        self.stats = self._passes = None
+        return self._show(row, frame)
 
     def step(self, action: str | int) -> Picture:
         """The frame that an action leads to.
+
+        After a `peek` at this action it is there already: then the model is not evaluated.
 
         Args:
             action: name or index.
@@ -109,27 +179,94 @@ class Session:
             InputError: the world has no such action.
             DeviceError: the model gave NaN or Inf.
         """
-        row = self._started()
+        row = self.row
         index = self.world.action(action)
-        backend = self.world.backend
-        if row.pending:
-            (row,) = backend.commit([row])
-        (row,), pictures, self.stats = backend.frame([row], [index], self.plan)
-        return self._show(row, pictures[0])
+        moment = self.peeked(index)
+        if moment is None:
+            start_ns = self.clock_ns()
+            (moment,) = advance(self.world.backend, [row], [index], self.next_plan)
+            return self.take(moment, took_ms=(self.clock_ns() - start_ns) / 1e6)
+        return self.take(moment)
 
     def commit(self) -> None:
         """Computes the last frame's page now, in idle time after the frame is shown.
 
-        Optional: the next `step` does it where nobody did. Calling it takes that work off the way from the
-        action to the picture; the frames are the same.
+        Optional: see the class. A second call does nothing.
         """
-        row = self._started()
+        row = self.row
         if row.pending:
-            (self._row,) = self.world.backend.commit([row])
+            (self._row,) = self.world.backend.commit([row], self._plan)
+
+    def peek(self, actions: Iterable[str | int] | None = None) -> dict[str, Picture]:
+        """The frames that each of several actions would lead to, as one batch over one shared past.
+
+        The session stays where it is, and keeps the results: the next `step` with one of these actions costs
+        nothing, and peeking again computes only what is not known yet. Whatever moves the session on (`step`,
+        `reset`, `restore`, another plan) drops the results and their pages.
+
+        Args:
+            actions: names or indices; all of the world unless given.
+
+        Returns:
+            `[Hout, Wout, 3]` uint8 by action name, in the order asked for.
+
+        Raises:
+            StateError: before `reset`.
+            InputError: the world has no such action.
+            DeviceError: the model gave NaN or Inf.
+        """
+        row, names = self.row, self.world.action_names
+        if isinstance(actions, str):
+            raise InputError(f"expected a list of actions to peek at, found {actions!r}; write [{actions!r}]")
+        asked = range(len(names)) if actions is None else [self.world.action(action) for action in actions]
+        missing = [index for index in dict.fromkeys(asked) if index not in self._peeked]
+        if missing:
+            moments = advance(self.world.backend, [row] * len(missing), missing, self.next_plan)
+            self._peeked |= zip(missing, moments, strict=True)
+        return {names[index]: self._peeked[index].frame.copy() for index in asked}
+
+    def rollout(self, actions: Iterable[Iterable[str | int]], *, frames: bool = True) -> Rollout:
+        """Where each of several sequences of actions would lead, for planners. The session stays where it is.
+
+        All sequences go on in one batch; those that begin alike are evaluated once as far as they do, so
+        memory and time follow the number of different beginnings. Every step takes `next_plan`.
+
+        Args:
+            actions: `S` sequences of `T` names or indices each, both at least 1.
+            frames: False leaves out the pictures, which costs less; there are then no `ends` to go on from
+                either, because without its decoder pages a row cannot show what comes next.
+
+        Raises:
+            StateError: before `reset`.
+            InputError: no action, sequences of several lengths, or an unknown action.
+            DeviceError: the model gave NaN or Inf.
+        """
+        return roll_out(self.world, self.row, actions, self.next_plan, frames=frames)
+
+    def fork(self, *, seed: int | None = None) -> Session:
+        """A new session at this moment, which goes its own way from here. Shares pages: no tensor is copied.
+
+        Args:
+            seed: other random numbers from here on; those of this session unless given, so that the same
+                actions give the same frames.
+
+        Raises:
+            StateError: before `reset`.
+            InputError: the seed is out of range.
+        """
+        row = self.row
+        twin = Session(self.world, seed=self.seed, plan=self._plan)
+        if self._deadline is not None:
+            twin._deadline = self._deadline.copy()
+        twin._row, twin._frame, twin.stats, twin._passes = row, self._frame, self.stats, self._passes
+        if seed is not None:
+            twin.seed = check_seed(seed)
+            twin._row = replace(row, seed=seed)
+        return twin
 
     def snapshot(self) -> Snapshot:
         """This moment, to come back to with `restore`. Costs a few references, copies no tensor."""
-        row, frame = self._started(), self._frame
+        row, frame = self.row, self._frame
         assert frame is not None  # comes with the row
         return Snapshot(self.world, row, frame)
 
@@ -145,17 +282,68 @@ class Session:
         if snapshot.world is not self.world:
             raise InputError(
                 f"this snapshot is of the world {snapshot.world.bundle.name!r} as it was loaded elsewhere; "
-                "restore it in a session of that world"
+                "restore it in a session of that world, or take it there as bytes"
             )
-        self._row, self._frame, self.seed = snapshot.row, snapshot.frame, snapshot.row.seed
+        self.seed = snapshot.row.seed
+        return self._show(snapshot.row, snapshot.frame)
+
+    # For a pool, which steps many sessions in one batch.
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is a last frame that is still to be committed."""
+        return self._row is not None and self._row.pending
+
+    def clock_ns(self) -> int:
+        """The time that deadlines are measured in."""
+        return 0 if self._deadline is None else self._deadline.clock_ns()
+
+    def peeked(self, index: int) -> Moment | None:
+        """Where an action leads to, if that is known already."""
+        return self._peeked.get(index)
+
+    def take(self, moment: Moment, *, took_ms: float | None = None) -> Picture:
+        """Goes on to where a step led. `took_ms` is None where it was known already."""
+        self.stats, self._passes = moment.stats, self.next_plan.passes
+        if self._deadline is not None and took_ms is not None:
+            self._deadline.feed(moment.stats.passes, took_ms)
+        return self._show(moment.row, moment.frame)
+
+    def committed(self, row: Row) -> None:
+        """The same moment with its page computed. What was peeked stays true."""
+        self._row = row
+
+    def _show(self, row: Row, frame: Picture) -> Picture:
+        frame.setflags(write=False)  # snapshots share it; callers get copies
+        self._row, self._frame, self._peeked = row, frame, {}
         return self.frame
 
-    def _show(self, row: Row, picture: Tensor) -> Picture:
-        self._row, self._frame = row, picture.cpu().numpy()
-        self._frame.setflags(write=False)  # snapshots share it; callers get copies
-        return self.frame
 
-    def _started(self) -> Row:
-        if self._row is None:
-            raise StateError("the session has no picture to go on from: call reset(image) first")
-        return self._row
+def advance(backend: Backend, rows: Sequence[Row], actions: Sequence[int], plan: Plan) -> list[Moment]:
+    """One batch of frames, with the pictures on the host: `[Hout, Wout, 3]` uint8 each, not shared."""
+    new_rows, pictures, stats = backend.frame(rows, actions, plan)
+    assert pictures is not None  # they were asked for
+    frames = [np.array(picture) for picture in pictures.cpu().numpy()]
+    return [Moment(*parts) for parts in zip(new_rows, frames, stats, strict=True)]
+
+
+def check_seed(seed: int) -> int:
+    """The seed, if it is one.
+
+    Raises:
+        InputError: it is not a whole number of 64 bits.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        raise InputError(f"expected a seed from 0 to 2**64 - 1, found {seed!r}")
+    return seed
+
+
+def _check_plan(plan: Plan, world: World) -> Plan:
+    if not isinstance(plan, Plan):
+        raise InputError(f"expected a Plan, found {plan!r}; world.plan(name) gives one of the bundle's")
+    return plan.check(world.bundle.config)
+
+
+def _limits(plan: Plan) -> tuple[int, int]:
+    """The most passes that a deadline may choose, and the least."""
+    return plan.passes, 2 if plan.reuse == "frames" else 1

@@ -15,7 +15,9 @@ from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.images import Picture, load_image
 from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
 from genie_rt.runtime.plan import Plan
-from genie_rt.runtime.session import Session
+from genie_rt.runtime.pool import SessionPool
+from genie_rt.runtime.session import Session, check_seed
+from genie_rt.runtime.snapshot import Snapshot, load_snapshot
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 BACKENDS = ("reference",)
@@ -64,7 +66,7 @@ class World:
             raise UnsupportedError(f"unknown back end {backend!r}: expected auto or {', '.join(BACKENDS)}")
         if dtype not in DTYPES:
             raise UnsupportedError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-        torch_device = _device(device)
+        torch_device = find_device(device)
         bundle = open_bundle(source)
         weights = load_weights(bundle, parameter_shapes(bundle.config))
         with torch.device("meta"):
@@ -117,20 +119,17 @@ class World:
             f"or an index from 0 to {len(names) - 1}"
         )
 
-    def session(self, *, seed: int = 0, plan: str | Plan = "default", **changes: Any) -> Session:
-        """A new session, still without a picture.
+    def plan(self, plan: str | Plan = "default", **changes: Any) -> Plan:
+        """A plan that this world can decode with.
 
         Args:
-            seed: 0 to 2**64 - 1; the same seed, prompt and actions give the same frames.
-            plan: a plan of the bundle by name, or a `Plan`.
-            changes: fields of the plan to change: passes, temperature, noise.
+            plan: one of the bundle by name, or a `Plan`.
+            changes: fields of it to change: passes, temperature, noise, ...
 
         Raises:
-            InputError: the seed is out of range or the plan unknown.
-            ConfigError: a change is not one that a plan can have.
+            InputError: there is no such plan.
+            ConfigError: a change is not one that a plan can have, or the model cannot decode with the plan.
         """
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
-            raise InputError(f"expected a seed from 0 to 2**64 - 1, found {seed!r}")
         if isinstance(plan, str):
             if plan not in self.bundle.plans:
                 known = ", ".join(self.bundle.plans)
@@ -138,10 +137,67 @@ class World:
             plan = self.bundle.plans[plan]
         if not isinstance(plan, Plan):
             raise InputError(f"expected a plan's name or a Plan, found {plan!r}")
-        return Session(self, seed=seed, plan=plan.replace(**changes))
+        return plan.replace(**changes).check(self.bundle.config)
+
+    def session(
+        self,
+        *,
+        seed: int = 0,
+        plan: str | Plan = "default",
+        target_ms: float | None = None,
+        **changes: Any,
+    ) -> Session:
+        """A new session, still without a picture.
+
+        Args:
+            seed: 0 to 2**64 - 1; the same seed, prompt and actions give the same frames.
+            plan: a plan of the bundle by name, or a `Plan`.
+            target_ms: what a step may take, from the action to the picture on the host. Each frame then gets
+                as many passes as fit, up to the plan's; `Session.passes` says how many, and a replay with
+                these gives the same frames. See `Deadline`.
+            changes: fields of the plan to change: passes, temperature, noise, ...
+
+        Raises:
+            InputError: the seed is out of range or the plan unknown.
+            ConfigError: a change is not one that a plan can have, the model cannot decode with the plan, or
+                the target is no number above 0.
+        """
+        return Session(self, seed=check_seed(seed), plan=self.plan(plan, **changes), target_ms=target_ms)
+
+    def pool(self, slots: int, *, plan: str | Plan = "default", **changes: Any) -> SessionPool:
+        """A pool that steps up to `slots` sessions of this world in one batch.
+
+        Args:
+            slots: at least 1.
+            plan, changes: as in `session`, of the sessions that the pool makes.
+
+        Raises:
+            InputError: the plan is unknown.
+            ConfigError: as in `session`, or no such number of slots.
+        """
+        return SessionPool(self, slots, plan=self.plan(plan, **changes))
+
+    def load_snapshot(self, source: str | Path | bytes) -> Snapshot:
+        """A snapshot from `Snapshot.save` or `Snapshot.to_bytes`, to `restore` in any session of this world.
+
+        Everything in it is checked first, so it may come from anywhere.
+
+        Args:
+            source: a path, or the bytes.
+
+        Raises:
+            InputError: no snapshot, cut short, damaged, of another bundle, dtype or version, or a state that
+                no session can be in.
+        """
+        return load_snapshot(self, source)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        UnsupportedError: genie-rt does not run on such a device, or this machine has none.
+    """
     try:
         device = torch.device(name)
         if device.type not in DEVICES:

@@ -1,5 +1,8 @@
 """Small models, worlds and inputs for tests, all of them functions of a seed."""
 
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from genie_rt.runtime.config import (
 )
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.session import Session
 from genie_rt.runtime.world import World
 
 ACTIONS = ("left", "stay", "right")
@@ -94,7 +98,7 @@ def make_world(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.fl
     bundle = Bundle(
         path=Path(), name="tiny", preset="custom", config=config, action_names=ACTIONS, default_action="stay",
         plans={"default": Plan(passes=3), "best": Plan(passes=9, temperature=0.8)}, prompts=(), files={},
-        provenance={}, digest="",
+        provenance={}, digest=hashlib.sha256(f"{config} {seed}".encode()).hexdigest(),
     )  # fmt: skip
     return World(bundle, make_backend(config, seed, dtype), str(dtype).removeprefix("torch."))
 
@@ -115,3 +119,59 @@ def make_tensor(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) 
     """Standard normal numbers, drawn in float64 and rounded to `dtype`."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+# What sessions are in, and what they cost.
+
+
+def state_of(session: Session) -> tuple[int, int, list[int], bytes]:
+    """All that a session's future depends on and that can be seen: seed, frame index, tokens, picture."""
+    return session.row.seed, session.frame_index, session.row.tokens.tolist(), session.frame.tobytes()
+
+
+def play(session: Session, actions: Iterable[str | int]) -> list[tuple[int, int, list[int], bytes]]:
+    """The states that these steps lead through."""
+    return [(session.step(action), state_of(session))[1] for action in actions]
+
+
+def used_pages(world: World) -> list[int]:
+    """Pages that somebody holds, of every transformer."""
+    backend: Any = world.backend
+    pools = (backend.dynamics_pages, backend.decoder_pages, backend.encoder_pages)
+    return [pool.num_used for pool in pools]
+
+
+@contextmanager
+def counted_calls(world: World) -> Iterator[list[tuple[str, int]]]:
+    """The calls of a world's back end that evaluate the model, each with the number of its rows."""
+    backend: Any = world.backend
+    calls: list[tuple[str, int]] = []
+
+    def counting(name: str, call: Any) -> Any:
+        def counted(rows: Any, *arguments: Any, **options: Any) -> Any:
+            calls.append((name, len(rows)))
+            return call(rows, *arguments, **options)
+
+        return counted
+
+    for name in ("frame", "commit"):
+        setattr(backend, name, counting(name, getattr(backend, name)))
+    try:
+        yield calls
+    finally:
+        for name in ("frame", "commit"):
+            delattr(backend, name)
+
+
+@contextmanager
+def broken_weight(world: World, name: str = "dynamics.token_out.weight") -> Iterator[None]:
+    """A world whose frames come out as NaN, until the block ends."""
+    backend: Any = world.backend
+    weight = backend.model.get_parameter(name)
+    element = (0,) * weight.ndim
+    sound = float(weight[element])
+    weight[element] = torch.nan
+    try:
+        yield
+    finally:
+        weight[element] = sound

@@ -22,12 +22,11 @@ class LogitRecorder:
 
     def __init__(self, backend: ReferenceBackend) -> None:
         self.passes: list[Tensor] = []
-        self._compute = backend._logits
-        backend._logits = self  # type: ignore[method-assign]
+        self._check = backend.check_logits
+        backend.check_logits = self  # type: ignore[method-assign]
 
-    def __call__(self, *arguments: Any) -> Tensor:
-        logits = self._compute(*arguments)
-        self.passes.append(logits[0].clone())
+    def __call__(self, logits: Tensor, kept: Any) -> Tensor:
+        self.passes.append(self._check(logits, kept)[0].clone())
         return logits
 
     def take(self) -> list[Tensor]:
@@ -37,15 +36,23 @@ class LogitRecorder:
 
 
 def cached_rollout(
-    world: World, prompt: NDArray[np.uint8], actions: Sequence[int], plan: Plan, seed: int = 1
+    world: World,
+    prompt: NDArray[np.uint8],
+    actions: Sequence[int],
+    plan: Plan,
+    seed: int = 1,
+    *,
+    idle: bool = False,
 ) -> list[NaiveFrame]:
-    """What `naive_rollout` gives, from a session."""
+    """What `naive_rollout` gives, from a session; with `idle` it commits between the steps."""
     session = world.session(seed=seed, plan=plan)
     known = len(prompt) - 1
     recorder = LogitRecorder(world.backend)  # type: ignore[arg-type]
     session.reset(prompt, actions[:known])
     frames = []
     for action in actions[known:]:
+        if idle:
+            session.commit()
         picture = session.step(action)
         assert session._row is not None
         frames.append(
@@ -64,14 +71,20 @@ def yardstick(
     return list(naive_rollout(model, torch.from_numpy(prompt), actions, plan, seed))
 
 
-def first_difference(found: list[NaiveFrame], expected: list[NaiveFrame]) -> str | None:
-    """Where two rollouts part, or None where they are the same."""
+def first_difference(
+    found: list[NaiveFrame], expected: list[NaiveFrame], *, logits: bool = True
+) -> str | None:
+    """Where two rollouts part, or None where they are the same.
+
+    Args:
+        logits: whether these are compared too; where the order is static, a session computes fewer of them.
+    """
     if len(found) != len(expected):
         return f"{len(found)} frames against {len(expected)}"
     for t, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
         if len(ours.logits) != len(theirs.logits):
             return f"frame {t}: {len(ours.logits)} passes against {len(theirs.logits)}"
-        for k, (a, b) in enumerate(zip(ours.logits, theirs.logits, strict=True)):
+        for k, (a, b) in enumerate(zip(ours.logits, theirs.logits, strict=True) if logits else ()):
             error = float((a - b).abs().max())
             if not error <= LOGIT_TOLERANCE:
                 return f"frame {t}, pass {k}: logits off by {error:.3g}"

@@ -39,6 +39,14 @@ class FakeCommand:
         return self.code
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherCommand:
+    """Does nothing at all."""
+
+    def run(self) -> int | None:
+        return 3
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes `genie-rt fake` and `genie-rt data fake` run `FakeCommand`, in a clean environment."""
@@ -75,6 +83,8 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "nearest"),
     [
         (["benhc"], "genie-rt bench"),
+        (["ceilngs"], "genie-rt bench ceilings"),
+        (["verfy"], "genie-rt verify"),
         (["trian", "lam"], "genie-rt train"),
         (["data", "coinrum"], "genie-rt data coinrun"),
         (["dynamics"], "genie-rt train dynamics"),
@@ -100,6 +110,18 @@ def test_a_command_gets_its_words_and_gives_its_exit_code(
     assert cli.main([*name, "work"]) == 0
     assert cli.main([*name, "--code", "7"]) == 7
     assert capsys.readouterr().out == "did work\ndid nothing\n"
+
+
+def test_a_command_may_have_commands_below_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outer = cli.Entry(f"{__name__}:FakeCommand", "outer")
+    inner = cli.Entry(f"{__name__}:OtherCommand", "inner")
+    monkeypatch.setattr(cli, "COMMANDS", {("fake",): outer, ("fake", "deep"): inner})
+    assert cli.main(["fake"]) == 0
+    assert cli.main(["fake", "deeper"]) == 0
+    assert cli.main(["fake", "deep"]) == 3
+    assert capsys.readouterr().out == "did nothing\ndid deeper\n"
 
 
 def test_a_command_explains_itself(fake: None, capsys: pytest.CaptureFixture[str]) -> None:

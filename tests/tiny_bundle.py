@@ -42,7 +42,7 @@ def write_tiny_bundle(out: Path) -> Path:
         weights={name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()},
         action_names=("left", "stay", "right"),
         default_action="stay",
-        plans={"default": Plan(passes=4), "best": Plan(passes=25, temperature=2.0)},
+        plans={"default": Plan(passes=4), "best": Plan(passes=6, temperature=2.0)},
         prompts=list(pictures),
         provenance={"data": "none", "commit": "0" * 40, "nested": {"list": [1, 2.5, None, True]}},
         model_card="# tiny\n",

@@ -16,6 +16,9 @@ _LOW = 0xFFFFFFFF
 STREAM_SAMPLE = 0
 """Stream of the tokens' uniforms (first word) and of the confidence noise (second word)."""
 
+STREAM_ORDER = 1
+"""Stream of the order in which a "random" plan decides the tokens of a frame."""
+
 
 def _multiply(constant: int, x: Tensor) -> tuple[Tensor, Tensor]:
     """High and low 32 bits of a 32 x 32 bit product, without leaving int64's positive range."""
@@ -57,7 +60,15 @@ def uniforms(
         `u` for the token and `u` for its confidence noise, each `[B, N]` float32 in [0, 1).
     """
     token = torch.arange(num_tokens, device=seeds.device)
-    other = [torch.full_like(token, value) for value in (pass_index, stream)]
-    counter = (token, other[0], (frames & _LOW)[:, None], other[1])
-    words = philox(counter, seeds[:, None])
+    u, noise_u = uniforms_of_passes(seeds, frames, token[:1] + pass_index, token, stream)
+    return u[:, 0], noise_u[:, 0]
+
+
+def uniforms_of_passes(
+    seeds: Tensor, frames: Tensor, passes: Tensor, tokens: Tensor, stream: int = STREAM_SAMPLE
+) -> tuple[Tensor, Tensor]:
+    """`uniforms` of several passes at once: passes `[K]` and tokens `[N]` int64 to `[B, K, N]` each."""
+    token, pass_index = tokens[None, None], passes[None, :, None]
+    frame = (frames & _LOW)[:, None, None]
+    words = philox((token, pass_index, frame, token * 0 + stream), seeds[:, None, None])
     return (words[0] >> 8).float() * 2.0**-24, (words[1] >> 8).float() * 2.0**-24

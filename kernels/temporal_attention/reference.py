@@ -32,9 +32,12 @@ def temporal_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tens
         `[B, Tq, P, H, Dh]` in the dtype of `q`; scores and softmax in at least fp32.
     """
     wide = torch.promote_types(q.dtype, torch.float32)
-    score_bias = bias.to(wide)[:, ages.clamp(min=0)].transpose(0, 1)  # [B or 1, H, Tq, Tk]
-    score_bias = score_bias.masked_fill(ages[:, None] < 0, -torch.inf)
+    scale = q.shape[-1] ** -0.5
+    score_bias = bias.to(wide)[:, ages.clamp(min=0)].masked_fill(ages < 0, -torch.inf)  # [H, B or 1, Tq, Tk]
+    if q.shape[1] == 1:  # many products of one row each: cheaper element by element than as matrices
+        scores = (q * k).sum(-1, dtype=wide) * scale + score_bias[:, :, 0].permute(1, 2, 0)[:, :, None]
+        return (scores.softmax(1).to(v.dtype)[..., None] * v).sum(1, keepdim=True)  # over Tk
     q, k, v = (x.permute(0, 2, 3, 1, 4) for x in (q, k, v))  # [B, P, H, T, Dh]
-    scores = (q @ k.transpose(-1, -2)).to(wide) * q.shape[-1] ** -0.5 + score_bias[:, None]
+    scores = (q @ k.transpose(-1, -2)).to(wide) * scale + score_bias.transpose(0, 1)[:, None]
     out = scores.softmax(-1).to(v.dtype) @ v
     return out.permute(0, 3, 1, 2, 4)

@@ -23,15 +23,20 @@ from genie_rt.errors import (
 
 if TYPE_CHECKING:
     from genie_rt.runtime.plan import Plan
-    from genie_rt.runtime.session import Session, Snapshot
+    from genie_rt.runtime.pool import SessionPool
+    from genie_rt.runtime.rollout import Rollout
+    from genie_rt.runtime.session import Session
+    from genie_rt.runtime.snapshot import Snapshot
     from genie_rt.runtime.world import World
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Plan": "genie_rt.runtime.plan",
+    "Rollout": "genie_rt.runtime.rollout",
     "Session": "genie_rt.runtime.session",
-    "Snapshot": "genie_rt.runtime.session",
+    "SessionPool": "genie_rt.runtime.pool",
+    "Snapshot": "genie_rt.runtime.snapshot",
     "World": "genie_rt.runtime.world",
 }
 
@@ -42,7 +47,9 @@ __all__ = [
     "GenieError",
     "InputError",
     "Plan",
+    "Rollout",
     "Session",
+    "SessionPool",
     "Snapshot",
     "StateError",
     "UnsupportedError",

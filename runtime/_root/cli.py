@@ -42,6 +42,27 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "genie_rt.bench.commands:BenchCommand",
         "latency of a frame, beside the paper's recipe",
     ),
+    ("bench", "ceilings"): Entry(
+        "genie_rt.bench.commands:CeilingsCommand",
+        "the most that this device gives: copies, matrices, launches",
+    ),
+    ("bench", "long"): Entry(
+        "genie_rt.bench.commands:LongCommand",
+        "memory and latency over a long rollout",
+    ),
+    ("bench", "peek"): Entry(
+        "genie_rt.bench.commands:PeekCommand",
+        "all futures at once, beside one after the other",
+    ),
+    ("bench", "quality"): Entry(
+        "genie_rt.bench.quality_command:QualityCommand",
+        "quality of decoding plans against their cost",
+        "train",
+    ),
+    ("verify",): Entry(
+        "genie_rt.bench.commands:VerifyCommand",
+        "every back end and dtype against the yardstick",
+    ),
     ("data", "coinrun"): Entry(
         "genie_rt.training.data.commands:CoinrunCommand",
         "record clips of the game CoinRun",

@@ -12,13 +12,36 @@ from genie_rt.runtime.plan import Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameStats:
-    """What decoding one frame took."""
+    """What decoding one frame of one session took.
+
+    Attributes:
+        passes: evaluations of the dynamics until all tokens were decided.
+        tokens: tokens that these computed, together; `passes * N` where nothing is reused.
+    """
 
     passes: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Probe:
+    """What one pass saw and would sample, teacher-forced.
+
+    Attributes:
+        logits: `[B, N, V]`, in at least float32.
+        candidates: `[B, N]` int64, the token that would be sampled at every place.
+    """
+
+    logits: Tensor
+    candidates: Tensor
 
 
 class Backend(Protocol):
-    """Evaluates the model for a batch of rows. Rows go in, new rows come out; none is changed."""
+    """Evaluates the model for a batch of rows. Rows go in, new rows come out; none is changed.
+
+    What a row becomes does not depend on the other rows of the batch. Rows that share their pages, such as
+    one row given several times with different actions, are evaluated over one past that is read once.
+    """
 
     def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
         """Starts a session from a prompt.
@@ -29,7 +52,7 @@ class Backend(Protocol):
             actions: `T` indices, entry `t` led to frame `t`; the first is `NULL_ACTION`.
 
         Returns:
-            The row, and the last frame as the model sees it: `[Hout, Wout, 3]` uint8.
+            The row, pending, and the last frame as the model sees it: `[Hout, Wout, 3]` uint8.
 
         Raises:
             DeviceError: the tokenizer gave NaN or Inf.
@@ -37,18 +60,64 @@ class Backend(Protocol):
         ...
 
     def frame(
-        self, rows: Sequence[Row], actions: Sequence[int], plan: Plan
-    ) -> tuple[list[Row], Tensor, FrameStats]:
-        """Decodes the next frame of every row; rows must not be pending.
+        self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, decode: bool = True
+    ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
+        """Decodes the next frame of every row.
+
+        The commit of a row that is still pending is fused into the first pass: one evaluation over the tokens
+        of both frames.
+
+        Args:
+            actions: one index per row.
+            decode: False leaves out the pictures; the new rows then have no decoder pages, and no picture can
+                be made of them or of their successors.
 
         Returns:
-            New rows, pending; pictures `[B, Hout, Wout, 3]` uint8; what it took.
+            New rows, pending; pictures `[B, Hout, Wout, 3]` uint8, None without `decode`; what each row took.
 
         Raises:
             DeviceError: logits or pixels are NaN or Inf; the rows are as they were.
         """
         ...
 
-    def commit(self, rows: Sequence[Row]) -> list[Row]:
-        """Computes the page of every row's last frame from its decided tokens, for later frames to see."""
+    def commit(self, rows: Sequence[Row], plan: Plan) -> list[Row]:
+        """Computes the page of every pending row's last frame from its decided tokens, for later frames.
+
+        Args:
+            plan: of the frames to come, which says what else to keep.
+        """
+        ...
+
+    def probe(
+        self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor, plan: Plan, pass_index: int
+    ) -> Probe:
+        """One whole pass over given tokens, for comparing back ends: nothing is decided and no row is made.
+
+        Args:
+            rows: none pending. Its `tokens` may be another back end's.
+            tokens: `[B, N]` int64, the new frame's as they are before the pass, `UNDECIDED` where masked.
+            plan: its temperature is sampled with. pass_index: the counter of the random numbers.
+        """
+        ...
+
+    def show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
+        """The pictures of given tokens `[B, N]` as the rows' next frames, for comparing back ends.
+
+        Returns:
+            The rows with these tokens as their last frame, pending, and pictures `[B, Hout, Wout, 3]` uint8.
+        """
+        ...
+
+    def save_row(self, row: Row) -> dict[str, Tensor]:
+        """A row's tensors on the CPU: `tokens`, `change`, and its pages `dynamics`, `decoder`, `spatial`."""
+        ...
+
+    def load_row(
+        self, tensors: dict[str, Tensor], *, seed: int, frame_index: int, action: int, pending: bool
+    ) -> Row:
+        """The row that `save_row` took apart.
+
+        Raises:
+            InputError: a tensor is missing, or is none of a row of this model and dtype.
+        """
         ...

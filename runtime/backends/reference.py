@@ -6,16 +6,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from genie_rt.errors import DeviceError
-from genie_rt.kernels.maskgit_sample.reference import maskgit_sample
+from genie_rt.errors import DeviceError, StateError
+from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.kernels.vq_lookup.reference import nearest_code
-from genie_rt.runtime.backends.protocol import FrameStats
-from genie_rt.runtime.backends.row import Row
-from genie_rt.runtime.model.dynamics import UNDECIDED
+from genie_rt.runtime.backends import saved
+from genie_rt.runtime.backends.decide import Decision, change_of
+from genie_rt.runtime.backends.past import Past
+from genie_rt.runtime.backends.protocol import FrameStats, Probe
+from genie_rt.runtime.backends.row import Row, is_shared
+from genie_rt.runtime.backends.subset import evaluate
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.runtime.order import position_tokens
 from genie_rt.runtime.pages import PagePool, Pages
 from genie_rt.runtime.plan import Plan
 
@@ -32,11 +36,14 @@ class ReferenceBackend:
         self.model = model.to(device=device, dtype=dtype).requires_grad_(False).eval()
         self.device = device
         self.dtype = dtype
-        config = model.config
+        self.config = config = model.config
         num_tokens = config.tokenizer.num_tokens
         self.dynamics_pages = PagePool(config.dynamics.transformer, config.num_positions, dtype, device)
         self.encoder_pages = PagePool(config.tokenizer.encoder, num_tokens, dtype, device)
         self.decoder_pages = PagePool(config.tokenizer.decoder, num_tokens, dtype, device)
+        self.members = position_tokens(config).to(device)  # [P, S]
+        self.place_of = self.members.flatten().argsort()  # [N]: position * S + slot of each token
+        self.counting = torch.arange(num_tokens, device=device)
         with torch.inference_mode():
             self.table = model.token_table()  # [V, E]
 
@@ -46,81 +53,150 @@ class ReferenceBackend:
         none = torch.empty(0, dtype=torch.int64, device=self.device)
         row = Row(
             seed=row_seed, frame_index=-1, tokens=none, action=actions[0], pending=False,
-            dynamics=(), encoder=(), decoder=(),
+            dynamics=(), encoder=(), decoder=(), spatial=(),
+            change=torch.zeros(self.config.num_positions, device=self.device),
         )  # fmt: skip
         picture = frames[0]
         for frame, action in zip(frames.to(self.device), actions, strict=True):
             if row.pending:
-                (row,) = self.commit([row])
+                (row,) = self._commit([row])
             tokens, encoder = self._encode(frame, row.encoder)
-            picture, decoder = self._decode(tokens, [row.decoder])
-            row = replace(
-                row, frame_index=row.frame_index + 1, tokens=tokens[0], action=action, pending=True,
-                encoder=encoder, decoder=decoder[0],
-            )  # fmt: skip
-        return replace(row, encoder=()), picture[0]
+            (row,), pictures = self.show([row], [action], tokens)
+            row, picture = replace(row, encoder=encoder), pictures[0]
+        return replace(row, encoder=()), picture
 
     @torch.inference_mode()
     def frame(
-        self, rows: Sequence[Row], actions: Sequence[int], plan: Plan
-    ) -> tuple[list[Row], Tensor, FrameStats]:
+        self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, decode: bool = True
+    ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
         """See `Backend.frame`."""
-        previous = torch.stack([row.tokens for row in rows])  # [B, N]
-        action = torch.tensor(actions, device=self.device)
-        history, ages = self.dynamics_pages.history([row.dynamics for row in rows])
-        seeds = torch.tensor([_signed(row.seed) for row in rows], device=self.device)
-        frames = torch.tensor([row.frame_index + 1 for row in rows], device=self.device)
-
-        tokens = torch.full_like(previous, UNDECIDED)
-        decided = torch.zeros_like(tokens, dtype=torch.bool)
-        num_tokens, done = tokens.shape[1], 0
-        for pass_index in range(plan.passes):
-            target = plan.decided_after(pass_index, num_tokens)
-            logits = self._logits(tokens, previous, action, history, ages)  # [B, N, V]
-            u, noise_u = uniforms(seeds, frames, pass_index, num_tokens)
-            tokens, decided = maskgit_sample(
-                logits, tokens, decided, u, noise_u,
-                keep=target - done, temperature=plan.temperature, noise=plan.noise_in(pass_index),
-            )  # fmt: skip
-            done = target
-            if done == num_tokens:
-                break
-
-        pictures, decoder = self._decode(tokens, [row.decoder for row in rows])
+        if decode:
+            self._check_decoder_pages(rows)
+        kinds = [(row.pending, bool(row.spatial)) for row in rows]
+        if len(set(kinds)) > 1:  # what a row takes must not depend on its neighbours
+            return self._frame_by_kind(kinds, rows, actions, plan, decode)
+        if plan.reuse == "frames" and rows[0].pending:
+            rows = self._commit(rows, keep_spatial=True)
+        decision = Decision(self, rows, actions, plan)
+        tokens = decision.run()
         new_rows = [
+            replace(row, dynamics=pages, pending=False)
+            for row, pages in zip(rows, decision.dynamics, strict=True)
+        ]
+        if decode:
+            shown, pictures = self._decode(tokens, [row.decoder for row in rows], is_shared(rows))
+        else:
+            shown, pictures = [()] * len(rows), None
+        return self._advance(new_rows, actions, tokens, shown), pictures, decision.stats
+
+    @torch.inference_mode()
+    def commit(self, rows: Sequence[Row], plan: Plan) -> list[Row]:
+        """See `Backend.commit`."""
+        pending = [row for row in rows if row.pending]
+        done = iter(self._commit(pending, keep_spatial=plan.reuse == "frames") if pending else ())
+        return [next(done) if row.pending else row for row in rows]
+
+    @torch.inference_mode()
+    def probe(
+        self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor, plan: Plan, pass_index: int
+    ) -> Probe:
+        """See `Backend.probe`."""
+        decision = Decision(self, rows, actions, plan.replace(reuse="none"))
+        logits = decision.logits(decision.full(tokens))
+        seeds, frames, _ = decision.inputs.unbind(1)
+        u, _ = uniforms(seeds, frames, pass_index, tokens.shape[1])
+        return Probe(logits=logits, candidates=sample(logits, u, plan.temperature)[0])
+
+    @torch.inference_mode()
+    def show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
+        """See `Backend.show`."""
+        decoder, pictures = self._decode(tokens, [row.decoder for row in rows], is_shared(rows))
+        return self._advance(rows, actions, tokens, decoder), pictures
+
+    def save_row(self, row: Row) -> dict[str, Tensor]:
+        """A row's tensors on the CPU, its pages gathered; see `saved.save`."""
+        return saved.save(row, self.dynamics_pages, self.decoder_pages)
+
+    def load_row(
+        self, tensors: dict[str, Tensor], *, seed: int, frame_index: int, action: int, pending: bool
+    ) -> Row:
+        """The row that `save_row` took apart; see `saved.load`."""
+        return saved.load(
+            tensors, self.config, self.dynamics_pages, self.decoder_pages,
+            seed=seed, frame_index=frame_index, action=action, pending=pending,
+        )  # fmt: skip
+
+    def _frame_by_kind(
+        self,
+        kinds: list[tuple[bool, bool]],
+        rows: Sequence[Row],
+        actions: Sequence[int],
+        plan: Plan,
+        decode: bool,
+    ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
+        """One batch for each kind of row, put together again in the order asked for."""
+        order, new_rows, pictures, stats = [], [], [], []
+        for kind in dict.fromkeys(kinds):
+            chosen = [i for i, other in enumerate(kinds) if other == kind]
+            part = self.frame([rows[i] for i in chosen], [actions[i] for i in chosen], plan, decode=decode)
+            order += chosen
+            new_rows += part[0]
+            pictures += [] if part[1] is None else [*part[1]]
+            stats += part[2]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        shown = torch.stack([pictures[i] for i in back]) if decode else None
+        return [new_rows[i] for i in back], shown, [stats[i] for i in back]
+
+    def _check_decoder_pages(self, rows: Sequence[Row]) -> None:
+        room = self.decoder_pages.window - 1
+        for row in rows:
+            if len(row.decoder) != min(row.frame_index + 1, room):
+                raise StateError(
+                    "expected a state whose frames were all decoded, found one that was played without "
+                    "pictures; start from the moment before that"
+                )
+
+    def _advance(
+        self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor, decoder: Sequence[Pages]
+    ) -> list[Row]:
+        """The rows one frame later, pending."""
+        if rows[0].frame_index >= 0:
+            change = change_of(rows, tokens, self.members, self.config)
+        else:
+            change = torch.stack([row.change for row in rows])
+        return [
             replace(
                 row, frame_index=row.frame_index + 1, tokens=tokens[i], action=int(actions[i]), pending=True,
-                decoder=decoder[i],
+                decoder=decoder[i], spatial=(), change=change[i],
             )
             for i, row in enumerate(rows)
         ]  # fmt: skip
-        return new_rows, pictures, FrameStats(passes=pass_index + 1)
 
-    @torch.inference_mode()
-    def commit(self, rows: Sequence[Row]) -> list[Row]:
-        """See `Backend.commit`."""
+    def _commit(self, rows: Sequence[Row], *, keep_spatial: bool = False) -> list[Row]:
+        """Computes the pages of rows that are all pending; of one that stands there many times, once."""
+        if is_shared(rows) and len(rows) > 1:
+            return self._commit(rows[:1], keep_spatial=keep_spatial) * len(rows)
         tokens = torch.stack([row.tokens for row in rows])[:, None]
         action = torch.tensor([row.action for row in rows], device=self.device)[:, None]
-        pool = self.dynamics_pages
-        history, ages = pool.history([row.dynamics for row in rows])
-        _, kept = self.model.dynamics(tokens, tokens, action, self.table, ages, history)
+        pool, dynamics = self.dynamics_pages, self.model.dynamics
+        past = Past(pool, [row.dynamics for row in rows], shared=False)
+        x = dynamics.embed(tokens, tokens, action, self.table)
+        if keep_spatial:
+            _, kept, spatial = evaluate(dynamics.transformer, x, past.ages, past.history)
+            around: list[Pages] = [(pool.write(spatial, i),) for i in range(len(rows))]
+        else:
+            _, kept = dynamics.transformer(x, past.ages, past.history)
+            around = [()] * len(rows)
         return [
-            replace(row, pending=False, dynamics=pool.push(row.dynamics, pool.write(kept, i)))
-            if row.pending
-            else row
+            replace(
+                row, pending=False, dynamics=pool.push(row.dynamics, pool.write(kept, i)), spatial=around[i]
+            )
             for i, row in enumerate(rows)
         ]
 
-    def _logits(
-        self, tokens: Tensor, previous: Tensor, action: Tensor, history: list[KeysValues] | None, ages: Tensor
-    ) -> Tensor:
-        """One pass: `[B, N]` tokens, partly undecided, to `[B, N, V]` scores."""
-        dynamics = self.model.dynamics
-        hidden, kept = dynamics(
-            tokens[:, None], previous[:, None], action[:, None], self.table, ages, history
-        )
-        logits = dynamics.logits(hidden, previous[:, None], self.table)[:, 0]
-        _check_finite("dynamics", logits, kept)
+    def check_logits(self, logits: Tensor, kept: list[KeysValues]) -> Tensor:
+        """The logits of a pass, `[R, n, V]`, once they are known to be finite."""
+        check_finite("dynamics", logits, kept)
         return logits
 
     def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Pages]:
@@ -129,26 +205,23 @@ class ReferenceBackend:
         history, ages = pool.history([pages])
         tokenizer = self.model.tokenizer
         vectors, kept = tokenizer.encode_vectors(frame[None, None], ages, history)
-        _check_finite("tokenizer's encoder", vectors, kept)
+        check_finite("tokenizer's encoder", vectors, kept)
         return nearest_code(vectors[:, 0], tokenizer.codebook), pool.push(pages, pool.write(kept, 0))
 
-    def _decode(self, tokens: Tensor, rows: list[Pages]) -> tuple[Tensor, list[Pages]]:
-        """Tokens `[B, N]` after the frames of `rows`' pages, to pictures `[B, Hout, Wout, 3]` uint8."""
+    def _decode(self, tokens: Tensor, rows: list[Pages], shared: bool) -> tuple[list[Pages], Tensor]:
+        """Tokens `[R, N]` after the frames of `rows`' pages, to pictures `[R, Hout, Wout, 3]` uint8."""
         pool = self.decoder_pages
-        history, ages = pool.history(rows)
-        pictures, kept = self.model.tokenizer.decode(tokens[:, None], ages, history)
-        _check_finite("tokenizer's decoder", pictures, kept)
-        return to_uint8(pictures[:, 0]), [
-            pool.push(pages, pool.write(kept, i)) for i, pages in enumerate(rows)
+        past = Past(pool, rows, shared=shared)
+        pictures, kept = self.model.tokenizer.decode(past.fold(tokens), past.ages, past.history)
+        check_finite("tokenizer's decoder", pictures, kept)
+        pages = [
+            pool.push(pages, pool.write(kept, *((0, i) if shared else (i, 0))))
+            for i, pages in enumerate(rows)
         ]
+        return pages, to_uint8(pictures.flatten(0, 1))
 
 
-def _signed(seed: int) -> int:
-    """The 64 bits of a seed as a signed integer, as int64 tensors hold them."""
-    return seed - (1 << 64) if seed >= 1 << 63 else seed
-
-
-def _check_finite(part: str, out: Tensor, kept: list[KeysValues]) -> None:
+def check_finite(part: str, out: Tensor, kept: list[KeysValues]) -> None:
     """Raises `DeviceError` where `out` is not finite, naming the layers whose keys and values still are."""
     if torch.isfinite(out.sum()) or torch.isfinite(out).all():  # the sum is cheaper, and rarely overflows
         return

@@ -1,5 +1,6 @@
 """The state of one session inside a back end: a row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,7 +18,11 @@ class Row:
         tokens: `[N]` int64, the last frame's tokens.
         action: the action that led to it, `NULL_ACTION` at a first frame.
         pending: whether the last frame's page of the dynamics is still to be computed (its commit).
-        dynamics, encoder, decoder: pages of the frames before, newest first.
+        dynamics, decoder: pages of the frames before, newest first.
+        encoder: the same, while a prompt is taken in; empty afterwards.
+        spatial: one page with the keys and values of spatial attention in the last frame's commit, empty
+            where nobody asked for it. Read by `reuse="frames"`.
+        change: `[P]` float32, how much changed lately at each position, for `reuse="frames"`.
     """
 
     seed: int
@@ -28,3 +33,15 @@ class Row:
     dynamics: Pages
     encoder: Pages
     decoder: Pages
+    spatial: Pages
+    change: Tensor
+
+
+def is_shared(rows: Sequence[Row]) -> bool:
+    """Whether the rows are one row, several times: then they have one past."""
+    return all(row is rows[0] for row in rows)
+
+
+def signed(seed: int) -> int:
+    """The 64 bits of a seed as a signed integer, as int64 tensors hold them."""
+    return seed - (1 << 64) if seed >= 1 << 63 else seed

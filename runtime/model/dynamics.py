@@ -102,14 +102,36 @@ class Dynamics(nn.Module):
 
     def logits(self, hidden: Tensor, previous: Tensor, table: Tensor) -> Tensor:
         """Scores of every token: `[B, T, P, D]` to `[B, T, N, V]`, in at least fp32."""
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        vectors = self._split(self.token_out(hidden))
+        copy = None if self.copy_out is None else self._split(self.copy_out(hidden))
+        return self._score(self._split(self.token_out(hidden)), copy, previous, table)
+
+    def logits_at(self, hidden: Tensor, places: Tensor, previous: Tensor, table: Tensor) -> Tensor:
+        """Scores at some places only.
+
+        Args:
+            hidden: `[B, Q, D]`, states of any `Q` positions.
+            places: `[B or 1, n]` int64: entry `q * merge^2 + slot` for a token of the `q`-th of them.
+            previous: `[B, n]` int64, the tokens of the frame before at these places.
+
+        Returns:
+            `[B, n, V]`.
+        """
+
+        def take(x: Tensor) -> Tensor:
+            x = x.unflatten(-1, (self.config.dynamics.merge**2, -1)).flatten(1, 2)  # [B, Q * merge^2, ...]
+            return x.take_along_dim(places[..., None], 1) if len(places) > 1 else x.index_select(1, places[0])
+
+        copy = None if self.copy_out is None else take(self.copy_out(hidden))
+        return self._score(take(self.token_out(hidden)), copy, previous, table)
+
+    def _score(self, vectors: Tensor, copy: Tensor | None, previous: Tensor, table: Tensor) -> Tensor:
+        """Vectors `[..., E]` against all tokens', and the copy logit `[..., 1]` on the previous ones."""
+        wide = torch.promote_types(vectors.dtype, torch.float32)
         scores = (vectors @ table.to(vectors.dtype).mT).to(wide) * table.shape[1] ** -0.5
-        if self.copy_out is None or self.copy_logit is None:
+        if copy is None or self.copy_logit is None:
             return scores
-        copy = self._split(self.copy_out(hidden)).to(wide) + self.copy_logit  # [B, T, N, 1]
-        copy = copy * (previous != UNDECIDED)[..., None]
-        return scores.scatter_add(-1, previous.clamp(min=0)[..., None], copy)
+        raised = (copy.to(wide) + self.copy_logit) * (previous != UNDECIDED)[..., None]
+        return scores.scatter_add_(-1, previous.clamp(min=0)[..., None], raised)
 
     def forward(
         self,

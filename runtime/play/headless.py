@@ -81,7 +81,7 @@ def play_headless(
         done = time.perf_counter_ns()
         step_ms.append((shown - start) / 1e6)
         commit_ms.append((done - shown) / 1e6)
-        trail.add(action, session.plan.passes, frame)
+        trail.add(action, session.passes, frame)
         if keep_frames:
             frames.append(frame.copy())
         if on_step is not None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from genie_rt.errors import InputError
-from genie_rt.runtime.plan import MAX_PASSES
 from genie_rt.runtime.play.action_log import Trail
 from genie_rt.runtime.play.pace import Clock, StepTimes
 from genie_rt.runtime.play.playable import Frame, PlayableSession
@@ -76,7 +75,7 @@ class PlayLoop:
         frame = self.session.step(action)
         self.times.add((self._clock() - start) * 1000)
         self._undo.append((snapshot, self._committed))
-        self.trail.add(action, self.session.plan.passes, frame)
+        self.trail.add(action, self.session.passes, frame)
         self._committed = False
         return True
 
@@ -111,9 +110,9 @@ class PlayLoop:
         self._restart()
 
     def change_passes(self, difference: int) -> int:
-        """More or fewer passes from the next step on, at least 1. Returns how many there are now."""
-        plan = self.session.plan
-        self.session.plan = plan.replace(passes=min(MAX_PASSES, max(1, plan.passes + difference)))
+        """More or fewer passes from the next step on, as far as the model goes. Returns how many now."""
+        plan, possible = self.session.plan, self.session.passes_range
+        self.session.plan = plan.replace(passes=min(possible[-1], max(possible[0], plan.passes + difference)))
         return self.session.plan.passes
 
     def _restart(self) -> None:

@@ -17,6 +17,14 @@ class PlayableSession(Protocol):
     plan: Plan
 
     @property
+    def passes(self) -> int:
+        """`K` that the last step was allowed."""
+
+    @property
+    def passes_range(self) -> range:
+        """The passes that the plan could have."""
+
+    @property
     def frame(self) -> Frame:
         """The last frame."""
 

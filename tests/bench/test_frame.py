@@ -6,18 +6,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from makers import ACTIONS, make_actions, make_config, make_model, make_pictures, make_world
+from makers import (
+    ACTIONS,
+    counted_calls,
+    make_actions,
+    make_config,
+    make_model,
+    make_pictures,
+    make_tensor,
+    make_world,
+)
 
 from genie_rt.bench import frame
 from genie_rt.bench.baseline import RecomputedRollout
 from genie_rt.bench.commands import BenchCommand
-from genie_rt.bench.record import COMPARED, IDLE_COMMIT, RECOMPUTED, STEP, read_record
+from genie_rt.bench.decisions import FrameDecision
+from genie_rt.bench.frame_record import COMPARED, IDLE_COMMIT, RECOMPUTED, STEP, FrameBody
+from genie_rt.bench.record import read_record
 from genie_rt.bench.timer import Candidate
 from genie_rt.cli import main
-from genie_rt.errors import ConfigError, InputError
+from genie_rt.errors import ConfigError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
 from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.runtime.backends.protocol import FrameStats
+from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.naive import naive_rollout
+from genie_rt.runtime.order import position_tokens
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Session
 
@@ -28,7 +42,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench") / "tiny"
     write_bundle(
         out, name="tiny", config=config, weights=make_model(config).state_dict(), action_names=ACTIONS,
-        default_action="stay", plans={"default": Plan(passes=9, temperature=0.7)},
+        default_action="stay", plans={
+            "default": Plan(passes=9, temperature=0.7),
+            "even": Plan(order="halton", passes=4, reuse="passes"),
+            "moving": Plan(passes=3, reuse="frames", fresh=0.4),
+        },
         prompts=list(make_pictures(config, 1)), provenance={}, model_card="# tiny\n",
     )  # fmt: skip
     return out
@@ -37,13 +55,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- the baseline ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("window", [1, 3, 4])
-@pytest.mark.parametrize("known", [1, 3, 6])
-def test_the_baseline_is_the_papers_recipe(window: int, known: int) -> None:
+PLANS = {
+    "maskgit": Plan(passes=3),
+    "adaptive": Plan(order="adaptive", passes=5, threshold=0.3),
+    "random": Plan(order="random", passes=3),
+    "halton": Plan(order="halton", passes=4, temperature=0.8),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize("known", [1, 6])
+def test_the_baseline_is_the_papers_recipe(window: int, known: int, plan: Plan) -> None:
     config = make_config(window=window)
     backend = make_world(config).backend
     prompt, actions = torch.from_numpy(make_pictures(config, known)), make_actions(known + 6)
-    plan = Plan(passes=3)
     expected = naive_rollout(backend.model, prompt, actions, plan, 5, last=window)
     tokens, _ = backend.model.tokenizer.encode(prompt[None], causal_ages(known, window))
     rollout = RecomputedRollout(backend, tokens[0], [-1, *actions[: known - 1]], known - 1, plan=plan, seed=5)
@@ -51,6 +77,40 @@ def test_the_baseline_is_the_papers_recipe(window: int, known: int) -> None:
         picture = rollout.step(action)
         assert torch.equal(rollout.tokens[0, -1], wanted.tokens)
         assert picture.shape == tuple(wanted.picture.shape) and picture.dtype == np.uint8
+        passes, num_frames = len(wanted.logits), rollout.tokens.shape[1]
+        assert rollout.stats == FrameStats(passes=passes, tokens=passes * num_frames * 15)
+
+
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_the_baseline_decides_as_a_session_does(plan: Plan, seed: int) -> None:
+    world = make_world(make_config(window=4))
+    session = world.session(plan=plan, seed=seed)
+    session.reset(make_pictures(world.bundle.config, 1)[0])
+    row = session.row
+    rollout = RecomputedRollout(
+        world.backend, row.tokens[None], [row.action], row.frame_index, plan=plan, seed=seed
+    )
+    for action in (0, 2, 1):  # as long as the window is not full the two are one function
+        rollout.step(action)
+        session.step(action)
+        assert torch.equal(rollout.tokens[0, -1], session.row.tokens)
+        assert session.stats is not None and rollout.stats is not None
+        assert rollout.stats.passes == session.stats.passes
+
+
+def test_whole_positions_are_decided_together_where_the_plan_reuses_passes() -> None:
+    config = make_config(grid=(4, 6), merge=2)
+    plan = Plan(order="halton", passes=3, reuse="passes")
+    frame_ = FrameDecision.start(plan, config, seed=1, frame_index=4, device=torch.device("cpu"))
+    members = position_tokens(config)
+    decided = []
+    while not frame_.is_done:
+        frame_ = frame_.decide(make_tensor(1, 24, 24))
+        whole = (frame_.tokens[0] != UNDECIDED)[members]
+        assert torch.equal(whole.any(1), whole.all(1))
+        decided.append(int(whole.all(1).sum()))
+    assert decided == [plan.decided_after(k, 6) for k in range(3)]
 
 
 def test_the_baseline_recomputes_a_full_window_and_decodes_its_own() -> None:
@@ -62,7 +122,7 @@ def test_the_baseline_recomputes_a_full_window_and_decodes_its_own() -> None:
     model = world.backend.model
     for name, module in (("dynamics", model.dynamics.transformer), ("decoder", model.tokenizer.decoder)):
         module.register_forward_pre_hook(lambda _, args, name=name: seen.append((name, args[0].shape[1])))
-    past.recomputed(Plan(passes=2)).run()
+    past.recomputed(Plan(passes=2)).candidate.run()
     assert seen == [("dynamics", 4), ("dynamics", 4), ("decoder", 2)]
 
 
@@ -95,58 +155,75 @@ def test_a_session_from_the_past_plays_on_as_the_first_one_does() -> None:
     assert [np.array_equal(a, second.step(action)) for a, action in zip(first, (0, 1, 2), strict=True)]
 
 
-def test_only_the_idle_commit_is_off_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_idle_commit_is_off_the_clock() -> None:
     world = make_world(make_config(window=3))
     session = world.session(plan=Plan(passes=2))
     session.reset(make_pictures(world.bundle.config, 1)[0])
-    commits: list[str] = []
-    commit = world.backend.commit
-    monkeypatch.setattr(world.backend, "commit", lambda rows: commits.append("commit") or commit(rows))
+    with counted_calls(world) as calls:
 
-    def commits_in(candidate: Candidate) -> int:
-        commits.clear()
-        candidate.run()
-        return len(commits)
+        def calls_in(candidate: Candidate) -> list[str]:
+            calls.clear()
+            candidate.run()
+            return [name for name, _ in calls]
 
-    on_path = frame._step(STEP, session)
-    assert [commits_in(on_path), commits_in(on_path), on_path.after] == [1, 1, None]
-    off_path = frame._step(IDLE_COMMIT, session, idle_commit=True)
-    assert off_path.after is not None
-    for _ in range(2):
-        assert commits_in(off_path) == 0
-        off_path.after()
+        fused = frame.Player.of(STEP, session).candidate
+        assert [calls_in(fused), calls_in(fused), fused.after] == [["frame"], ["frame"], None]
+        assert session.row.pending
+        idle = frame.Player.of(IDLE_COMMIT, session, idle_commit=True).candidate
+        assert idle.after is not None
+        for _ in range(2):
+            assert not session.row.pending
+            assert calls_in(idle) == ["frame"]
+            assert session.row.pending
+            idle.after()
+
+
+def test_only_the_frames_that_count_are_counted() -> None:
+    world = make_world(make_config(window=3))
+    session = world.session(plan=Plan(order="adaptive", passes=5, threshold=0.4))
+    session.reset(make_pictures(world.bundle.config, 1)[0])
+    player = frame.Player.of(STEP, session)
+    for _ in range(4):
+        player.candidate.run()  # as a warm-up does
+    _, (series,) = frame._time([player], 3, warm_up_s=0, on_round=None)
+    assert len(player.stats) == 7
+    assert series.passes_per_frame == sum(stats.passes for stats in player.stats[4:]) / 3
+    assert series.tokens_per_frame == sum(stats.tokens for stats in player.stats[4:]) / 3
 
 
 # --- the command -----------------------------------------------------------------------------------------
 
 
 def bench(bundle: Path, *words: str) -> int:
-    return main(["bench", str(bundle), "--iterations", "2", "--warm-up", "1", *words])
+    return main(["bench", str(bundle), "--iterations", "2", "--duration", "0", "--warm-up", "0", *words])
 
 
-def test_a_bench_of_a_tiny_world(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bench_of_a_tiny_world(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outputs = ("--json", str(tmp_path / "r.json"), "--export-times", str(tmp_path / "t.json"))
     assert bench(bundle, "--passes", "3", "--sweep", "1", "2", "--percentile", "50", "90", *outputs) == 0
     printed = capsys.readouterr().out
-    for text in ("tiny, 3 passes a frame, float32", "commit in idle time", "commit in the step", "p90",
-                 "paper's recipe, 3 frames", "times faster than the paper's recipe", "passes a frame",
-                 "cold start", "memory"):  # fmt: skip
+    for text in ("tiny, 3 passes a frame, order maskgit, float32", "commit in idle time", "p90",
+                 "commit in the step", "paper's recipe, 3 frames", "times faster than the paper's recipe",
+                 "45 tokens are computed for a frame, by the recipe 135", "passes a frame", "cold start",
+                 "memory"):  # fmt: skip
         assert text in printed
-    assert "p95" not in printed
-    record = read_record(tmp_path / "r.json")
-    assert [series.name for series in record.series] == [*COMPARED, "sweep_1", "sweep_2"]
-    assert [series.plan.passes for series in record.series] == [3, 3, 3, 1, 2]
-    assert {series.plan.temperature for series in record.series} == {0.7}
-    assert {len(series.run_ns) for series in record.series} == {2}
-    assert all(ns > 0 for ns in record.find(IDLE_COMMIT).after_ns)
-    assert not any((*record.find(STEP).after_ns, *record.find(RECOMPUTED).after_ns))
-    assert record.times_faster is not None and record.times_faster > 0
-    assert (record.subject.bundle, record.subject.window, record.subject.dtype) == ("tiny", 3, "float32")
-    assert len(record.subject.digest) == 64
-    assert record.command == (
-        f"genie-rt bench {bundle} --passes 3 --iterations 2 --warm-up 1 --percentile 50 90 --sweep 1 2"
+    assert "p95" not in printed.partition("times faster")[0]
+    record = read_record(tmp_path / "r.json", FrameBody)
+    body = record.body
+    assert [series.name for series in body.series] == [*COMPARED, "sweep_1", "sweep_2"]
+    assert [series.plan.passes for series in body.series] == [3, 3, 3, 1, 2]
+    assert [series.passes_per_frame for series in body.series] == [3, 3, 3, 1, 2]
+    assert [series.tokens_per_frame for series in body.series] == [45, 45, 135, 15, 30]
+    assert {series.plan.temperature for series in body.series} == {0.7}
+    assert {len(series.run_ns) for series in body.series} == {2}
+    assert all(ns > 0 for ns in body.find(IDLE_COMMIT).after_ns)
+    assert not any((*body.find(STEP).after_ns, *body.find(RECOMPUTED).after_ns))
+    assert body.times_faster is not None and body.times_faster > 0
+    assert (body.subject.bundle, body.subject.window, body.subject.dtype) == ("tiny", 3, "float32")
+    assert len(body.subject.digest) == 64
+    assert record.header.command == (
+        f"genie-rt bench {bundle} --passes 3 --iterations 2 --duration 0.0 --warm-up 0 --percentile 50 90 "
+        "--sweep 1 2"
     )
     assert len(json.loads((tmp_path / "t.json").read_text())) == 2
 
@@ -157,18 +234,33 @@ def test_a_bench_without_baseline_and_sweep(
     words = ("--no-baseline", "--dtype", "bfloat16", "--json", str(tmp_path / "r.json"), "--sweep")
     assert bench(bundle, *words) == 0
     printed = capsys.readouterr().out
-    assert "9 passes a frame, bfloat16" in printed and "paper" not in printed
-    record = read_record(tmp_path / "r.json")
-    assert [series.name for series in record.series] == [STEP, IDLE_COMMIT]
-    assert record.times_faster is None
-    assert record.command.endswith("--sweep --no-baseline --dtype bfloat16")
+    assert "9 passes a frame, order maskgit, bfloat16" in printed and "paper" not in printed
+    record = read_record(tmp_path / "r.json", FrameBody)
+    assert [series.name for series in record.body.series] == [STEP, IDLE_COMMIT]
+    assert record.body.times_faster is None
+    assert record.header.command.endswith("--sweep --no-baseline --dtype bfloat16")
+
+
+def test_a_bench_of_every_plan(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--plan", "moving", "--compare-plans", "--sweep", "1", "--json", str(tmp_path / "r.json"))
+    assert bench(bundle, *words) == 0
+    printed = capsys.readouterr().out
+    assert "order maskgit, reuse of frames" in printed
+    body = read_record(tmp_path / "r.json", FrameBody).body
+    names = [series.name for series in body.series]
+    assert names == [*COMPARED, "sweep_1", "plan_default", "plan_even", "plan_moving"]
+    assert body.find("sweep_1").plan.reuse == "none"  # one pass leaves nothing to reuse
+    assert body.find("plan_even").plan.order == "halton"
+    assert body.find("plan_even").tokens_per_frame < 4 * 15
+    assert body.find("plan_moving").tokens_per_frame == 6 + 2 * 15  # 0.4 of 15, then all twice
+    assert body.find(RECOMPUTED).tokens_per_frame == 3 * 3 * 15
 
 
 def test_flags_have_the_names_that_trtexec_gave_them(bundle: Path, tmp_path: Path) -> None:
     times = tmp_path / "t.json"
-    words = ["bench", str(bundle), "--iterations", "1", "--warmUp", "0", "--sweep", "--no-baseline"]
-    assert main([*words, "--exportTimes", str(times)]) == 0
-    assert len(json.loads(times.read_text())) == 1
+    words = ["bench", str(bundle), "--iterations=3", "--warmUp=1", "--duration=0", "--percentile=99"]
+    assert main([*words, "--sweep", "--no-baseline", f"--exportTimes={times}"]) == 0
+    assert len(json.loads(times.read_text())) == 3
 
 
 @pytest.mark.parametrize(
@@ -177,9 +269,13 @@ def test_flags_have_the_names_that_trtexec_gave_them(bundle: Path, tmp_path: Pat
         ({"percentile": (0,)}, InputError, "--percentile"),
         ({"iterations": 0}, InputError, "iterations"),
         ({"warm_up": -1}, InputError, "warm up"),
+        ({"duration": -1.0}, InputError, "seconds to measure"),
         ({"threads": 0}, InputError, "--threads"),
         ({"passes": 0}, ConfigError, "passes"),
+        ({"passes": 16}, ConfigError, "at most 15"),
         ({"sweep": (2, -1)}, ConfigError, "passes"),
+        ({"plan": "worst"}, InputError, "unknown plan 'worst'"),
+        ({"device": "abacus"}, UnsupportedError, "abacus"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
@@ -191,6 +287,6 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_a_world_without_prompts_is_measured_from_grey() -> None:
     world = make_world(make_config())
-    picture = frame._first_picture(world)
+    picture = frame.first_picture(world)
     session: Session = world.session()
     assert session.reset(picture).shape == (*world.output_size, 3)

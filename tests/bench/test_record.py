@@ -7,56 +7,70 @@ from pathlib import Path
 
 import pytest
 
+from genie_rt.bench.ceilings import CeilingsBody
+from genie_rt.bench.frame_record import COMPARED, ColdStart, FrameBody, Memory
 from genie_rt.bench.record import (
-    ColdStart,
     Device,
-    Memory,
+    Header,
     Record,
-    Series,
     Software,
     Subject,
     _commit,
     now,
     read_record,
     write_record,
-    write_times,
 )
+from genie_rt.bench.series import Series, write_times
 from genie_rt.bench.timer import Times
-from genie_rt.errors import InputError
+from genie_rt.errors import ConfigError, InputError
+from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.plan import Plan
+
+RESULTS = Path(__file__).parents[2] / "bench" / "results"
 
 
 def series(name: str = "step", *run_ns: int) -> Series:
     run_ns = run_ns or (30_000_000, 10_000_000, 50_000_000)
-    return Series.of(name, Plan(passes=2), Times(run_ns=run_ns, after_ns=(0,) * len(run_ns)))
+    plan = Plan(order="halton", passes=2, reuse="passes")
+    stats = [FrameStats(passes=2, tokens=400), FrameStats(passes=3, tokens=401)]
+    return Series.of(name, plan, Times(run_ns=run_ns, after_ns=(0,) * len(run_ns)), stats)
 
 
 RECORD = Record(
-    kind="frame",
-    created=now(),
-    command="genie-rt bench demo",
-    software=Software(genie_rt="0.1.0", torch="2.13.0", python="3.11.7", commit=None),
-    device=Device(
-        name="cpu", model="A CPU", cpu_model="A CPU", num_cores=2, num_threads=1, system="Linux x86_64"
+    header=Header(
+        kind="frame",
+        created=now(),
+        command="genie-rt bench demo",
+        software=Software(genie_rt="0.1.0", torch="2.13.0", python="3.11.7", commit=None),
+        device=Device(
+            name="cpu", model="A CPU", cpu_model="A CPU", num_cores=2, num_threads=1, system="Linux x86_64"
+        ),
+        warnings=("busy",),
     ),
-    subject=Subject(bundle="demo", digest="0" * 64, window=8, backend="reference", dtype="float32"),
-    cold_start=ColdStart(import_ms=1.5, load_ms=2.0, reset_ms=3.0, first_step_ms=4.0),
-    memory=Memory(peak_rss_bytes=None, weight_bytes=1, page_bytes=2, pool_bytes=3),
-    series=(series(), series("recomputed")),
-    times_faster=2.5,
-    warnings=("busy",),
+    body=FrameBody(
+        subject=Subject(bundle="demo", digest="0" * 64, window=8, backend="reference", dtype="float32"),
+        cold_start=ColdStart(import_ms=1.5, load_ms=2.0, reset_ms=3.0, first_step_ms=4.0),
+        memory=Memory(peak_rss_bytes=None, weight_bytes=1, page_bytes=2, pool_bytes=3),
+        series=(series(), series("recomputed")),
+        times_faster=2.5,
+    ),
 )
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:
     write_record(tmp_path / "deep" / "record.json", RECORD)
-    assert read_record(tmp_path / "deep" / "record.json") == RECORD
+    assert read_record(tmp_path / "deep" / "record.json", FrameBody) == RECORD
 
 
 def test_absent_figures_come_back_absent(tmp_path: Path) -> None:
-    record = replace(RECORD, times_faster=None, warnings=(), series=())
+    header, body = (
+        replace(RECORD.header, warnings=()),
+        replace(RECORD.body, times_faster=None, series=(Series.of("a", Plan(), series().times),)),
+    )
+    record = Record(header=header, body=body)
+    assert (body.find("a").passes_per_frame, body.find("a").tokens_per_frame) == (None, None)
     write_record(tmp_path / "record.json", record)
-    assert read_record(tmp_path / "record.json") == record
+    assert read_record(tmp_path / "record.json", FrameBody) == record
 
 
 def test_figures_stand_beside_their_times() -> None:
@@ -65,15 +79,16 @@ def test_figures_stand_beside_their_times() -> None:
     assert found.per_second == pytest.approx(3000 / 90)
     assert (found.missed_30_hz, found.missed_60_hz) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert found.times.run_ns == (30_000_000, 10_000_000, 50_000_000)
-    assert RECORD.cold_start.total_ms == 10.5
-    assert RECORD.find("recomputed") == series("recomputed")
+    assert (found.passes_per_frame, found.tokens_per_frame) == (2.5, 400.5)
+    assert RECORD.body.cold_start.total_ms == 10.5
+    assert RECORD.body.find("recomputed") == series("recomputed")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "expected a record"),
-        ("[]", "expected an object"),
+        ("[]", "expected an object, found list"),
         ('{"kind": "frame"}', "is missing"),
         ("[" * 100_000, "expected a record"),
     ],
@@ -81,20 +96,51 @@ def test_figures_stand_beside_their_times() -> None:
 def test_what_is_no_record_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "record.json").write_text(content)
     with pytest.raises(InputError, match=message):
-        read_record(tmp_path / "record.json")
+        read_record(tmp_path / "record.json", FrameBody)
 
 
-def test_a_record_of_another_schema_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 1}, "schema_version: expected 2, found 1"),
+        ({"kind": "peek"}, "record.kind: expected 'frame', found 'peek'"),
+        ({"body": None}, "record.body: expected an object"),
+        ({"bodi": {}}, "unknown key 'bodi'"),
+        ({"warnings": "busy"}, "record.warnings: expected a list"),
+        ({"body": {"subjekt": {}}}, "unknown key 'subjekt'; did you mean 'subject'"),
+    ],
+)
+def test_a_record_that_is_not_as_it_should_be_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, RECORD)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        read_record(path, FrameBody)
+
+
+def test_a_record_of_another_kind_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path / "record.json", RECORD)
-    values = json.loads((tmp_path / "record.json").read_text())
-    (tmp_path / "record.json").write_text(json.dumps(values | {"schema_version": 2}))
-    with pytest.raises(InputError, match="schema_version: expected 1, found 2"):
-        read_record(tmp_path / "record.json")
+    with pytest.raises(InputError, match="expected 'ceilings', found 'frame'"):
+        read_record(tmp_path / "record.json", CeilingsBody)
+    with pytest.raises(ConfigError, match="kind"):
+        Record(header=replace(RECORD.header, kind="peek"), body=RECORD.body)
 
 
 def test_a_record_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing"):
-        read_record(tmp_path / "nothing.json")
+        read_record(tmp_path / "nothing.json", FrameBody)
+
+
+def test_the_committed_record_can_be_read() -> None:
+    record = read_record(RESULTS / "demo-cpu-k2.json", FrameBody)
+    body = record.body
+    assert [item.name for item in body.series] == [*COMPARED, "sweep_1", "sweep_2", "sweep_4", "sweep_8"]
+    assert all(Series.of(item.name, item.plan, item.times) == item for item in body.series)
+    assert (body.subject.bundle, body.find("step").plan.passes) == ("demo", 2)
+    assert body.find("step").p50_ms == 72.342639
+    assert record.header.warnings
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""The timer: what it counts, in which order, and when it complains. Its clock is a fake."""
+"""The timer: what it counts, in which order and for how long. Its clock is a fake."""
 
 from collections.abc import Callable
 
 import pytest
 
-from genie_rt.bench.timer import Candidate, Times, disturbances, measure, paired_ratio, percentile
+from genie_rt.bench.timer import Candidate, Times, measure, paired_ratio, percentile
 from genie_rt.errors import InputError
 
 
@@ -65,7 +65,7 @@ def test_a_percentile_of_nothing_is_refused() -> None:
 def test_every_round_runs_each_once_and_begins_with_the_next() -> None:
     clock = Clock()
     candidates = [Candidate(name=name, run=clock.work(name, 1)) for name in "abc"]
-    measure(candidates, iterations=4, warm_up=0, clock_ns=clock)
+    measure(candidates, iterations=4, clock_ns=clock)
     assert "".join(clock.log) == "abcbcacababc"
 
 
@@ -75,7 +75,8 @@ def test_times_are_of_the_round_and_exclude_warm_up_and_callbacks() -> None:
         Candidate(name="a", run=clock.work("a", 500, 600, 1, 2, 3)),
         Candidate(name="b", run=clock.work("b", 700, 800, 10, 20, 30)),
     ]
-    found = measure(candidates, iterations=3, warm_up=2, clock_ns=clock, on_round=clock.work("-", 9_999))
+    on_round = clock.work("-", 9_999)
+    found = measure(candidates, iterations=3, warm_up_s=12e-6, clock_ns=clock, on_round=on_round)
     assert found["a"].run_ns == (1, 2, 3) and found["b"].run_ns == (10, 20, 30)
     assert clock.log.count("-") == 5
 
@@ -83,17 +84,44 @@ def test_times_are_of_the_round_and_exclude_warm_up_and_callbacks() -> None:
 def test_what_comes_after_is_timed_apart() -> None:
     clock = Clock()
     candidate = Candidate(name="a", run=clock.work("run", 3, 4), after=clock.work("after", 30, 40))
-    found = measure([candidate], iterations=2, warm_up=0, clock_ns=clock)["a"]
+    found = measure([candidate], iterations=2, clock_ns=clock)["a"]
     assert (found.run_ns, found.after_ns) == ((3, 4), (30, 40))
     assert clock.log == ["run", "after", "run", "after"]
 
 
-@pytest.mark.parametrize(("iterations", "warm_up"), [(0, 0), (1, -1)])
-def test_a_run_of_nothing_is_refused(iterations: int, warm_up: int) -> None:
+def test_rounds_go_on_until_there_are_enough_and_they_took_long_enough() -> None:
+    def rounds(iterations: int, duration_s: float, warm_up_s: float = 0) -> tuple[int, int]:
+        clock = Clock()
+        candidate = Candidate(name="a", run=clock.work("a", 1_000_000))
+        found = measure(
+            [candidate], iterations=iterations, duration_s=duration_s, warm_up_s=warm_up_s, clock_ns=clock
+        )
+        return len(found["a"].run_ns), len(clock.log)
+
+    assert rounds(5, 0) == (5, 5)
+    assert rounds(5, 0.003) == (5, 5)
+    assert rounds(5, 0.0075) == (8, 8)
+    assert rounds(5, 0.008) == (8, 8)
+    assert rounds(5, 0, warm_up_s=0.0021) == (5, 8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iterations": 0},
+        {"duration_s": -1.0},
+        {"duration_s": float("nan")},
+        {"duration_s": float("inf")},
+        {"warm_up_s": -0.1},
+        {"warm_up_s": float("inf")},
+    ],
+    ids=str,
+)
+def test_a_run_of_nothing_or_without_end_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(InputError, match="iterations"):
-        measure([Candidate(name="a", run=int)], iterations=iterations, warm_up=warm_up)
+        measure([Candidate(name="a", run=int)], **{"iterations": 1} | change)
     with pytest.raises(InputError, match="something to time"):
-        measure([], iterations=1, warm_up=0)
+        measure([], iterations=1)
 
 
 def test_what_a_candidate_raises_comes_through() -> None:
@@ -101,7 +129,7 @@ def test_what_a_candidate_raises_comes_through() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        measure([Candidate(name="a", run=fail)], iterations=1, warm_up=0)
+        measure([Candidate(name="a", run=fail)], iterations=1)
 
 
 # --- figures ---------------------------------------------------------------------------------------------
@@ -134,15 +162,8 @@ def test_the_ratio_needs_as_many_of_both() -> None:
         paired_ratio(times(1, 2), times(1))
 
 
-def test_a_quiet_machine_is_not_complained_about() -> None:
-    steady = {"a": times(100, 101, 99, 100), "b": times(5)}
-    assert disturbances(0.9, steady) == [] and disturbances(None, steady) == []
-
-
-def test_a_busy_machine_and_a_drift_are_named() -> None:
-    drifting = {"steady": times(100, 100, 100, 100), "slower": times(100, 100, 150, 150)}
-    found = disturbances(1.5, drifting)
-    assert len(found) == 2
-    assert "load 1.5 per core" in found[0]
-    assert "slower +50%" in found[1]
-    assert "faster -50%" in disturbances(None, {"faster": times(100, 100, 50, 50)})[0]
+def test_drift_is_the_later_half_by_the_earlier_one() -> None:
+    assert times(100, 100, 150, 150).drift == 0.5
+    assert times(100, 100, 50, 50).drift == -0.5
+    assert times(100, 102, 98, 100).drift == pytest.approx(-0.02, abs=1e-3)
+    assert times(5).drift == 0

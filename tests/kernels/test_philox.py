@@ -5,7 +5,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from genie_rt.kernels.philox.reference import STREAM_SAMPLE, philox, uniforms
+from genie_rt.kernels.philox.reference import (
+    STREAM_ORDER,
+    STREAM_SAMPLE,
+    philox,
+    uniforms,
+    uniforms_of_passes,
+)
 
 KNOWN = {  # Random123, tests/kat_vectors, "philox4x32 10": counter, key, words
     "zeros": ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
@@ -43,6 +49,13 @@ def test_known_answers(name: str) -> None:
     assert tuple(int(word) for word in philox(given, torch.tensor([signed(seed)]))) == words
 
 
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_second_implementation_gives_the_known_answers_too(name: str) -> None:
+    counter, key, words = KNOWN[name]
+    found = numpy_philox(np.array([counter], dtype=np.uint32), np.array([key], dtype=np.uint32))
+    assert tuple(found[0].tolist()) == words
+
+
 def test_a_second_implementation_agrees() -> None:
     random = np.random.default_rng(0)
     counter = random.integers(0, 2**32, (500, 4), dtype=np.uint32)
@@ -62,6 +75,18 @@ def test_uniforms_are_words_of_their_counter() -> None:
     assert u.dtype == noise_u.dtype == torch.float32
     np.testing.assert_array_equal(u[0].numpy(), (words[:, 0] >> 8) * 2.0**-24)
     np.testing.assert_array_equal(noise_u[0].numpy(), (words[:, 1] >> 8) * 2.0**-24)
+
+
+def test_uniforms_of_several_passes_are_those_of_each() -> None:
+    seeds, frames = torch.tensor([5, -7]), torch.tensor([3, 2**32 - 1])
+    passes, tokens = torch.tensor([4, 0, 9]), torch.tensor([8, 1, 30, 2])
+    for stream in (STREAM_SAMPLE, STREAM_ORDER):
+        together = uniforms_of_passes(seeds, frames, passes, tokens, stream)
+        for index, pass_index in enumerate(passes.tolist()):
+            alone = uniforms(seeds, frames, pass_index, 31, stream)
+            for whole, part in zip(together, alone, strict=True):
+                assert whole.shape == (2, 3, 4)
+                assert torch.equal(whole[:, index], part[:, tokens])
 
 
 def test_uniforms_lie_in_the_unit_interval_evenly() -> None:

@@ -25,7 +25,7 @@ def test_all_that_was_written_comes_back(folder: Path) -> None:
     assert (bundle.name, bundle.preset, bundle.config) == ("tiny", "custom", CONFIG)
     assert bundle.action_names == ("left", "stay", "right")
     assert bundle.default_action == "stay"
-    assert dict(bundle.plans) == {"default": Plan(passes=4), "best": Plan(passes=25, temperature=2.0)}
+    assert dict(bundle.plans) == {"default": Plan(passes=4), "best": Plan(passes=6, temperature=2.0)}
     assert bundle.provenance["nested"] == {"list": [1, 2.5, None, True]}
     assert [path.relative_to(folder).as_posix() for path in bundle.prompts] == [
         "prompts/000.png",
@@ -228,7 +228,7 @@ RECORD = {"sha256": "0" * 64, "size": 1}
         (put("plans", []), ("plans", "expected an object")),
         (put("plans/a b", {}), ("plans", "'a b'")),
         (put("plans", {"default": {}, **{f"p{i}": {} for i in range(64)}}), ("plans", "at most 64")),
-        (put("plans/best/order", "halton"), ("plans['best']", "'halton'")),
+        (put("plans/best/order", "raster"), ("plans['best']", "'raster'")),
         (put("plans/best/passes", 0), ("plans['best']", "passes")),
         (put("plans/best/passes", 4097), ("plans['best']", "passes")),
         (put("plans/best/passes", True), ("plans['best']", "passes")),

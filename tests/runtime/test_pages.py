@@ -208,7 +208,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("reset"), st.integers(0, 2)),
     st.tuples(st.just("step"), st.integers(0, 2)),
     st.tuples(st.just("step"), st.integers(0, 2)),
-    st.tuples(st.just("passes"), st.integers(1, 4)),
+    st.tuples(st.just("passes"), st.integers(1, 3)),
     st.tuples(st.just("snapshot"), st.just(0)),
     st.tuples(st.just("restore"), st.integers(0, 9)),
     st.tuples(st.just("commit"), st.just(0)),

@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from makers import make_config
 
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.plan import MAX_PASSES, Plan
@@ -47,7 +48,9 @@ def test_noise_falls_to_nothing_in_the_last_pass() -> None:
         {"passes": 0}, {"passes": -1}, {"passes": MAX_PASSES + 1}, {"passes": 2.0}, {"passes": True},
         {"passes": "4"}, {"passes": None}, {"temperature": 0}, {"temperature": -1.0}, {"temperature": True},
         {"temperature": math.nan}, {"temperature": math.inf}, {"temperature": "warm"}, {"noise": -0.1},
-        {"noise": math.nan}, {"noise": None}, {"order": "random walk"}, {"order": None},
+        {"noise": math.nan}, {"noise": None}, {"order": "random walk"}, {"order": None}, {"threshold": 0},
+        {"threshold": 1.01}, {"threshold": -0.5}, {"threshold": math.nan}, {"threshold": None},
+        {"fresh": 0}, {"fresh": 2.0}, {"reuse": "all"}, {"reuse": True},
     ],
     ids=str,
 )  # fmt: skip
@@ -70,3 +73,28 @@ def test_replace_changes_what_it_names_and_leaves_the_plan() -> None:
     assert plan == Plan(passes=4, temperature=2.0)
     with pytest.raises(AttributeError):
         plan.passes = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("order", ["maskgit", "adaptive"])
+def test_reuse_between_passes_needs_an_order_known_in_advance(order: str) -> None:
+    with pytest.raises(ConfigError, match=f"known in advance.*{order}"):
+        Plan(order=order, reuse="passes")
+
+
+@pytest.mark.parametrize("order", ["random", "halton"])
+def test_reuse_between_frames_needs_an_order_by_confidence(order: str) -> None:
+    with pytest.raises(ConfigError, match=f'"maskgit" or "adaptive".*{order}'):
+        Plan(order=order, reuse="frames")
+    with pytest.raises(ConfigError, match=r"2 passes or more.*1"):
+        Plan(reuse="frames", passes=1)
+
+
+def test_more_passes_than_tokens_do_not_fit_a_model() -> None:
+    config = make_config(grid=(4, 6), merge=2)  # 24 tokens at 6 positions
+    assert Plan(passes=24).check(config) == Plan(passes=24)
+    with pytest.raises(ConfigError, match=r"at most 24, the tokens.*25"):
+        Plan(passes=25).check(config)
+    whole = Plan(order="halton", reuse="passes", passes=6)
+    assert whole.check(config) is whole
+    with pytest.raises(ConfigError, match=r"at most 6, the positions.*7"):
+        whole.replace(passes=7).check(config)

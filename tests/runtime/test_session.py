@@ -11,11 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from makers import ACTIONS, make_actions, make_config, make_model, make_pictures, make_world
+from makers import (
+    ACTIONS,
+    counted_calls,
+    make_actions,
+    make_config,
+    make_model,
+    make_pictures,
+    make_world,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genie_rt.errors import DeviceError, InputError, StateError
+from genie_rt.errors import ConfigError, DeviceError, InputError, StateError
 from genie_rt.export.bundle import write_bundle
+from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Session
 from genie_rt.runtime.world import World
@@ -223,6 +232,18 @@ def test_idle_commits_change_no_frame() -> None:
         assert len(frames) == 1
 
 
+def test_a_step_is_one_evaluation_whether_somebody_committed_or_not() -> None:
+    session = started()
+    with counted_calls(WORLD) as calls:
+        session.step(0)
+        assert calls == [("frame", 1)] and session.is_pending
+        session.commit()
+        session.commit()
+        assert calls == [("frame", 1), ("commit", 1)] and not session.is_pending
+        session.step(0)
+    assert calls == [("frame", 1), ("commit", 1), ("frame", 1)]
+
+
 def test_a_commit_takes_one_page_and_a_second_one_none() -> None:
     session, pool = started(), WORLD.backend.dynamics_pages
     used = pool.num_used
@@ -230,6 +251,59 @@ def test_a_commit_takes_one_page_and_a_second_one_none() -> None:
     assert pool.num_used == used + 1
     session.commit()
     assert pool.num_used == used + 1
+
+
+# Plans.
+
+
+def test_a_plan_may_change_between_steps_and_stats_tell_what_was_taken() -> None:
+    session = started()
+    assert session.stats is None and session.passes == 3
+    session.step(0)
+    assert session.stats == FrameStats(passes=3, tokens=45) and session.passes == 3
+    session.plan = session.plan.replace(passes=1)
+    assert session.passes == 3 and session.next_plan.passes == 1  # of the last step, of the next one
+    session.step(0)
+    assert session.stats == FrameStats(passes=1, tokens=15) and session.passes == 1
+    session.reset(PICTURES[0])
+    assert session.stats is None and session.passes == 1
+
+
+def test_a_plan_that_the_model_cannot_decode_with_is_refused_and_the_old_one_stays() -> None:
+    session, untroubled = started(), started()
+    session.peek(["left"])
+    for plan, error, message in (
+        (Plan(passes=16), ConfigError, "at most 15"),
+        ("best", InputError, "world.plan"),
+        (None, InputError, "expected a Plan"),
+    ):
+        with pytest.raises(error, match=message):
+            session.plan = plan  # type: ignore[assignment]
+    assert session.plan == Plan(passes=3)
+    with counted_calls(WORLD) as calls:
+        assert frames_of(session, [0]) == frames_of(untroubled, [0])
+    assert calls == [("frame", 1)]  # that of `untroubled`: the peek is still there
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        (Plan(passes=3), range(1, 25)),
+        (Plan(passes=3, reuse="frames"), range(2, 25)),
+        (Plan(passes=3, order="halton"), range(1, 25)),
+        (Plan(passes=3, order="halton", reuse="passes"), range(1, 7)),
+    ],
+)
+def test_the_range_of_passes_is_that_of_the_plans_which_are_possible(plan: Plan, expected: range) -> None:
+    world = make_world(make_config(grid=(4, 6), merge=2))
+    session = world.session(plan=plan)
+    assert session.passes_range == expected
+    for passes in (expected[0], expected[-1]):
+        session.plan = plan.replace(passes=passes)
+    for passes in (expected[0] - 1, expected[-1] + 1):
+        with pytest.raises(ConfigError):
+            session.plan = plan.replace(passes=passes)
+    assert session.plan.passes == expected[-1]
 
 
 # The caller's arrays are the caller's.

@@ -99,6 +99,16 @@ def test_a_session_takes_a_plan_by_name_as_data_and_with_changes(world: World) -
     assert world.bundle.plans["default"] == Plan(passes=3)
 
 
+def test_a_plan_by_name_as_data_and_with_changes_is_what_a_session_takes(world: World) -> None:
+    assert world.plan() == Plan(passes=3)
+    assert world.plan("best", passes=2) == Plan(passes=2, temperature=0.8)
+    assert world.plan(Plan(passes=15)) == world.session(plan=Plan(passes=15)).plan
+    with pytest.raises(InputError, match="default, best"):
+        world.plan("fast")
+    with pytest.raises(ConfigError, match="at most 15"):
+        world.plan(Plan(passes=16))
+
+
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, True, "7", None])
 def test_a_seed_that_is_none_is_refused(world: World, seed: Any) -> None:
     with pytest.raises(InputError, match=r"2\*\*64 - 1"):
@@ -131,6 +141,8 @@ def test_an_unknown_plan_is_refused_with_those_there_are(world: World) -> None:
         ({"order": "sorted"}, "order"),
         ({"pasess": 4}, "'passes'"),
         ({"steps": 4}, "'steps'"),
+        ({"passes": 16}, "at most 15, the tokens of a frame"),
+        ({"reuse": "passes"}, "random"),
     ],
 )
 def test_a_change_that_no_plan_can_have_is_refused(

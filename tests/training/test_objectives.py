@@ -17,6 +17,7 @@ from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED
 from genie_rt.runtime.model.lam import Lam
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.runtime.plan import Plan
 from genie_rt.training.dynamics import DynamicsObjective, two_stream_ages
 from genie_rt.training.lam import LamObjective, code_vectors
 from genie_rt.training.quantiser import CosineQuantiser
@@ -90,16 +91,14 @@ def test_the_clean_stream_is_what_the_runtime_caches(merge: int, corruption: flo
     backend = ReferenceBackend(model, CPU, torch.float64)
     rows = [
         Row(seed=0, frame_index=0, tokens=tokens[0], action=NULL_ACTION, pending=True,
-            dynamics=(), encoder=(), decoder=())
+            dynamics=(), encoder=(), decoder=(), spatial=(), change=torch.zeros(config.num_positions))
         for tokens in asked.seen
     ]  # fmt: skip
     with torch.no_grad():
         for t in range(1, T):
-            rows = backend.commit(rows)
-            history, ages = backend.dynamics_pages.history([row.dynamics for row in rows])
-            now = (asked.inputs[:, t - 1], asked.seen[:, t - 1], asked.actions[:, t])
-            error = backend._logits(*now, history, ages) - asked.logits[:, t - 1]
-            assert error.abs().max() < 1e-9, f"frame {t}"
+            rows = backend.commit(rows, Plan())
+            found = backend.probe(rows, asked.actions[:, t].tolist(), asked.inputs[:, t - 1], Plan(), 0)
+            assert (found.logits - asked.logits[:, t - 1]).abs().max() < 1e-9, f"frame {t}"
             rows = [
                 replace(row, tokens=asked.seen[i, t], action=int(asked.actions[i, t]), pending=True)
                 for i, row in enumerate(rows)

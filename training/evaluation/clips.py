@@ -12,7 +12,7 @@ from genie_rt.errors import InputError
 from genie_rt.training.data.coinrun import LEVELS, Policy
 from genie_rt.training.data.game import RealGame, Visuals
 from genie_rt.training.data.progress import progress_bar
-from genie_rt.training.data.store import NO_ACTION, Actions, ClipStore, Frames
+from genie_rt.training.data.store import NO_ACTION, Actions, ClipStore, Frames, Split
 
 LATEST_START = 32
 """A clip of the real game begins at a random frame of its level below this one."""
@@ -54,14 +54,23 @@ class TrueClips:
         return replace(self, actions=index[self.actions], action_names=action_names)
 
 
-def from_store(path: Path, *, num_clips: int, length: int, size: tuple[int, int], seed: int) -> TrueClips:
-    """Clips of a store's held-out split that share no frame, spread over as many episodes as there are.
+def from_store(
+    path: Path,
+    *,
+    num_clips: int,
+    length: int,
+    size: tuple[int, int],
+    seed: int,
+    split: Split = "heldout",
+) -> TrueClips:
+    """Clips of a store's split that share no frame, spread over as many episodes as there are.
 
     Args:
         path: of the clip store.
         num_clips, length: M and T.
         size: height and width that the frames must have.
         seed: the same seed gives the same clips.
+        split: the held-out one, unless clips are wanted that a model may have been trained on.
 
     Raises:
         BundleError: the store is broken.
@@ -72,7 +81,7 @@ def from_store(path: Path, *, num_clips: int, length: int, size: tuple[int, int]
         raise InputError(
             f"{path}: expected frames of {size[0]}x{size[1]}, found {store.height}x{store.width}"
         )
-    windows = store.clips(length, "heldout")  # says so where there is none
+    windows = store.clips(length, split)  # says so where there is none
     random = np.random.default_rng(seed)
     slots: list[tuple[int, int, int]] = []  # turn, episode, start
     for episode in windows.ids[random.permutation(len(windows.ids))].tolist():
@@ -82,8 +91,9 @@ def from_store(path: Path, *, num_clips: int, length: int, size: tuple[int, int]
         starts = random.permutation(count)
         slots += [(turn, episode, int(cuts[i]) + int(i) * length) for turn, i in enumerate(starts.tolist())]
     if len(slots) < num_clips:
+        name = "held-out" if split == "heldout" else "training"
         raise InputError(
-            f"{path}: expected {num_clips} held-out clips of {length} frames that share no frame, found "
+            f"{path}: expected {num_clips} {name} clips of {length} frames that share no frame, found "
             f"{len(slots)}; record more, or ask for fewer with --clips"
         )
     # one clip of every episode before any second; the sort is stable and keeps the episodes shuffled
@@ -94,7 +104,7 @@ def from_store(path: Path, *, num_clips: int, length: int, size: tuple[int, int]
     origin = {
         "kind": "store",
         "source": store.source,
-        "split": "heldout",
+        "split": split,
         "clips": num_clips,
         "episodes": len({episode for _, episode, _ in slots}),
         "provenance": store.provenance,

@@ -1,15 +1,18 @@
 """Runs a world on many clips at once: what a session does, with whole prompts and batches of rows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genie_rt.errors import UnsupportedError
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.runtime.backends.decide import change_of
+from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.model.dynamics import NULL_ACTION, previous_frame
@@ -19,6 +22,9 @@ from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 from genie_rt.training.data.store import Actions, Frames
 
+KEEP_ALL = Plan(order="adaptive", passes=2, reuse="frames")
+"""The plan that a commit keeps the most for; rows that it made serve all plans."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompted:
@@ -26,11 +32,14 @@ class Prompted:
 
     Attributes:
         frames: `[B, T, H, W, 3]` uint8, every frame as the tokenizer gives it back.
-        rows: by number of frames seen, the state of each clip after so many.
+        rows: by number of frames seen, the state of each clip after so many: committed, with all that any
+            plan may keep.
+        tokens: `[B, T, N]` int64, of the frames; None where the model has none.
     """
 
     frames: Frames
     rows: dict[int, list[Row]]
+    tokens: Tensor | None = None
 
 
 class Rollouts(Protocol):
@@ -87,34 +96,62 @@ class ModelRollouts:
         led_by = torch.from_numpy(actions).to(device, copy=True)
         led_by[:, 0] = NULL_ACTION
         _, kept = model.dynamics(tokens, previous_frame(tokens), led_by, backend.table, ages)
+        first = [
+            Row(
+                seed=seed,
+                frame_index=0,
+                tokens=tokens[clip, 0],
+                action=NULL_ACTION,
+                pending=True,
+                dynamics=(),
+                encoder=(),
+                decoder=(),
+                spatial=(),
+                change=torch.zeros(config.num_positions, device=device),
+            )
+            for clip, seed in enumerate(seeds)
+        ]
+        change = self._change(first, tokens)
         rows: dict[int, list[Row]] = {count: [] for count in seen}
-        for clip, seed in enumerate(seeds):
+        for clip, row in enumerate(first):
             decoder = _Pages(backend.decoder_pages, decoded, clip)
             dynamics = _Pages(backend.dynamics_pages, kept, clip)
             for count in seen:
-                row = Row(
-                    seed=seed,
-                    frame_index=count - 1,
-                    tokens=tokens[clip, count - 1],
-                    action=int(led_by[clip, count - 1]),
-                    pending=False,
-                    dynamics=dynamics.before(count),
-                    encoder=(),
+                last = count - 1
+                state = replace(
+                    row,
+                    frame_index=last,
+                    tokens=tokens[clip, last],
+                    action=int(led_by[clip, last]),
+                    dynamics=dynamics.before(last),
                     decoder=decoder.before(count),
+                    change=change[last][clip],
                 )
-                rows[count].append(row)
-        return Prompted(frames=to_uint8(pictures).cpu().numpy(), rows=rows)
+                rows[count].append(state)
+        rows = {count: backend.commit(pending, KEEP_ALL) for count, pending in rows.items()}
+        return Prompted(frames=to_uint8(pictures).cpu().numpy(), rows=rows, tokens=tokens)
+
+    def _change(self, rows: list[Row], tokens: Tensor) -> list[Tensor]:
+        """What the rows' `change` is after each of the frames `[B, T, N]`: `[B, P]` each."""
+        scores = [torch.stack([row.change for row in rows])]
+        for new in tokens[:, 1:].unbind(1):
+            scores.append(change_of(rows, new, self.backend.members, self.backend.config))
+            rows = [replace(row, tokens=new[i], change=scores[-1][i]) for i, row in enumerate(rows)]
+        return scores
 
     def play(self, rows: Sequence[Row], actions: Actions, plan: Plan) -> Frames:
         """See `Rollouts.play`."""
-        shown = []
+        return np.stack([shown for shown, _ in self.steps(rows, actions, plan)], axis=1)
+
+    def steps(
+        self, rows: Sequence[Row], actions: Actions, plan: Plan
+    ) -> Iterator[tuple[Frames, list[FrameStats]]]:
+        """As `play`, step by step: `[B, H, W, 3]` uint8, and what each clip's frame took."""
         current = list(rows)
         for led_by in actions.T.tolist():
-            if current[0].pending:
-                current = self.backend.commit(current)
-            current, pictures, _ = self.backend.frame(current, led_by, plan)
-            shown.append(pictures.cpu().numpy())
-        return np.stack(shown, axis=1)
+            current, pictures, stats = self.backend.frame(current, led_by, plan)
+            assert pictures is not None  # none were declined
+            yield pictures.cpu().numpy(), stats
 
 
 class _Pages:

@@ -13,7 +13,7 @@ from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.model.dynamics import NULL_ACTION
+from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED
 from genie_rt.runtime.plan import Plan
 
 CONFIG = make_config()
@@ -40,10 +40,10 @@ def test_a_batch_of_rows_with_different_histories_is_its_rows(lengths: tuple[int
     singles = list(rows)
     for step in range(5):
         actions = [(step + i) % 3 for i in range(len(rows))]
-        rows, pictures, stats = backend.frame(backend.commit(rows), actions, PLAN)
-        assert stats.passes == 3 and pictures.shape[0] == len(rows)
+        rows, pictures, stats = backend.frame(backend.commit(rows, PLAN), actions, PLAN)
+        assert {each.passes for each in stats} == {3} and pictures.shape[0] == len(rows)
         for i, (row, action) in enumerate(zip(rows, actions, strict=True)):
-            (singles[i],), (picture,), _ = backend.frame(backend.commit([singles[i]]), [action], PLAN)
+            (singles[i],), (picture,), _ = backend.frame(backend.commit([singles[i]], PLAN), [action], PLAN)
             alone = singles[i]
             assert torch.equal(row.tokens, alone.tokens)
             assert torch.equal(pictures[i], picture)
@@ -55,7 +55,7 @@ def test_a_batch_of_rows_with_different_histories_is_its_rows(lengths: tuple[int
 
 def test_the_order_of_rows_does_not_matter() -> None:
     backend = make_backend(CONFIG)
-    rows = backend.commit([prefilled(backend, length, seed) for seed, length in enumerate((1, 4, 2))])
+    rows = backend.commit([prefilled(backend, length, seed) for seed, length in enumerate((1, 4, 2))], PLAN)
     forward, _, _ = backend.frame(rows, [0, 1, 2], PLAN)
     backward, _, _ = backend.frame(rows[::-1], [2, 1, 0], PLAN)
     for a, b in zip(forward, backward[::-1], strict=True):
@@ -65,13 +65,13 @@ def test_the_order_of_rows_does_not_matter() -> None:
 def test_a_commit_leaves_rows_alone_that_are_committed() -> None:
     backend = make_backend(CONFIG)
     rows = [prefilled(backend, length, seed) for seed, length in enumerate((2, 3, 1))]
-    (done,) = backend.commit([rows[1]])
+    (done,) = backend.commit([rows[1]], PLAN)
     used = backend.dynamics_pages.num_used
-    first, second, third = backend.commit([rows[0], done, rows[2]])
+    first, second, third = backend.commit([rows[0], done, rows[2]], PLAN)
     assert second is done
     assert backend.dynamics_pages.num_used == used + 2
     for mixed, row in ((first, rows[0]), (third, rows[2])):
-        (alone,) = backend.commit([row])
+        (alone,) = backend.commit([row], PLAN)
         for ours, theirs in zip(
             contents(backend, mixed)["dynamics"], contents(backend, alone)["dynamics"], strict=True
         ):
@@ -82,17 +82,11 @@ def test_rows_that_go_in_are_not_changed() -> None:
     backend = make_backend(CONFIG)
     row = prefilled(backend, 3, 0)
     tokens, pages = row.tokens.clone(), [page.clone() for page in contents(backend, row)["dynamics"]]
-    (committed,) = backend.commit([row])
+    (committed,) = backend.commit([row], PLAN)
     backend.frame([committed], [1], PLAN)
     assert torch.equal(row.tokens, tokens) and row.pending and not committed.pending
     for before, after in zip(pages, contents(backend, row)["dynamics"], strict=True):
         assert torch.equal(before, after)
-
-
-def test_a_frame_with_more_passes_than_tokens_stops_when_all_are_decided() -> None:
-    backend = make_backend(CONFIG)
-    _, _, stats = backend.frame(backend.commit([prefilled(backend, 1, 0)]), [0], Plan(passes=40))
-    assert stats.passes == CONFIG.tokenizer.num_tokens
 
 
 # Narrow precisions, teacher-forced: float64's tokens feed every pass, so errors do not compound into
@@ -116,24 +110,22 @@ def teacher_forced(config: ModelConfig, dtype: torch.dtype, num_frames: int) -> 
     cpu = torch.device("cpu")
     wide = ReferenceBackend(make_model(config, dtype=torch.bfloat16), cpu, torch.float64)
     narrow = ReferenceBackend(make_model(config, dtype=torch.bfloat16), cpu, dtype)
-    asked: list[tuple[tuple[Tensor, ...], Tensor]] = []
-    compute = wide._logits
-
-    def record(*arguments):
-        logits = compute(*arguments)
-        asked.append((arguments[:3], logits))
-        return logits
-
-    wide._logits = record  # type: ignore[method-assign]
     row = prefilled(wide, 1, 0)
     forced = replace(row, dynamics=(), decoder=())
     for action in make_actions(num_frames):
-        asked.clear()
-        (row,), _, _ = wide.frame(wide.commit([row]), [action], PLAN)
-        (forced,) = narrow.commit([forced])
-        history, ages = narrow.dynamics_pages.history([forced.dynamics])
-        for index, (arguments, expected) in enumerate(asked):
-            yield Pass(expected, narrow._logits(*arguments, history, ages), row.frame_index, index)
+        (row,), (forced,) = wide.commit([row], PLAN), narrow.commit([forced], PLAN)
+        tokens, decided = torch.full_like(row.tokens, UNDECIDED)[None], torch.zeros(1, len(row.tokens)) > 0
+        for index in range(PLAN.passes):
+            expected, found = (
+                backend.probe([state], [action], tokens, PLAN, index)
+                for backend, state in ((wide, row), (narrow, forced))
+            )
+            yield Pass(expected.logits, found.logits, row.frame_index + 1, index)
+            keep = PLAN.decided_after(index, 24) - int(decided.sum())
+            now = (~decided[0]).nonzero()[:keep, 0]  # any will do: the same go in on both sides
+            tokens[0, now] = expected.candidates[0, now]
+            decided[0, now] = True
+        (row,), _ = wide.show([row], [action], tokens)
         forced = replace(forced, tokens=row.tokens, action=action, pending=True, frame_index=row.frame_index)
 
 
@@ -157,8 +149,8 @@ def test_teacher_forcing_sees_a_wrong_history() -> None:
     """The bound is not so wide that a missing page would pass."""
     config = make_config(grid=(4, 6))
     backend = make_backend(config)
-    (row,) = backend.commit([prefilled(backend, 5, 0)])
-    asked = (torch.full((1, 24), -1), row.tokens[None], torch.tensor([1]))
-    whole = backend._logits(*asked, *backend.dynamics_pages.history([row.dynamics]))
-    short = backend._logits(*asked, *backend.dynamics_pages.history([row.dynamics[:-1]]))
+    (row,) = backend.commit([prefilled(backend, 5, 0)], PLAN)
+    nothing = torch.full((1, 24), UNDECIDED)
+    whole = backend.probe([row], [1], nothing, PLAN, 0).logits
+    short = backend.probe([replace(row, dynamics=row.dynamics[:-1])], [1], nothing, PLAN, 0).logits
     assert (whole - short).norm() / whole.norm() > 2 * TOLERANCE[torch.bfloat16]

@@ -31,6 +31,14 @@ class FakeSession:
         self._state = (side // 2, side // 2, 0)  # x, y, what chance made of it
 
     @property
+    def passes(self) -> int:
+        return self.plan.passes
+
+    @property
+    def passes_range(self) -> range:
+        return range(1, 257)
+
+    @property
     def frame(self) -> Frame:
         x, y, chance = self._state
         frame = np.roll(self._ground, -x, axis=1)

@@ -1,5 +1,6 @@
 """Playing with a real session: undo, replay and the idle commit change no bit of the frames."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.play.commands import PlayCommand
 from genie_rt.runtime.play.game import undo_steps
+from genie_rt.runtime.play.headless import play_headless
 from genie_rt.runtime.play.loop import PlayLoop
 from genie_rt.runtime.play.prompt import load_prompts
+from genie_rt.runtime.session import Session
 
 SIDE = TransformerConfig(num_layers=1, width=16, num_heads=2, head_width=8, mlp_width=16, window=2)
 CONFIG = ModelConfig(
@@ -77,6 +80,31 @@ def test_headless_log_replays_bit_for_bit(bundle: Path, tmp_path: Path, capsys) 
     PlayCommand(bundle=str(bundle), headless=True, actions=str(log), out=tmp_path / "clip.gif").run()
     assert "all 10 frames are bit for bit those of the log" in capsys.readouterr().out
     assert (tmp_path / "clip.gif").exists()
+
+
+def test_more_passes_stop_at_what_the_model_can_take(make_loop: Callable[[], PlayLoop]) -> None:
+    loop = make_loop()
+    assert [loop.change_passes(+3), loop.change_passes(+3)] == [5, 6]  # the tokens of a frame
+    loop.tick(0)
+    assert loop.change_passes(-10) == 1
+    loop.session.plan = Plan(passes=3, reuse="frames")
+    assert loop.change_passes(-10) == 2
+
+
+def test_a_game_with_a_deadline_replays_bit_for_bit_with_the_passes_that_it_took(bundle: Path) -> None:
+    world, ticks = World.load(bundle), itertools.count(step=10_000_000)  # two looks at the clock: 10 ms
+    session = Session(world, seed=3, plan=Plan(passes=6), target_ms=5.0, clock_ns=lambda: next(ticks))
+    actions = [0, 2, 2, 1, 0, 1, 1, 2]
+    game = play_headless(session, world.prompt(0), actions)
+    log = game.trail.log(
+        world.action_names,
+        bundle="b", bundle_sha256=None, seed=3, plan=session.plan, prompt="p", prompt_crc32=0,
+    )  # fmt: skip
+    assert log.passes == (6, 6, 3, 3, 1, 1, 1, 1) and log.plan.passes == 6
+    replay = play_headless(world.session(seed=3, plan=log.plan), world.prompt(0), actions, passes=log.passes)
+    assert replay.trail.frames_crc32 == game.trail.frames_crc32
+    other = play_headless(world.session(seed=3, plan=log.plan), world.prompt(0), actions)
+    assert other.trail.frames_crc32 != game.trail.frames_crc32
 
 
 def test_undo_is_deep_for_small_models_and_bounded_for_large_ones() -> None:

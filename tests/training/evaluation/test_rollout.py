@@ -14,7 +14,16 @@ PLAN = Plan(passes=3)
 
 
 @pytest.mark.parametrize("seen", [1, 2, 5, 6])
-def test_batched_rollouts_equal_sessions(seen: int) -> None:
+@pytest.mark.parametrize(
+    "plan",
+    [
+        PLAN,
+        Plan(order="halton", passes=3, reuse="passes"),
+        Plan(order="adaptive", passes=3, threshold=0.3, reuse="frames"),
+    ],
+    ids=lambda plan: plan.order,
+)
+def test_batched_rollouts_equal_sessions(seen: int, plan: Plan) -> None:
     config = make_config(window=4, encoder_window=2, decoder_window=3)
     world = make_world(config)
     frames = np.stack([make_pictures(config, 7, seed) for seed in range(3)])
@@ -22,10 +31,10 @@ def test_batched_rollouts_equal_sessions(seen: int) -> None:
     later = np.random.default_rng(1).integers(0, 3, (3, 6))
     rollouts = ModelRollouts(world)
     prompted = rollouts.prompt(frames, actions, [seen, 7], [5, 6, 7])
-    shown = rollouts.play(prompted.rows[seen], later, PLAN)
+    shown = rollouts.play(prompted.rows[seen], later, plan)
     assert shown.shape == (3, 6, *world.output_size, 3) and shown.dtype == np.uint8
     for clip, seed in enumerate((5, 6, 7)):
-        session = world.session(seed=seed, plan=PLAN)
+        session = world.session(seed=seed, plan=plan)
         last = session.reset(frames[clip, :seen], actions[clip, 1:seen].tolist())
         np.testing.assert_array_equal(prompted.frames[clip, seen - 1], last)
         for step, action in enumerate(later[clip].tolist()):
@@ -45,9 +54,10 @@ def test_pages_return_to_the_pool() -> None:
     world = make_world(config)
     rollouts = ModelRollouts(world)
     prompted = rollouts.prompt(make_pictures(config, 6)[None], np.zeros((1, 6), np.int64), [3, 6], [0])
-    assert rollouts.backend.dynamics_pages.num_used == 6  # frames 0 to 2, and 3 to 5
+    held = 6 + 2  # frames 0 to 2 and 3 to 5, and the spatial page of each row's last frame
+    assert rollouts.backend.dynamics_pages.num_used == held
     rollouts.play(prompted.rows[6], np.zeros((1, 9), np.int64), PLAN)
-    assert rollouts.backend.dynamics_pages.num_used == 6
+    assert rollouts.backend.dynamics_pages.num_used == held
     del prompted
     assert rollouts.backend.dynamics_pages.num_used == 0
 

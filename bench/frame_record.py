@@ -1,0 +1,77 @@
+"""What a record of kind "frame" holds: the latency of a frame, and what else a player would meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from genie_rt.bench.record import Subject
+from genie_rt.bench.series import Series
+
+STEP = "step"
+IDLE_COMMIT = "step_idle_commit"
+RECOMPUTED = "recomputed"
+COMPARED = (STEP, IDLE_COMMIT, RECOMPUTED)
+"""Names of the series that a record compares; its sweep's are `sweep_K`, those of other plans `plan_NAME`."""
+
+SWEEP = "sweep_"
+PLAN = "plan_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStart:
+    """From the command to the second picture, in milliseconds; files may lie in the system's cache already.
+
+    Attributes:
+        import_ms: to import torch and genie-rt; next to nothing where the process had them.
+        load_ms: to load the bundle: read, hash, check, convert.
+        reset_ms: to take in the first picture.
+        first_step_ms: of the first frame, with everything that happens once.
+    """
+
+    import_ms: float
+    load_ms: float
+    reset_ms: float
+    first_step_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.import_ms + self.load_ms + self.reset_ms + self.first_step_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Memory of one session whose window is full.
+
+    Attributes:
+        peak_rss_bytes: most that the process ever held resident up to then (`getrusage`), interpreter and
+            libraries included; None where the system does not say.
+        weight_bytes: of the weights as computed with.
+        page_bytes: of the pages that the session holds.
+        pool_bytes: of the pools that they come from, which grow by chunks.
+    """
+
+    peak_rss_bytes: int | None
+    weight_bytes: int
+    page_bytes: int
+    pool_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameBody:
+    """The latency of a frame.
+
+    Attributes:
+        times_faster: median over rounds of baseline / session; None where no baseline ran.
+    """
+
+    KIND: ClassVar[str] = "frame"
+
+    subject: Subject
+    cold_start: ColdStart
+    memory: Memory
+    series: tuple[Series, ...]
+    times_faster: float | None
+
+    def find(self, name: str) -> Series:
+        return next(series for series in self.series if series.name == name)

@@ -1,0 +1,214 @@
+"""A long rollout: whether memory and latency stay flat, as they should for a game that nobody turns off.
+
+Steps commit the frame before in their first pass. Every so often the player looks at all futures, and goes
+back a little, so that pages are shared, dropped and taken again. Memory and time are told per window of the
+rollout, a hundredth of it each.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from genie_rt.bench.frame import first_picture, held_actions
+from genie_rt.bench.quiet import MAX_DRIFT, Counters, disturbances
+from genie_rt.bench.record import Record, Subject
+from genie_rt.errors import InputError
+from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.bundle import Bundle
+from genie_rt.runtime.config import DynamicsConfig, ModelConfig, TokenizerConfig, TransformerConfig
+from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.runtime.pages import PagePool
+from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.world import World
+
+WINDOWS = 100
+LOOK_EVERY = 50
+"""Steps between two looks at all futures; each is followed by going back to where the last one was."""
+
+MAX_GROWTH_BYTES = 2**20
+"""Resident memory that the later half of a rollout may gain, and MAX_GROWTH_PER_STEP for each step of it.
+
+What leaks, leaks at every step: the smallest Python object of a step, 56 bytes, is 2.8 MB over the later half
+of 100,000 steps, a page far more. An allocator's own pages come and go within a megabyte.
+"""
+
+MAX_GROWTH_PER_STEP = 8
+
+SMALL = TransformerConfig(num_layers=2, width=32, num_heads=2, head_width=16, mlp_width=64, window=4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One part of a rollout.
+
+    Attributes:
+        end: steps that were done when it ended.
+        p50_us: median of a step.
+        resident_bytes: memory of the process at its end, None where the system does not say.
+        used_pages, held_pages: of all pools: that somebody holds, and that there is memory for.
+    """
+
+    end: int
+    p50_us: float
+    resident_bytes: int | None
+    used_pages: int
+    held_pages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongBody:
+    """A long rollout.
+
+    Attributes:
+        steps: of the rollout.
+        windows: in order.
+        memory_growth_bytes: that a line through the resident memory of the later half gains over that half;
+            None where the system does not say.
+        first_p50_us, last_p50_us: median of the windows' medians, over the first and the last tenth.
+    """
+
+    KIND: ClassVar[str] = "long"
+
+    subject: Subject
+    plan: Plan
+    steps: int
+    windows: tuple[Window, ...]
+    memory_growth_bytes: int | None
+    first_p50_us: float
+    last_p50_us: float
+
+    @property
+    def allowed_growth_bytes(self) -> int:
+        return MAX_GROWTH_BYTES + MAX_GROWTH_PER_STEP * (self.steps // 2)
+
+    @property
+    def is_memory_flat(self) -> bool:
+        """Whether neither the process nor the pools grew in the later half."""
+        later = self.windows[len(self.windows) // 2 :]
+        pages = {(window.used_pages, window.held_pages) for window in later}
+        grew = self.memory_growth_bytes is not None and self.memory_growth_bytes > self.allowed_growth_bytes
+        return len(pages) == 1 and not grew
+
+    @property
+    def is_latency_flat(self) -> bool:
+        """Whether a step takes as long at the end as at the beginning; a busy machine says no too."""
+        return abs(self.last_p50_us / self.first_p50_us - 1) <= MAX_DRIFT
+
+
+def play_long(
+    world: World,
+    plan: Plan,
+    *,
+    steps: int,
+    device: str,
+    command: str,
+    on_window: Callable[[], object] | None = None,
+) -> Record[LongBody]:
+    """Plays a long rollout.
+
+    Args:
+        steps: at least 2 * WINDOWS, so that every window has a median.
+        device: of the world, for the record.
+        on_window: called at the end of every window.
+
+    Raises:
+        InputError: too few steps.
+    """
+    if steps < 2 * WINDOWS:
+        raise InputError(f"expected {2 * WINDOWS} steps or more, found {steps}")
+    before = Counters.read()
+    session = world.session(plan=plan)
+    session.reset(first_picture(world))
+    pools = [pool for pool in vars(world.backend).values() if isinstance(pool, PagePool)]
+    actions = held_actions(world)
+    windows: list[Window] = []
+    marked = session.snapshot()
+    taken: list[int] = []
+    for step in range(1, steps + 1):
+        action = next(actions)
+        start = time.perf_counter_ns()
+        session.step(action)
+        taken.append(time.perf_counter_ns() - start)
+        if step % LOOK_EVERY == 0:
+            session.restore(marked)
+            session.peek()
+            session.step(action)
+            marked = session.snapshot()
+        if step * WINDOWS // steps > len(windows):
+            # what is held differs from step to step as windows fill and marks move: told at the same state
+            marked = session.snapshot()
+            gc.collect()
+            windows.append(
+                Window(
+                    end=step,
+                    p50_us=statistics.median(taken) / 1e3,
+                    resident_bytes=resident_bytes(),
+                    used_pages=sum(pool.num_used for pool in pools),
+                    held_pages=sum(pool.num_pages for pool in pools),
+                )
+            )
+            taken.clear()
+            if on_window is not None:
+                on_window()
+    body = summarise(Subject.of(world), session.plan, steps, windows)
+    return Record.take(body, command=command, device=device, warnings=disturbances(before, Counters.read()))
+
+
+def summarise(subject: Subject, plan: Plan, steps: int, windows: Sequence[Window]) -> LongBody:
+    """The figures of a rollout's windows, which are at least two."""
+    later = windows[len(windows) // 2 :]
+    resident = [window.resident_bytes for window in later if window.resident_bytes is not None]
+    growth = round(slope(resident) * (len(resident) - 1)) if len(resident) == len(later) else None
+    tenth = max(len(windows) // 10, 1)
+    return LongBody(
+        subject=subject,
+        plan=plan,
+        steps=steps,
+        windows=tuple(windows),
+        memory_growth_bytes=growth,
+        first_p50_us=statistics.median(window.p50_us for window in windows[:tenth]),
+        last_p50_us=statistics.median(window.p50_us for window in windows[-tenth:]),
+    )
+
+
+def slope(values: Iterable[float]) -> float:
+    """Of the line of least squares through values at 0, 1, 2, ...; 0 for a single one."""
+    values = list(values)
+    return statistics.linear_regression(range(len(values)), values).slope if len(values) > 1 else 0.0
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process that is resident now; None where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def small_world() -> World:
+    """A world of 16 tokens and random weights, made here: what is played changes no memory and no time."""
+    config = ModelConfig(
+        tokenizer=TokenizerConfig(
+            height=16, width=16, patch=4, decoder_patch=4, codebook_size=64, codebook_dim=8,
+            encoder=SMALL, decoder=SMALL,
+        ),
+        dynamics=DynamicsConfig(transformer=SMALL, num_actions=4, embedding_dim=16),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = WorldModel(config)
+    bundle = Bundle(
+        path=Path(), name="small", preset="custom", config=config, action_names=("a", "b", "c", "d"),
+        default_action="a", plans={"default": Plan(passes=2)}, prompts=(), files={}, provenance={}, digest="",
+    )  # fmt: skip
+    return World(bundle, ReferenceBackend(model, torch.device("cpu"), torch.float32), "float32")

@@ -1,0 +1,456 @@
+"""Whether other back ends and number formats compute the model: each against the yardstick, teacher-forced.
+
+The yardstick is the `reference` back end in float64 on the CPU. It plays a scripted sequence of actions, and
+in every pass of every frame a candidate is given the yardstick's tokens, so both see the same input and an
+error cannot hide behind a rollout that went elsewhere. Compared are
+
+- the logits, and the tokens that both sample from them with the same uniform `u`;
+- the commit: the next frame attends to the pages that the candidate made of the yardstick's tokens. The idle
+  commit is behind every pass, the fused one behind a frame of a single pass, whose tokens are compared too;
+- the pictures of the yardstick's tokens.
+
+A token may differ where `u` lies next to a boundary of the cumulative distribution: inverse-CDF sampling
+flips it there for any rounding. So a mismatch is judged by how far `u` is, in the yardstick's distribution,
+from the interval of the candidate's token. The distributions are compared themselves too, at every boundary,
+wherever `u` fell. What may be off by how much, and why: `BOUNDS`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from genie_rt.bench.decisions import FrameDecision
+from genie_rt.bench.frame import first_picture, held_actions
+from genie_rt.bench.record import Subject
+from genie_rt.bench.timer import Candidate, measure, paired_ratio
+from genie_rt.errors import DeviceError, InputError
+from genie_rt.runtime.backends.protocol import Backend, Probe
+from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.model.dynamics import NULL_ACTION
+from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.world import BACKENDS, DTYPES, World
+
+TIMED_WARM_UP_S = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One way to compute a world, as `World.load` takes it."""
+
+    backend: str
+    dtype: str
+    device: str
+
+
+YARDSTICK = Variant(backend="reference", dtype="float64", device="cpu")
+
+
+def variants(device: str) -> list[Variant]:
+    """Every back end and number format that can run on a device, but the yardstick."""
+    every = itertools.product(BACKENDS, DTYPES)
+    found = [Variant(backend=backend, dtype=dtype, device=device) for backend, dtype in every]
+    return [variant for variant in found if variant != YARDSTICK]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How one candidate compares with the yardstick.
+
+    Attributes:
+        passes, tokens: compared; every pass samples all `N` tokens.
+        mismatches: tokens that differ.
+        bound: largest distance of `u` that a mismatch may have, and largest error of the cumulative
+            distribution, at the plan's temperature and for logits of this size; see `BOUNDS`.
+        max_distance: of `u` from the interval of a mismatched token, 0 where none differs.
+        max_cdf_error: of the cumulative distribution, over all boundaries of all tokens.
+        within: share of the tokens that are equal or whose distance is within the bound.
+        max_logit_error, mean_logit_error: absolute. logit_std: of the yardstick's logits, to compare with.
+        psnr_db: of the pictures, pooled; None where they are equal.
+        prompt_agreement: share of the prompt's tokens that the candidate's encoder finds too.
+        free_frames: frames of a free rollout that are the yardstick's token for token, from the first on.
+            Reported, and no part of the verdict.
+        yardstick_ms, ms: median of a frame, both interleaved; times_faster: median ratio; None where unasked.
+        failure: what stopped the comparison or is beyond its bound, None where nothing is.
+    """
+
+    variant: Variant
+    passes: int
+    tokens: int
+    mismatches: int
+    bound: float
+    max_distance: float
+    max_cdf_error: float
+    within: float
+    max_logit_error: float
+    mean_logit_error: float
+    logit_std: float
+    psnr_db: float | None
+    prompt_agreement: float
+    free_frames: int
+    yardstick_ms: float | None
+    ms: float | None
+    times_faster: float | None
+    failure: str | None
+
+    @property
+    def passed(self) -> bool:
+        return self.failure is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyBody:
+    """All candidates of one machine.
+
+    Attributes:
+        subject: the yardstick.
+        plan: that frames were decoded with. frames: of each rollout, after the prompt.
+    """
+
+    KIND: ClassVar[str] = "verify"
+
+    subject: Subject
+    plan: Plan
+    frames: int
+    rows: tuple[Parity, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(row.passed for row in self.rows)
+
+    def remarks(self) -> list[str]:
+        """Where the comparison says less than it seems to."""
+        return [
+            f"{row.variant.dtype} at temperature {self.plan.temperature:g} may move a distribution by "
+            f"{row.bound:.2f}, so its tokens say little; its logits do, and so does --temperature 1"
+            for row in self.rows
+            if row.bound > VACUOUS
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What an implementation in one number format may be off by.
+
+    The cumulative distribution is a sum of softmax(logits / temperature). To first order an error of the
+    logits moves it by `cdf (1 - cdf) / temperature` times the difference of two of the errors' means, above
+    and below the boundary: by at most `e / (4 temperature)`, where `e` is that difference. Errors grow with
+    the logits, so `e` is stated by their standard deviation. Sampling rounds its own sum over the codebook.
+
+    Attributes:
+        means: `e` by the logits' standard deviation.
+        logit: largest error of a single logit, likewise.
+        sampling: rounding of the cumulative sum, for each entry of the codebook.
+        psnr_db: least of the pictures.
+    """
+
+    means: float
+    logit: float
+    sampling: float
+    psnr_db: float
+
+    def cdf(self, temperature: float, logit_std: float, codebook_size: int) -> float:
+        """The bound on the cumulative distribution, and so on the distance of a mismatch."""
+        return self.means * logit_std / (4 * temperature) + self.sampling * codebook_size
+
+
+BOUNDS = {
+    # 2**-53 a rounding, a few thousand of them in a row; tokens are besides that asked to be equal
+    "float64": Bound(means=1e-11, logit=1e-11, sampling=2.0**-53, psnr_db=90),
+    # 2**-24 a rounding. Measured on the demo: means 2e-6, logits 3e-6, 94 dB; ten times that, and a pixel
+    # in 200 on the other side of a rounding to 8 bits
+    "float32": Bound(means=2e-5, logit=3e-5, sampling=2.0**-24, psnr_db=70),
+    # 2**-8 a rounding, sums kept in float32. Measured on the demo: means 0.033, logits 0.052, 58 dB; two
+    # to three times that, and pixels off by two levels
+    "bfloat16": Bound(means=0.06, logit=0.15, sampling=2.0**-24, psnr_db=42),
+}
+"""By the number format that a candidate computes in."""
+
+VACUOUS = 0.25
+"""From this bound on the tokens say little: `u` is rarely further from anything."""
+
+
+def distance_to_token(cdf: Tensor, u: Tensor, token: Tensor) -> Tensor:
+    """How far `u` is from the interval `[cdf[token - 1], cdf[token])` that a token is sampled in.
+
+    Args:
+        cdf: `[M, V]` float64, cumulative, the last entry 1. u: `[M]` float64. token: `[M]` int64.
+
+    Returns:
+        `[M]` float64: 0 inside, infinite for what is no token at all.
+    """
+    known = (token >= 0) & (token < cdf.shape[1])
+    place = token.clamp(0, cdf.shape[1] - 1)[:, None]
+    upper = cdf.gather(1, place)[:, 0]
+    lower = torch.where(place[:, 0] > 0, cdf.gather(1, (place - 1).clamp(min=0))[:, 0], 0.0)
+    distance = torch.maximum(lower - u, u - upper).clamp(min=0)
+    return torch.where(known, distance, torch.inf)
+
+
+def cumulative(logits: Tensor, temperature: float) -> Tensor:
+    """The cumulative distribution in float64, `[..., V]`, its last entry 1."""
+    cdf = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    return cdf / cdf[..., -1:]
+
+
+class Tally:
+    """Adds up what differs, pass by pass and picture by picture; keeps no logits."""
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+        self.passes = self.tokens = 0
+        self.max_cdf_error = self.max_logit_error = 0.0
+        self._distances: list[Tensor] = []
+        self._logits = self._pixels = 0
+        self._sum_error = self._sum = self._sum_squares = self._sum_pixel_squares = 0.0
+
+    def add_pass(self, expected: Probe, found: Probe, u: Tensor) -> None:
+        """Compares one pass.
+
+        Args:
+            u: `[B, N]`, that both sampled with.
+
+        Raises:
+            DeviceError: the candidate's logits are not finite, or have another shape.
+        """
+        ours, theirs = expected.logits.double(), found.logits.cpu().double()
+        if ours.shape != theirs.shape:
+            raise DeviceError(f"expected logits {list(ours.shape)}, found {list(theirs.shape)}")
+        if not theirs.isfinite().all():
+            raise DeviceError("the logits are NaN or Inf")
+        error = (theirs - ours).abs()
+        self.max_logit_error = max(self.max_logit_error, float(error.max()))
+        self._sum_error += float(error.sum())
+        self._sum += float(ours.sum())
+        self._sum_squares += float(ours.square().sum())
+        self._logits += ours.numel()
+        cdf = cumulative(ours, self.temperature)
+        off = (cumulative(theirs, self.temperature) - cdf).abs()
+        self.max_cdf_error = max(self.max_cdf_error, float(off.max()))
+        self.add_tokens(cdf, expected.candidates, found.candidates, u)
+
+    def add_tokens(self, cdf: Tensor, expected: Tensor, found: Tensor, u: Tensor) -> None:
+        """Compares the tokens of one pass, `[B, N]` each, in the yardstick's distribution `[B, N, V]`."""
+        differs = found.cpu() != expected
+        distance = distance_to_token(cdf[differs], u[differs].double(), found.cpu()[differs])
+        self.passes += 1
+        self.tokens += differs.numel()
+        self._distances.append(distance)
+
+    def add_picture(self, expected: Tensor, found: Tensor) -> None:
+        """Compares pictures, uint8."""
+        self._sum_pixel_squares += float((found.cpu().double() - expected.double()).square().sum())
+        self._pixels += expected.numel()
+
+    @property
+    def mean_logit_error(self) -> float:
+        return self._sum_error / max(self._logits, 1)
+
+    @property
+    def logit_std(self) -> float:
+        mean = self._sum / max(self._logits, 1)
+        return math.sqrt(max(self._sum_squares / max(self._logits, 1) - mean**2, 0.0))
+
+    @property
+    def psnr_db(self) -> float | None:
+        if not self._sum_pixel_squares:
+            return None
+        return 10 * math.log10(255**2 * self._pixels / self._sum_pixel_squares)
+
+    @property
+    def distances(self) -> Tensor:
+        """Of all mismatches, `[M]` float64."""
+        return torch.cat(self._distances) if self._distances else torch.empty(0)
+
+
+def compare(
+    yardstick: World,
+    candidate: World,
+    variant: Variant,
+    *,
+    plan: Plan,
+    frames: int,
+    seed: int = 0,
+    iterations: int = 0,
+    on_frame: Callable[[], object] | None = None,
+) -> Parity:
+    """Compares one candidate with the yardstick.
+
+    Args:
+        yardstick, candidate: the same bundle; the first as `YARDSTICK`, the second as `variant`.
+        plan: what it says about reuse is left out: passes are whole ones.
+        frames: after the prompt, 1 or more.
+        iterations: frames of each to time, 0 for none.
+        on_frame: called after every frame.
+
+    Raises:
+        InputError: there is nothing to compare.
+    """
+    if frames < 1 or iterations < 0:
+        raise InputError(
+            f"expected 1 or more frames and 0 or more iterations, found {frames} and {iterations}"
+        )
+    plan = plan.replace(reuse="none").check(yardstick.bundle.config)
+    tally = Tally(plan.temperature)
+    pair = _Pair(yardstick, candidate, plan, seed, tally)
+    failure = None
+    try:
+        pair.start()
+        for action in itertools.islice(held_actions(yardstick), frames):
+            pair.step(action)
+            if on_frame is not None:
+                on_frame()
+    except DeviceError as error:
+        failure = f"frame {pair.frame_index}: {error}"
+    speed = _time(yardstick, candidate, plan, iterations) if iterations and failure is None else None
+    codebook_size = yardstick.bundle.config.tokenizer.codebook_size
+    bound = BOUNDS[variant.dtype].cdf(plan.temperature, tally.logit_std, codebook_size)
+    distances = tally.distances
+    return Parity(
+        variant=variant,
+        passes=tally.passes,
+        tokens=tally.tokens,
+        mismatches=len(distances),
+        bound=bound,
+        max_distance=float(distances.max()) if len(distances) else 0.0,
+        max_cdf_error=tally.max_cdf_error,
+        within=1 - int((distances > bound).sum()) / max(tally.tokens, 1),
+        max_logit_error=tally.max_logit_error,
+        mean_logit_error=tally.mean_logit_error,
+        logit_std=tally.logit_std,
+        psnr_db=tally.psnr_db,
+        prompt_agreement=pair.prompt_agreement,
+        free_frames=pair.free_frames,
+        yardstick_ms=speed[0] if speed else None,
+        ms=speed[1] if speed else None,
+        times_faster=speed[2] if speed else None,
+        failure=failure or _judge(tally, bound, variant.dtype),
+    )
+
+
+def _judge(tally: Tally, bound: float, dtype: str) -> str | None:
+    """What is beyond its bound, if anything is."""
+    limits, distances = BOUNDS[dtype], tally.distances
+    beyond = int((distances > bound).sum())
+    if dtype == "float64" and len(distances):
+        return f"{len(distances)} tokens differ, in float64 none may"
+    if beyond:
+        return f"{beyond} mismatches are further than {bound:.2g} from a boundary"
+    if not tally.max_cdf_error <= bound:
+        return (
+            f"a cumulative distribution is off by {tally.max_cdf_error:.2g}, at most {bound:.2g} is allowed"
+        )
+    if not tally.max_logit_error <= limits.logit * tally.logit_std:
+        allowed = limits.logit * tally.logit_std
+        return f"a logit is off by {tally.max_logit_error:.2g}, at most {allowed:.2g} is allowed"
+    if tally.psnr_db is not None and not tally.psnr_db >= limits.psnr_db:
+        return f"the pictures agree to {tally.psnr_db:.0f} dB, at least {limits.psnr_db:.0f} dB is asked"
+    return None
+
+
+class _Pair:
+    """Two worlds in lockstep: the yardstick, and a candidate that is given its tokens.
+
+    Attributes:
+        frame_index: of the frame that is being compared.
+    """
+
+    def __init__(self, yardstick: World, candidate: World, plan: Plan, seed: int, tally: Tally) -> None:
+        self.worlds = (yardstick, candidate)
+        self.ours, self.theirs = yardstick.backend, candidate.backend
+        self.config = yardstick.bundle.config
+        self.plan, self.seed, self.tally = plan, seed, tally
+        self.frame_index = 0
+        self.free_frames = 0
+        self.prompt_agreement = 0.0
+        self._free: Row | None = None  # the candidate's own rollout, as long as it is the yardstick's
+        self._rows: list[Row] = []
+
+    def start(self) -> None:
+        """Takes in the prompt; both go on from the yardstick's tokens of it."""
+        prompt = torch.from_numpy(first_picture(self.worlds[0]))[None]
+        rows = [backend.prefill(self.seed, prompt, [NULL_ACTION])[0] for backend in (self.ours, self.theirs)]
+        tokens = rows[0].tokens
+        self.prompt_agreement = float((rows[1].tokens.cpu() == tokens).double().mean())
+        self._free = rows[1]
+        blank = [
+            replace(row, frame_index=-1, pending=False, dynamics=(), encoder=(), decoder=(), spatial=())
+            for row in rows
+        ]
+        self._show(blank, NULL_ACTION, tokens[None])
+
+    def step(self, action: int) -> None:
+        """Compares the frame that an action leads to."""
+        self.frame_index += 1
+        ours, theirs = self._rows
+        once = self.plan.replace(passes=1)
+        fused = self.theirs.frame([theirs], [action], once, decode=False)[0][0].tokens[None]
+        (ours,), (theirs,) = self.ours.commit([ours], self.plan), self.theirs.commit([theirs], self.plan)
+
+        frame = FrameDecision.start(
+            self.plan, self.config, seed=self.seed, frame_index=self.frame_index, device=torch.device("cpu")
+        )
+        while not frame.is_done:
+            probe = _probe(self.ours, ours, action, frame)
+            u, _ = frame.uniforms()
+            self.tally.add_pass(probe, _probe(self.theirs, theirs, action, frame), u)
+            if frame.pass_index == 0:
+                cdf = cumulative(probe.logits, self.plan.temperature)
+                self.tally.add_tokens(cdf, probe.candidates, fused, u)
+            frame = frame.decide(probe.logits)
+        self._show([ours, theirs], action, frame.tokens)
+        self._play_freely(action, frame.tokens[0])
+
+    def _show(self, rows: Sequence[Row], action: int, tokens: Tensor) -> None:
+        """Makes given tokens the last frame of both, and compares the pictures."""
+        self._rows, pictures = [], []
+        for backend, row in zip((self.ours, self.theirs), rows, strict=True):
+            (shown,), picture = backend.show([row], [action], tokens.to(row.tokens.device))
+            self._rows.append(shown)
+            pictures.append(picture)
+        self.tally.add_picture(*pictures)
+
+    def _play_freely(self, action: int, tokens: Tensor) -> None:
+        """One more frame of the candidate's own rollout, unless it has left the yardstick's already."""
+        if self._free is None:
+            return
+        (row,), _, _ = self.theirs.frame([self._free], [action], self.plan, decode=False)
+        same = torch.equal(row.tokens.cpu(), tokens)
+        self._free = row if same else None
+        self.free_frames += same
+
+
+def _probe(backend: Backend, row: Row, action: int, frame: FrameDecision) -> Probe:
+    tokens = frame.tokens.to(row.tokens.device)
+    return backend.probe([row], [action], tokens, frame.plan, frame.pass_index)
+
+
+def _time(yardstick: World, candidate: World, plan: Plan, iterations: int) -> tuple[float, float, float]:
+    """Median milliseconds of a frame of both, and how many times faster the candidate is."""
+
+    def player(name: str, world: World) -> Candidate:
+        session, actions = world.session(plan=plan), held_actions(world)
+        session.reset(first_picture(world))
+        for action in itertools.islice(actions, _full_window(world)):
+            session.step(action)
+        return Candidate(name=name, run=lambda: session.step(next(actions)))
+
+    times = measure(
+        [player("yardstick", yardstick), player("candidate", candidate)],
+        iterations=iterations,
+        warm_up_s=TIMED_WARM_UP_S,
+    )
+    ours, theirs = times["yardstick"], times["candidate"]
+    return ours.percentile_ms(50), theirs.percentile_ms(50), paired_ratio(ours, theirs)
+
+
+def _full_window(world: World) -> int:
+    """Frames until the windows of a session are full."""
+    config = world.bundle.config
+    return max(config.dynamics.transformer.window, config.tokenizer.decoder.window)

@@ -1,0 +1,232 @@
+"""The passes of one frame: from the rows' pasts and a plan to the frame's tokens.
+
+Axes: `R` rows, `P` positions, `S` tokens of a position (`merge^2`), `N = P S`, `K` passes; `B` and `T` as
+`Past` lays the rows out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from genie_rt.kernels.maskgit_sample.reference import maskgit_sample, sample
+from genie_rt.kernels.philox.reference import uniforms_of_passes
+from genie_rt.runtime.backends.past import Past
+from genie_rt.runtime.backends.protocol import FrameStats
+from genie_rt.runtime.backends.row import Row, is_shared, signed
+from genie_rt.runtime.backends.subset import at_positions, evaluate
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.model.dynamics import UNDECIDED
+from genie_rt.runtime.model.transformer import KeysValues
+from genie_rt.runtime.order import decision_order
+from genie_rt.runtime.plan import Plan
+
+if TYPE_CHECKING:
+    from genie_rt.runtime.backends.reference import ReferenceBackend
+
+FORGET = 0.5
+"""How much of a position's change score is left one frame later."""
+
+
+class Decision:
+    """Decides the next frame's tokens of `R` rows of one kind: all pending, or none.
+
+    Attributes:
+        inputs: `[R, 3]` int64: each row's seed (its bits), new frame index and action.
+        dynamics: each row's pages; once `run` is done, with the last frame's.
+        stats: what each row took; once `run` is done.
+    """
+
+    def __init__(
+        self, backend: ReferenceBackend, rows: Sequence[Row], actions: Sequence[int], plan: Plan
+    ) -> None:
+        self.backend, self.rows, self.plan = backend, rows, plan
+        inputs = [
+            (signed(row.seed), row.frame_index + 1, int(action))
+            for row, action in zip(rows, actions, strict=True)
+        ]
+        self.inputs = torch.tensor(inputs, device=backend.device)
+        self.previous = torch.stack([row.tokens for row in rows])  # [R, N]
+        self.dynamics = [row.dynamics for row in rows]
+        self._shared = is_shared(rows)
+        self._commits = rows[0].pending
+        pool = backend.dynamics_pages
+        self._past = Past(pool, self.dynamics, shared=self._shared, commits=self._commits)
+        self._around: list[KeysValues] | None = None
+        self._computed = 0
+
+    def run(self) -> Tensor:
+        """All passes. Returns the tokens, `[R, N]` int64."""
+        plan, num_tokens = self.plan, self.previous.shape[1]
+        seeds, frames, _ = self.inputs.unbind(1)
+        counting = self.backend.counting
+        self.u, self.noise_u = uniforms_of_passes(seeds, frames, counting[: plan.passes], counting)
+        if plan.is_static:
+            tokens, passes = self._static(seeds, frames), [plan.passes] * len(self.rows)
+        else:
+            tokens, passes = self._ranked()
+        spared = max(passes) * num_tokens - self._computed  # by reuse, the same for every row
+        self.stats = [FrameStats(passes=count, tokens=count * num_tokens - spared) for count in passes]
+        return tokens
+
+    def _ranked(self) -> tuple[Tensor, list[int]]:
+        """Passes that decide the most confident tokens. Returns them and the passes that each row took."""
+        plan = self.plan
+        tokens = torch.where(self.previous == UNDECIDED, self.previous, UNDECIDED)
+        decided = tokens != UNDECIDED
+        open_in_pass = []
+        for k in range(plan.passes):
+            open_in_pass.append(~decided.all(1))
+            if plan.order == "adaptive" and k and not open_in_pass[-1].any():
+                break
+            if k == 0 and plan.reuse == "frames" and self.rows[0].spatial:
+                tokens, decided = self._decide_fresh(tokens, decided)
+            else:
+                logits = self.logits(self.full(tokens))
+                tokens, decided = self._choose(k, logits, tokens, decided, self.u[:, k], self.noise_u[:, k])
+        return tokens, torch.stack(open_in_pass).sum(0).tolist()
+
+    def _choose(
+        self, k: int, logits: Tensor, tokens: Tensor, decided: Tensor, u: Tensor, noise_u: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        plan = self.plan
+        return maskgit_sample(
+            logits, tokens, decided, u, noise_u,
+            keep=plan.decided_after(k, self.previous.shape[1]) - decided.sum(1),
+            temperature=plan.temperature,
+            noise=plan.noise_in(k),
+            threshold=plan.threshold if plan.order == "adaptive" else None,
+        )  # fmt: skip
+
+    def _decide_fresh(self, tokens: Tensor, decided: Tensor) -> tuple[Tensor, Tensor]:
+        """The first pass under `reuse="frames"`: only where most changed lately."""
+        members = self.backend.members
+        change = torch.stack([row.change for row in self.rows])  # [R, P]
+        num_fresh = math.ceil(self.plan.fresh * len(members))
+        index = change.sort(dim=1, descending=True, stable=True).indices[:, :num_fresh]
+        pages = [self.backend.dynamics_pages.view(row.spatial[0]) for row in self.rows]
+        kept = torch.stack(pages[:1] * len(pages) if self._shared else pages)  # [R, L, 2, P, H, Dh]
+        self._around = [
+            (self._laid_out(layer[:, 0]), self._laid_out(layer[:, 1])) for layer in kept.unbind(1)
+        ]
+        hidden = self.at(tokens, index[:1] if self._shared else index)  # [R, Q, D]
+
+        places = members[index].flatten(1)  # [R, Q S]
+        logits = self._logits_at(hidden, self.backend.counting[None, : places.shape[1]], places)
+        part = [x.gather(1, places) for x in (tokens, decided, self.u[:, 0], self.noise_u[:, 0])]
+        chosen, done = self._choose(0, logits, *part)
+        return tokens.scatter(1, places, chosen), decided.scatter(1, places, done)
+
+    def _static(self, seeds: Tensor, frames: Tensor) -> Tensor:
+        """Passes of an order that is known: logits only of the tokens that a pass decides."""
+        plan, backend = self.plan, self.backend
+        slots = backend.members.shape[1]
+        order = decision_order(plan, backend.config, seeds, frames)  # [R or 1, N]
+        whole = plan.reuse == "passes"
+        unit, num_units = (slots, order.shape[1] // slots) if whole else (1, order.shape[1])
+        tokens = torch.where(self.previous == UNDECIDED, self.previous, UNDECIDED)
+        before = done = 0
+        for k in range(plan.passes):
+            target = plan.decided_after(k, num_units)
+            decided = order[:, done * unit : target * unit]
+            if whole and k:
+                both = order[:, before * slots : target * slots : slots]  # just decided, and about to be
+                index = backend.place_of[both] // slots
+                hidden = self.at(tokens, index[:1] if self._shared else index)
+                places = backend.counting[None, (done - before) * slots : (target - before) * slots]
+            else:
+                hidden, places = self.full(tokens), backend.place_of[decided]
+            decided = decided.expand(len(tokens), -1)
+            logits = self._logits_at(hidden, places, decided)
+            candidates, _ = sample(logits, self.u[:, k].gather(1, decided), plan.temperature)
+            tokens = tokens.scatter(1, decided, candidates)
+            before, done = done, target
+        return tokens
+
+    def full(self, tokens: Tensor) -> Tensor:
+        """One pass at all positions: tokens `[R, N]` to hidden states `[R, P, D]`.
+
+        The first one takes the commit in where the rows are pending.
+        """
+        transformer, past = self.backend.model.dynamics.transformer, self._past
+        x = self._embed(tokens, self.inputs[:, 2])
+        commits, self._commits = self._commits, False
+        if commits:
+            x = torch.cat([self._embed_last(), x], 1)  # [B, 1 + T, P, D]
+        if self.plan.reuse == "passes":
+            hidden, kept, around = evaluate(transformer, x, past.ages, past.history)
+            self._around = [(k[:, commits:], v[:, commits:]) for k, v in around]
+        else:
+            hidden, kept = transformer(x, past.ages, past.history)
+        self._kept = kept
+        if commits:
+            self._write(kept)
+            past.committed(kept)
+        self._computed += self.previous.shape[1]
+        return hidden[:, commits:].flatten(0, 1)
+
+    def at(self, tokens: Tensor, index: Tensor) -> Tensor:
+        """One pass at the positions `[B or 1, Q]` alone, to hidden states `[R, Q, D]`."""
+        past = self._past
+        history = past.history and [(at_positions(k, index), at_positions(v, index)) for k, v in past.history]
+        x = at_positions(self._embed(tokens, self.inputs[:, 2]), index)
+        hidden, self._kept, self._around = evaluate(
+            self.backend.model.dynamics.transformer, x, past.ages, history, kept=self._around, index=index
+        )
+        self._computed += index.shape[1] * self.backend.members.shape[1]
+        return hidden.flatten(0, 1)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of all tokens, `[R, N, V]`, known to be finite."""
+        dynamics = self.backend.model.dynamics
+        logits = dynamics.logits(hidden[:, None], self.previous[:, None], self.backend.table)[:, 0]
+        return self.backend.check_logits(logits, self._kept)
+
+    def _logits_at(self, hidden: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
+        """Scores at `places` of `hidden`, which are those of the tokens `[R, n]`: `[R, n, V]`."""
+        previous = self.previous.gather(1, tokens)
+        logits = self.backend.model.dynamics.logits_at(hidden, places, previous, self.backend.table)
+        return self.backend.check_logits(logits, self._kept)
+
+    def _embed(self, tokens: Tensor, actions: Tensor) -> Tensor:
+        x = self.backend.model.dynamics.embed(
+            tokens[:, None], self.previous[:, None], actions[:, None], self.backend.table
+        )
+        return self._laid_out(x[:, 0])
+
+    def _embed_last(self) -> Tensor:
+        """The last frames, to be committed: `[B, 1, P, D]`."""
+        rows = self.rows[:1] if self._shared else self.rows
+        last = self.previous[: len(rows), None]
+        actions = torch.tensor([row.action for row in rows], device=last.device)[:, None]
+        return self.backend.model.dynamics.embed(last, last, actions, self.backend.table)
+
+    def _write(self, kept: list[KeysValues]) -> None:
+        """Keeps the committed frames' keys and values as pages; rows that are one row share theirs."""
+        pool = self.backend.dynamics_pages
+        pages = [pool.write(kept, row) for row in range(len(kept[0][0]))]
+        pages = pages * len(self.rows) if self._shared else pages
+        self.dynamics = [pool.push(old, page) for old, page in zip(self.dynamics, pages, strict=True)]
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """`[R, ...]` to `[B, T, ...]`."""
+        return self._past.fold(x)
+
+
+def change_of(rows: Sequence[Row], tokens: Tensor, members: Tensor, config: ModelConfig) -> Tensor:
+    """How much changed lately at each position: `[R, P]` float32.
+
+    The number of tokens that the new frame `[R, N]` changed there and in the eight positions around, and half
+    of what the score was before.
+    """
+    before = torch.stack([row.change for row in rows])
+    changed = (tokens != torch.stack([row.tokens for row in rows])).to(before.dtype)
+    height, width = (side // config.dynamics.merge for side in config.tokenizer.grid)
+    counts = changed[:, members].sum(2).view(-1, 1, height, width)
+    around = avg_pool2d(counts, 3, stride=1, padding=1, divisor_override=1)
+    return around.view_as(before) + FORGET * before

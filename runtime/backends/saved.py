@@ -1,0 +1,83 @@
+"""A row taken apart into tensors, and put together again: what a snapshot keeps outside of the process."""
+
+import torch
+from torch import Tensor
+
+from genie_rt.errors import InputError
+from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.pages import PagePool, Pages
+
+
+def save(row: Row, dynamics: PagePool, decoder: PagePool) -> dict[str, Tensor]:
+    """Copies a row's tensors to the CPU.
+
+    Returns:
+        `tokens` `[N]` int64, `change` `[P]` float32, and the pages `dynamics`, `decoder` and `spatial`,
+        newest first, `[n, L, 2, P, H, Dh]` each, in the dtype of the back end.
+    """
+    return {
+        "tokens": row.tokens.cpu().clone(),
+        "change": row.change.cpu().clone(),
+        "dynamics": _gather(dynamics, row.dynamics),
+        "decoder": _gather(decoder, row.decoder),
+        "spatial": _gather(dynamics, row.spatial),
+    }
+
+
+def load(
+    tensors: dict[str, Tensor],
+    config: ModelConfig,
+    dynamics: PagePool,
+    decoder: PagePool,
+    *,
+    seed: int,
+    frame_index: int,
+    action: int,
+    pending: bool,
+) -> Row:
+    """The row that `save` took apart, its pages copied in.
+
+    Raises:
+        InputError: a tensor is missing, or its shape, dtype or values are not those of such a model's row.
+    """
+    most = {"dynamics": dynamics.window - 1, "decoder": decoder.window - 1, "spatial": 1}
+    pools = {"dynamics": dynamics, "decoder": decoder, "spatial": dynamics}
+    for name in ("tokens", "change", *pools):
+        if name not in tensors:
+            raise InputError(f"expected a tensor {name!r}, found {', '.join(sorted(tensors)) or 'none'}")
+    _check("tokens", tensors["tokens"], (config.tokenizer.num_tokens,), torch.int64)
+    _check("change", tensors["change"], (config.num_positions,), torch.float32)
+    codes = config.tokenizer.codebook_size
+    if not bool(((tensors["tokens"] >= 0) & (tensors["tokens"] < codes)).all()):
+        raise InputError(f"tokens: expected numbers from 0 to {codes - 1}, found others")
+    for name, pool in pools.items():
+        count = len(tensors[name]) if tensors[name].ndim else 0
+        if count > most[name]:
+            raise InputError(f"{name}: expected at most {most[name]} pages, found {count}")
+        _check(name, tensors[name], (count, *pool.shape), pool.dtype)
+    for name in ("change", *pools):
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise InputError(f"{name}: expected finite numbers, found NaN or Inf")
+    pages: dict[str, Pages] = {
+        name: tuple(pool.load(page) for page in tensors[name]) for name, pool in pools.items()
+    }
+    return Row(
+        seed=seed, frame_index=frame_index, tokens=tensors["tokens"].to(dynamics.device, copy=True),
+        action=action, pending=pending, encoder=(), change=tensors["change"].to(dynamics.device, copy=True),
+        dynamics=pages["dynamics"], decoder=pages["decoder"], spatial=pages["spatial"],
+    )  # fmt: skip
+
+
+def _gather(pool: PagePool, pages: Pages) -> Tensor:
+    if not pages:
+        return torch.empty((0, *pool.shape), dtype=pool.dtype)
+    return torch.stack([pool.view(page) for page in pages]).cpu()
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+        raise InputError(
+            f"{name}: expected {list(shape)} {str(dtype).removeprefix('torch.')}, found {list(tensor.shape)} "
+            f"{str(tensor.dtype).removeprefix('torch.')}"
+        )

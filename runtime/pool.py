@@ -1,0 +1,164 @@
+"""A session pool: many players in one batch, who come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from genie_rt.errors import ConfigError, InputError, StateError
+from genie_rt.runtime.images import Picture
+from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.session import Moment, Session, advance, check_seed
+
+if TYPE_CHECKING:
+    from genie_rt.runtime.world import World
+
+MAX_SLOTS = 65536
+
+
+class SessionPool:
+    """Steps the sessions of several players in one batch, which costs less than one after the other.
+
+    A session in the pool is a session like any other: it is reset, peeked, saved and restored by its own
+    methods, may step on its own as well, and gives the same frames whoever else is in the batch. Joining and
+    leaving copy nothing. A call that raises leaves the pool and all sessions as they were.
+
+    Not for several threads at once.
+
+    Args:
+        world: of all its sessions.
+        slots: how many sessions it takes.
+        plan: of the sessions that `join` makes. Those that come with plans of their own keep them; sessions
+            whose next plans are equal share a batch.
+
+    Raises:
+        ConfigError: no such number of slots, or the model cannot decode with the plan.
+    """
+
+    def __init__(self, world: World, slots: int, *, plan: Plan) -> None:
+        if isinstance(slots, bool) or not isinstance(slots, int) or not 1 <= slots <= MAX_SLOTS:
+            raise ConfigError(f"slots: expected a whole number from 1 to {MAX_SLOTS}, found {slots!r}")
+        self.world = world
+        self.slots = slots
+        self.plan = plan.check(world.bundle.config)
+        self._sessions: dict[Session, None] = {}  # a set that keeps the order
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """Who is in, in the order of joining."""
+        return tuple(self._sessions)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __contains__(self, session: object) -> bool:
+        return isinstance(session, Session) and session in self._sessions
+
+    def join(self, session: Session | None = None, *, seed: int = 0) -> Session:
+        """Takes a session in.
+
+        Args:
+            session: one of this world, at any moment; None makes a new one, still without a picture.
+            seed: of the new one.
+
+        Returns:
+            The session.
+
+        Raises:
+            StateError: the pool is full, or the session is in it.
+            InputError: it is no session of this world, or the seed is out of range.
+        """
+        if session is not None:
+            self._check_own(session)
+            if session in self._sessions:
+                raise StateError("the session is in this pool already; it can step from there")
+        if len(self._sessions) >= self.slots:
+            raise StateError(
+                f"expected at most {self.slots} sessions in this pool, and it is full; let one leave, or "
+                "make a pool with more slots"
+            )
+        if session is None:
+            session = Session(self.world, seed=check_seed(seed), plan=self.plan)
+        self._sessions[session] = None
+        return session
+
+    def leave(self, session: Session) -> None:
+        """Lets a session go; it can be played on alone, or in another pool.
+
+        Raises:
+            StateError: it is not in this pool.
+        """
+        self._check_joined(session)
+        del self._sessions[session]
+
+    def step(self, actions: Mapping[Session, str | int]) -> dict[Session, Picture]:
+        """One step of some sessions; the others stand still.
+
+        Those that peeked at their action take it for nothing. A session with a deadline counts the time of
+        the whole call, which is what its player waits for.
+
+        Args:
+            actions: name or index by session.
+
+        Returns:
+            `[Hout, Wout, 3]` uint8 by session, in the order given.
+
+        Raises:
+            StateError: a session is not in this pool, or has not been reset.
+            InputError: an action is unknown.
+            DeviceError: the model gave NaN or Inf, for whichever of them.
+        """
+        start_ns: dict[Session, int] = {}  # of those that are not known already
+        moments: dict[Session, Moment] = {}
+        batches: dict[Plan, list[tuple[Session, int]]] = {}
+        for session, action in actions.items():
+            self._check_joined(session)
+            session.row  # noqa: B018  raises before a reset
+            index = self.world.action(action)
+            known = session.peeked(index)
+            if known is None:
+                start_ns[session] = session.clock_ns()
+                batches.setdefault(session.next_plan, []).append((session, index))
+            else:
+                moments[session] = known
+        for plan, batch in batches.items():
+            rows = [session.row for session, _ in batch]
+            indices = [index for _, index in batch]
+            found = advance(self.world.backend, rows, indices, plan)
+            moments |= {session: moment for (session, _), moment in zip(batch, found, strict=True)}
+        took_ms = {session: (session.clock_ns() - start) / 1e6 for session, start in start_ns.items()}
+        return {session: session.take(moments[session], took_ms=took_ms.get(session)) for session in actions}
+
+    def commit(self) -> None:
+        """Commits the last frames of all sessions that have one to commit, in idle time; see `Session`.
+
+        Raises:
+            DeviceError: the device failed.
+        """
+        batches: dict[Plan, list[Session]] = {}
+        for session in self._sessions:
+            if session.is_pending:
+                batches.setdefault(session.plan, []).append(session)
+        done = {
+            session: row
+            for plan, batch in batches.items()
+            for session, row in zip(
+                batch, self.world.backend.commit([session.row for session in batch], plan), strict=True
+            )
+        }
+        for session, row in done.items():
+            session.committed(row)
+
+    def _check_own(self, session: Session) -> None:
+        if not isinstance(session, Session):
+            raise InputError(f"expected a session, found {session!r}; world.session() gives one")
+        if session.world is not self.world:
+            raise InputError(
+                f"expected a session of the world {self.world.bundle.name!r} of this pool, found one of "
+                f"{session.world.bundle.name!r} as it was loaded elsewhere; join a pool of that world"
+            )
+
+    def _check_joined(self, session: Session) -> None:
+        self._check_own(session)
+        if session not in self._sessions:
+            raise StateError("the session is not in this pool; call join(session) first")

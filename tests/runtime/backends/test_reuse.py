@@ -1,0 +1,200 @@
+"""Spatial reuse: at all positions it is the exact path; at some it computes what it says, and no more."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from comparator import assert_close_norm
+from makers import make_actions, make_backend, make_config, make_pictures, make_tensor
+from torch import Tensor
+
+from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.runtime.backends.decide import FORGET, Decision, change_of
+from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.backends.subset import at_positions, evaluate
+from genie_rt.runtime.model.dynamics import NULL_ACTION
+from genie_rt.runtime.plan import Plan
+
+CONFIG = make_config(grid=(4, 6), merge=2)
+N, P, S = 24, 6, 4
+
+
+def start(backend: ReferenceBackend, seed: int = 0) -> Row:
+    pictures = torch.from_numpy(make_pictures(backend.config, 2, seed))
+    return backend.prefill(seed, pictures, [NULL_ACTION, 1])[0]
+
+
+def play(backend: ReferenceBackend, row: Row, plan: Plan, count: int = 8) -> tuple[list[Tensor], list[int]]:
+    """The tokens of each frame, and how many tokens were computed for it."""
+    tokens, computed = [], []
+    for action in make_actions(count):
+        (row,), _, (stats,) = backend.frame([row], [action], plan)
+        tokens.append(row.tokens)
+        computed.append(stats.tokens)
+    return tokens, computed
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> list[bool]:
+    return [torch.equal(x, y) for x, y in zip(a, b, strict=True)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_positions_in_any_order_are_the_transformer(count: int) -> None:
+    transformer = make_backend(CONFIG).model.dynamics.transformer
+    x = make_tensor(2, count, P, 16, seed=1)
+    history = [(make_tensor(2, 2, P, 2, 6, seed=i), make_tensor(2, 2, P, 2, 6, seed=9 + i)) for i in range(3)]
+    ages = causal_ages(count + 2, 4)[:, 2:].expand(2, -1, -1)
+    expected, kept = transformer(x, ages, history)
+    hidden, _, spatial = evaluate(transformer, x, ages, history)
+    assert_close_norm(hidden, expected)
+    junk = [(k + 7, v - 7) for k, v in spatial]
+    for index in (torch.randperm(P)[None], torch.stack([torch.randperm(P) for _ in range(2)])):
+        part = [(at_positions(k, index), at_positions(v, index)) for k, v in history]
+        hidden, new, around = evaluate(
+            transformer, at_positions(x, index), ages, part, kept=junk, index=index
+        )
+        assert_close_norm(hidden, at_positions(expected, index))
+        for layer in range(3):
+            for i in range(2):
+                assert_close_norm(new[layer][i], at_positions(kept[layer][i], index))
+                assert_close_norm(around[layer][i], spatial[layer][i])
+
+
+def test_positions_that_are_left_out_keep_what_spatial_attention_saw() -> None:
+    transformer = make_backend(CONFIG).model.dynamics.transformer
+    x, ages = make_tensor(1, 1, P, 16), causal_ages(1, 4)
+    index = torch.tensor([[4, 1]])
+    _, _, before = evaluate(transformer, x, ages, None)
+    saved = [(k.clone(), v.clone()) for k, v in before]
+    other = make_tensor(1, 1, 2, 16, seed=5)
+    hidden, _, after = evaluate(transformer, other, ages, None, kept=before, index=index)
+    for layer in range(3):
+        for old, kept, new in zip(saved[layer], before[layer], after[layer], strict=True):
+            assert torch.equal(old, kept)  # not written to
+            unchanged = (old == new).all(-1).all(-1)[0, 0]
+            assert unchanged.tolist() == [True, False, True, True, False, True]
+    whole = x.clone()
+    whole[:, :, index[0]] = other
+    expected, _, _ = evaluate(transformer, whole, ages, None)
+    assert not torch.allclose(hidden, expected[:, :, index[0]])  # it is an approximation
+
+
+@pytest.mark.parametrize("passes", [2, 4, 12])
+def test_frames_that_recompute_every_position_are_exact(passes: int) -> None:
+    plan = Plan(passes=passes)
+    for order in ("maskgit", "adaptive"):
+        backend = make_backend(CONFIG)
+        exact, _ = play(backend, start(backend), plan.replace(order=order))
+        reused, computed = play(backend, start(backend), plan.replace(order=order, reuse="frames", fresh=1.0))
+        assert all(same(exact, reused))
+        assert all(count % N == 0 for count in computed)
+
+
+@pytest.mark.parametrize("order", ["halton", "random"])
+def test_passes_that_recompute_every_position_are_exact(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two passes all positions were just decided or are about to be; with more, a test makes them so."""
+    plan = Plan(order=order, passes=2, reuse="passes")
+    backend = make_backend(CONFIG)
+    reused, computed = play(backend, start(backend), plan)
+    assert set(computed) == {2 * N}
+
+    at = Decision.at
+
+    def everywhere(decision: Decision, tokens: Tensor, index: Tensor) -> Tensor:
+        others = [position for position in range(P) if position not in index[0].tolist()]
+        order = [*index[0].tolist(), *others]
+        return at(decision, tokens, torch.tensor([order]))[:, : index.shape[1]]
+
+    def whole(decision: Decision, tokens: Tensor, index: Tensor) -> Tensor:
+        return decision.full(tokens)[:, index[0]]
+
+    for passes in (2, 3, 6):
+        found = []
+        for way in (everywhere, whole):
+            monkeypatch.setattr(Decision, "at", way)
+            backend = make_backend(CONFIG)
+            found.append(play(backend, start(backend), plan.replace(passes=passes))[0])
+        assert all(same(*found))
+        if passes == 2:
+            assert all(same(found[0], reused))
+
+
+def test_tokens_computed_are_those_of_the_query_sets() -> None:
+    backend = make_backend(CONFIG)
+    plan = Plan(order="halton", passes=3, reuse="passes")
+    done = [plan.decided_after(k, P) for k in range(3)]
+    assert done == [1, 3, 6]
+    _, computed = play(backend, start(backend), plan)
+    assert set(computed) == {N + S * (3 + 5)}  # all; the 1 and the next 2; these 2 and the last 3
+    exact, _ = play(backend, start(backend), plan.replace(reuse="none"))
+    reused, _ = play(backend, start(backend), plan)
+    assert not all(same(exact, reused))
+
+    _, computed = play(backend, start(backend), Plan(passes=4, reuse="frames", fresh=0.5))
+    assert set(computed) == {S * 3 + 3 * N}
+
+
+def test_the_first_pass_computes_where_most_changed_lately() -> None:
+    backend = make_backend(CONFIG)
+    (row,) = backend.commit([start(backend)], Plan(passes=2, reuse="frames"))
+    row = replace(row, change=torch.tensor([0.0, 3.0, 1.0, 3.0, 9.0, 0.5]))
+    asked = []
+    at = Decision.at
+
+    def record(decision: Decision, tokens: Tensor, index: Tensor) -> Tensor:
+        asked.append(index.tolist())
+        return at(decision, tokens, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decision, "at", record)
+        backend.frame([row], [0], Plan(passes=2, reuse="frames", fresh=0.5))
+        backend.frame([row], [0], Plan(passes=2, reuse="frames", fresh=0.01))
+    assert asked == [[[4, 1, 3]], [[4]]]
+
+
+def test_change_counts_new_tokens_around_and_forgets_by_half() -> None:
+    backend = make_backend(CONFIG)  # positions 2 x 3
+    row = replace(start(backend), change=torch.tensor([8.0, 0, 0, 0, 0, 0]))
+    tokens = row.tokens.clone()
+    tokens[0] = (tokens[0] + 1) % 24  # token 0 lies at position 0
+    tokens[23] = (tokens[23] + 1) % 24  # token 23 at position 5
+    found = change_of([row], tokens[None], backend.members, CONFIG)[0]
+    assert found.tolist() == [8 * FORGET + 1, 2, 1, 1, 2, 1]
+
+
+def test_a_row_without_kept_keys_computes_everything_once() -> None:
+    backend = make_backend(CONFIG)
+    (row,) = backend.commit([start(backend)], Plan())  # committed for another plan
+    plan = Plan(passes=2, reuse="frames")
+    _, _, (stats,) = backend.frame([row], [0], plan)
+    assert stats.tokens == 2 * N
+    exact, _, _ = backend.frame([row], [0], plan.replace(reuse="none"))
+    reused, _, _ = backend.frame([row], [0], plan)
+    assert torch.equal(exact[0].tokens, reused[0].tokens)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(passes=4, reuse="frames"), Plan(order="random", passes=4, reuse="passes"),
+     Plan(order="halton", passes=4, reuse="passes"), Plan(order="adaptive", passes=6, threshold=0.2)],
+    ids=lambda plan: f"{plan.order}-{plan.reuse}",
+)  # fmt: skip
+def test_rows_do_not_depend_on_their_neighbours(plan: Plan) -> None:
+    """Pending, committed and asked several times; with kept keys and without."""
+    backend = make_backend(CONFIG)
+    rows = [start(backend, seed) for seed in range(3)]
+    rows.append(backend.commit([start(backend, 3)], plan)[0])
+    rows.append(backend.commit([start(backend, 4)], Plan())[0])
+    alone = list(rows)
+    for step in range(4):
+        actions = [(step + i) % 3 for i in range(len(rows))]
+        rows, pictures, stats = backend.frame(rows, actions, plan)
+        for i, action in enumerate(actions):
+            (alone[i],), (picture,), (taken,) = backend.frame([alone[i]], [action], plan)
+            assert torch.equal(rows[i].tokens, alone[i].tokens) and torch.equal(pictures[i], picture)
+            assert stats[i] == taken
+        asked, _, _ = backend.frame([rows[0]] * 3, [0, 1, 2], plan)
+        for action, row in enumerate(asked):
+            (one,), _, _ = backend.frame([rows[0]], [action], plan)
+            assert torch.equal(row.tokens, one.tokens)
