@@ -75,10 +75,12 @@ class FrameDecision:
             due = torch.zeros_like(decided).scatter(1, order[:, :target], True)
             tokens = torch.where(due & ~decided, candidates, tokens)
         else:
+            done = int(decided.sum()) if adaptive else self._decided_after(self.pass_index - 1)
+            level = plan.level(done, tokens.shape[1])  # the pass, or more where an adaptive frame is ahead
             tokens, _ = maskgit_sample(
                 logits, tokens, decided, u, noise_u,
-                keep=target - decided.sum(1), temperature=plan.temperature,
-                noise=plan.noise_in(self.pass_index), threshold=plan.threshold if adaptive else None,
+                keep=plan.decided_after(level, tokens.shape[1]) - done, temperature=plan.temperature,
+                noise=plan.noise_in(level), threshold=plan.threshold if adaptive else None,
             )  # fmt: skip
         return FrameDecision(
             plan=plan,

@@ -391,7 +391,7 @@ class _Pair:
         ours, theirs = self._rows
         once = self.plan.replace(passes=1)
         fused = self.theirs.frame([theirs], [action], once, decode=False)[0][0].tokens[None]
-        (ours,), (theirs,) = self.ours.commit([ours], self.plan), self.theirs.commit([theirs], self.plan)
+        (ours,), (theirs,) = self.ours.commit([ours]), self.theirs.commit([theirs])
 
         frame = FrameDecision.start(
             self.plan, self.config, seed=self.seed, frame_index=self.frame_index, device=torch.device("cpu")

@@ -94,7 +94,7 @@ def bench_peek(
     snapshot = Past.fill(session).snapshot
     actions, count = held_actions(world), len(world.action_names)
     backend, torch_device = world.backend, reference_of(world).device
-    (committed,) = backend.commit([snapshot.row], plan)
+    (committed,) = backend.commit([snapshot.row])
 
     def peek() -> None:
         session.restore(snapshot)

@@ -76,7 +76,8 @@ def naive_rollout(
             hidden, _ = model.dynamics(clip, previous, led, table, causal_ages(t + 1 - first, window))
             logits = model.dynamics.logits(hidden[:, -1:], previous[:, -1:], table)[:, 0]  # [1, N, V]
             all_logits.append(logits[0])
-            keep = plan.decided_after(k, num_tokens) - int(decided.sum())
+            level = plan.level(int(decided.sum()), num_tokens)  # k, or more under "adaptive"
+            keep = plan.decided_after(level, num_tokens) - int(decided.sum())
             key, frame = torch.tensor([seed]), torch.tensor([t])
             u, noise_u = uniforms(key, frame, k, num_tokens)
             if plan.is_static:
@@ -87,7 +88,7 @@ def naive_rollout(
             else:
                 current, decided = maskgit_sample(
                     logits, current, decided, u, noise_u,
-                    keep=keep, temperature=plan.temperature, noise=plan.noise_in(k),
+                    keep=keep, temperature=plan.temperature, noise=plan.noise_in(level),
                     threshold=plan.threshold if plan.order == "adaptive" else None,
                 )  # fmt: skip
             if decided.all():

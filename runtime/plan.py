@@ -20,8 +20,9 @@ class Plan:
     Attributes:
         order: which tokens are decided first.
             "maskgit": the most confident (Bruce et al. 2024, section 2.2).
-            "adaptive": as maskgit, and besides every token whose probability reaches `threshold`; a frame is
-            done as soon as all its tokens are, so static scenes take fewer passes.
+            "adaptive": as maskgit, and besides every token whose probability reaches `threshold`. These
+            bring a frame forward on the schedule, so where the model is sure, as in static scenes, it takes
+            fewer passes.
             "random": an order drawn anew for every frame.
             "halton": one order for all frames, spread evenly over the picture (Besnier et al. 2025,
             arXiv 2503.17076).
@@ -36,8 +37,8 @@ class Plan:
             "passes": from the second pass on only the positions that were just decided or are about to be are
             computed; needs an order that is known in advance, "random" or "halton".
             "frames": the first pass computes only the share `fresh` of the positions, those where most
-            changed lately, and the others keep the keys and values of the frame before; needs "maskgit" or
-            "adaptive" and two passes or more.
+            changed lately, and the others keep the keys and values of the first pass of the frame before;
+            needs "maskgit" or "adaptive" and two passes or more.
         fresh: share of the positions, in (0, 1], that the first pass computes under `reuse="frames"`.
     """
 
@@ -47,7 +48,7 @@ class Plan:
     noise: float = 1.0
     threshold: float = 0.9
     reuse: str = "none"
-    fresh: float = 0.5
+    fresh: float = 0.75
 
     def __post_init__(self) -> None:
         for name, known in (("order", ORDERS), ("reuse", REUSES)):
@@ -108,18 +109,26 @@ class Plan:
         Raises:
             ConfigError: there are more passes than tokens (or positions, where whole ones are decided).
         """
-        unit, most = self._units(config)
+        most = self.most_passes(config)
         if self.passes > most:
+            unit = "positions" if self.reuse == "passes" else "tokens"
             raise ConfigError(
                 f"Plan.passes: expected at most {most}, the {unit} of a frame: every pass decides one or "
                 f"more; found {self.passes}"
             )
         return self
 
-    def _units(self, config: ModelConfig) -> tuple[str, int]:
-        if self.reuse == "passes":
-            return "positions", config.num_positions
-        return "tokens", config.tokenizer.num_tokens
+    def most_passes(self, config: ModelConfig) -> int:
+        """Passes that frames of such a model can be decoded in: each decides a token or a position."""
+        num_units = config.num_positions if self.reuse == "passes" else config.tokenizer.num_tokens
+        return min(MAX_PASSES, num_units)
+
+    def level(self, num_decided: int, num_tokens: int) -> int:
+        """How many passes of the schedule a frame has behind it that has so many tokens decided.
+
+        For "maskgit" these are the passes that it took; "adaptive" frames get ahead of them.
+        """
+        return sum(self.decided_after(k, num_tokens) <= num_decided for k in range(self.passes))
 
     def decided_after(self, pass_index: int, num_tokens: int) -> int:
         """Tokens decided once pass `pass_index` (from 0) is done: the cosine schedule.
@@ -133,5 +142,5 @@ class Plan:
         return min(num_tokens, max(num_tokens - masked, pass_index + 1))
 
     def noise_in(self, pass_index: int) -> float:
-        """Scale of the confidence noise in pass `pass_index` (from 0)."""
+        """Scale of the confidence noise in pass `pass_index` of the schedule (from 0)."""
         return self.noise * (1 - (pass_index + 1) / self.passes)

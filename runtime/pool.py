@@ -135,18 +135,9 @@ class SessionPool:
         Raises:
             DeviceError: the device failed.
         """
-        batches: dict[Plan, list[Session]] = {}
-        for session in self._sessions:
-            if session.is_pending:
-                batches.setdefault(session.plan, []).append(session)
-        done = {
-            session: row
-            for plan, batch in batches.items()
-            for session, row in zip(
-                batch, self.world.backend.commit([session.row for session in batch], plan), strict=True
-            )
-        }
-        for session, row in done.items():
+        pending = [session for session in self._sessions if session.is_pending]
+        rows = self.world.backend.commit([session.row for session in pending])
+        for session, row in zip(pending, rows, strict=True):
             session.committed(row)
 
     def _check_own(self, session: Session) -> None:

@@ -16,7 +16,7 @@ from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.deadline import Deadline
 from genie_rt.runtime.images import Picture, check_frame
 from genie_rt.runtime.model.dynamics import NULL_ACTION
-from genie_rt.runtime.plan import MAX_PASSES, Plan
+from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.rollout import Rollout, roll_out
 from genie_rt.runtime.snapshot import Snapshot
 
@@ -109,9 +109,7 @@ class Session:
     @property
     def passes_range(self) -> range:
         """The passes that `plan` could have, everything else as it is."""
-        config, plan = self.world.bundle.config, self._plan
-        most = config.num_positions if plan.reuse == "passes" else config.tokenizer.num_tokens
-        return range(_limits(plan)[1], min(most, MAX_PASSES) + 1)
+        return range(_limits(self._plan)[1], self._plan.most_passes(self.world.bundle.config) + 1)
 
     @property
     def frame(self) -> Picture:
@@ -195,7 +193,7 @@ class Session:
         """
         row = self.row
         if row.pending:
-            (self._row,) = self.world.backend.commit([row], self._plan)
+            (self._row,) = self.world.backend.commit([row])
 
     def peek(self, actions: Iterable[str | int] | None = None) -> dict[str, Picture]:
         """The frames that each of several actions would lead to, as one batch over one shared past.

@@ -247,8 +247,8 @@ def _check_moment(origin: Origin, tensors: dict[str, Tensor], config: ModelConfi
         count = tensors[name].shape[0] if tensors[name].ndim else 0
         _require(count == expected, f"{expected} pages of the {name}", count)
     _require(
-        tensors["spatial"].shape[:1] in ((0,), (0 if origin.pending else 1,)),
-        "a spatial page only with a frame that is committed, and one",
+        tensors["spatial"].shape[:1] in ((0,), (1,)),
+        "one spatial page or none",
         list(tensors["spatial"].shape[:1]),
     )
 

@@ -36,7 +36,7 @@ def maskgit_sample(
     *,
     keep: int | Tensor,
     temperature: float,
-    noise: float,
+    noise: float | Tensor,
     threshold: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Samples every token, then decides the most confident ones.
@@ -49,7 +49,8 @@ def maskgit_sample(
         tokens: `[B, N]` int64. decided: `[B, N]` bool. Decided tokens keep their value.
         u, noise_u: `[B, N]` float32 in [0, 1).
         keep: how many tokens to decide now, for all rows or `[B]`; all that remain when fewer remain.
-        temperature: of the softmax, > 0. noise: scale of the Gumbel noise on the confidence, >= 0.
+        temperature: of the softmax, > 0.
+        noise: scale of the Gumbel noise on the confidence, >= 0, for all rows or `[B]`.
         threshold: besides those, every token is decided whose `p`, without noise, is at least this.
 
     Returns:
@@ -57,9 +58,10 @@ def maskgit_sample(
     """
     candidate, p = sample(logits, u, temperature)
     confidence = p.log()
-    if noise:
+    if isinstance(noise, Tensor) or noise:
         centred = noise_u.double() + 2.0**-25  # within its 2**-24 cell, so that both logarithms are finite
-        confidence = confidence + noise * -(-centred.log()).log().to(p.dtype)
+        gumbel = -(-centred.log()).log().to(p.dtype)
+        confidence = confidence + (noise[:, None] if isinstance(noise, Tensor) else noise) * gumbel
     confidence = confidence.masked_fill(decided, -torch.inf)
     rank = confidence.sort(dim=-1, descending=True, stable=True).indices.argsort(-1)  # 0: most confident
     chosen = rank < (keep if isinstance(keep, int) else keep[:, None])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.order import decision_order
+from genie_rt.runtime.pages import Pages
 from genie_rt.runtime.plan import Plan
 
 if TYPE_CHECKING:
@@ -33,12 +35,21 @@ FORGET = 0.5
 """How much of a position's change score is left one frame later."""
 
 
+class Progress(TypedDict):
+    """How far the frames are: passes taken, tokens decided, `[R]`, and tokens in all."""
+
+    pass_index: int
+    num_decided: Tensor
+    num_tokens: int
+
+
 class Decision:
     """Decides the next frame's tokens of `R` rows of one kind: all pending, or none.
 
     Attributes:
         inputs: `[R, 3]` int64: each row's seed (its bits), new frame index and action.
         dynamics: each row's pages; once `run` is done, with the last frame's.
+        spatial: what the next frame may reuse; once `run` is done.
         stats: what each row took; once `run` is done.
     """
 
@@ -57,8 +68,10 @@ class Decision:
         self._commits = rows[0].pending
         pool = backend.dynamics_pages
         self._past = Past(pool, self.dynamics, shared=self._shared, commits=self._commits)
-        self._around: list[KeysValues] | None = None
+        self.spatial: list[Pages] = [()] * len(rows)
+        self._around: list[KeysValues] | None = None  # of spatial attention, as last computed
         self._computed = 0
+        self._keeps = plan.reuse != "none"  # what spatial attention sees in a whole pass
 
     def run(self) -> Tensor:
         """All passes. Returns the tokens, `[R, N]` int64."""
@@ -88,20 +101,14 @@ class Decision:
                 tokens, decided = self._decide_fresh(tokens, decided)
             else:
                 logits = self.logits(self.full(tokens))
-                tokens, decided = self._choose(k, logits, tokens, decided, self.u[:, k], self.noise_u[:, k])
+                if k == 0 and plan.reuse == "frames":
+                    self._keep_spatial()
+                state = tokens, decided, self.u[:, k], self.noise_u[:, k]
+                tokens, decided = decide_confident(plan, logits, *state, **self._progress(k, decided))
         return tokens, torch.stack(open_in_pass).sum(0).tolist()
 
-    def _choose(
-        self, k: int, logits: Tensor, tokens: Tensor, decided: Tensor, u: Tensor, noise_u: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        plan = self.plan
-        return maskgit_sample(
-            logits, tokens, decided, u, noise_u,
-            keep=plan.decided_after(k, self.previous.shape[1]) - decided.sum(1),
-            temperature=plan.temperature,
-            noise=plan.noise_in(k),
-            threshold=plan.threshold if plan.order == "adaptive" else None,
-        )  # fmt: skip
+    def _progress(self, pass_index: int, decided: Tensor) -> Progress:
+        return {"pass_index": pass_index, "num_decided": decided.sum(1), "num_tokens": decided.shape[1]}
 
     def _decide_fresh(self, tokens: Tensor, decided: Tensor) -> tuple[Tensor, Tensor]:
         """The first pass under `reuse="frames"`: only where most changed lately."""
@@ -116,10 +123,11 @@ class Decision:
         ]
         hidden = self.at(tokens, index[:1] if self._shared else index)  # [R, Q, D]
 
+        self._keep_spatial()
         places = members[index].flatten(1)  # [R, Q S]
         logits = self._logits_at(hidden, self.backend.counting[None, : places.shape[1]], places)
         part = [x.gather(1, places) for x in (tokens, decided, self.u[:, 0], self.noise_u[:, 0])]
-        chosen, done = self._choose(0, logits, *part)
+        chosen, done = decide_confident(self.plan, logits, *part, **self._progress(0, decided))
         return tokens.scatter(1, places, chosen), decided.scatter(1, places, done)
 
     def _static(self, seeds: Tensor, frames: Tensor) -> Tensor:
@@ -158,7 +166,7 @@ class Decision:
         commits, self._commits = self._commits, False
         if commits:
             x = torch.cat([self._embed_last(), x], 1)  # [B, 1 + T, P, D]
-        if self.plan.reuse == "passes":
+        if self._keeps:
             hidden, kept, around = evaluate(transformer, x, past.ages, past.history)
             self._around = [(k[:, commits:], v[:, commits:]) for k, v in around]
         else:
@@ -169,6 +177,19 @@ class Decision:
             past.committed(kept)
         self._computed += self.previous.shape[1]
         return hidden[:, commits:].flatten(0, 1)
+
+    def _keep_spatial(self) -> None:
+        """Keeps what spatial attention saw in the first pass, where every place was still masked.
+
+        Later passes and the commit would tell the next frame that its places are decided already, and it
+        would freeze.
+        """
+        assert self._around is not None
+        pool, shared = self.backend.dynamics_pages, self._shared
+        self._keeps = False
+        self.spatial = [
+            (pool.write(self._around, *((0, i) if shared else (i, 0))),) for i in range(len(self.rows))
+        ]
 
     def at(self, tokens: Tensor, index: Tensor) -> Tensor:
         """One pass at the positions `[B or 1, Q]` alone, to hidden states `[R, Q, D]`."""
@@ -216,6 +237,48 @@ class Decision:
     def _laid_out(self, x: Tensor) -> Tensor:
         """`[R, ...]` to `[B, T, ...]`."""
         return self._past.fold(x)
+
+
+def decide_confident(
+    plan: Plan,
+    logits: Tensor,
+    tokens: Tensor,
+    decided: Tensor,
+    u: Tensor,
+    noise_u: Tensor,
+    *,
+    pass_index: int,
+    num_decided: Tensor,
+    num_tokens: int,
+) -> tuple[Tensor, Tensor]:
+    """Samples, and decides as many as each row's place on the plan's schedule asks for.
+
+    Args:
+        plan: one that is not static.
+        logits, tokens, decided, u, noise_u: as `maskgit_sample` takes them, of all tokens or some.
+        pass_index: from 0. A row may be ahead of it on the schedule, never behind.
+        num_decided: `[R]` int64, of each whole frame. num_tokens: `N` of it.
+
+    Returns:
+        The new `tokens` and `decided`.
+    """
+    targets, noise = _schedule(plan, num_tokens, logits.device)
+    level = (targets <= num_decided[:, None]).sum(1).clamp_(pass_index, len(targets) - 1)  # see `Plan.level`
+    return maskgit_sample(
+        logits, tokens, decided, u, noise_u,
+        keep=targets[level] - num_decided,
+        temperature=plan.temperature,
+        noise=noise[level].to(torch.promote_types(logits.dtype, torch.float32)),
+        threshold=plan.threshold if plan.order == "adaptive" else None,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _schedule(plan: Plan, num_tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens decided after each pass, `[K]` int64, and the noise in each, `[K]` float64."""
+    targets = [plan.decided_after(k, num_tokens) for k in range(plan.passes)]
+    noise = [plan.noise_in(k) for k in range(plan.passes)]
+    return torch.tensor(targets, device=device), torch.tensor(noise, dtype=torch.float64, device=device)
 
 
 def change_of(rows: Sequence[Row], tokens: Tensor, members: Tensor, config: ModelConfig) -> Tensor:

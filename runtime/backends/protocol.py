@@ -80,12 +80,8 @@ class Backend(Protocol):
         """
         ...
 
-    def commit(self, rows: Sequence[Row], plan: Plan) -> list[Row]:
-        """Computes the page of every pending row's last frame from its decided tokens, for later frames.
-
-        Args:
-            plan: of the frames to come, which says what else to keep.
-        """
+    def commit(self, rows: Sequence[Row]) -> list[Row]:
+        """Computes the page of every pending row's last frame from its decided tokens, for later frames."""
         ...
 
     def probe(

@@ -16,7 +16,6 @@ from genie_rt.runtime.backends.decide import Decision, change_of
 from genie_rt.runtime.backends.past import Past
 from genie_rt.runtime.backends.protocol import FrameStats, Probe
 from genie_rt.runtime.backends.row import Row, is_shared
-from genie_rt.runtime.backends.subset import evaluate
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.order import position_tokens
@@ -75,8 +74,8 @@ class ReferenceBackend:
         kinds = [(row.pending, bool(row.spatial)) for row in rows]
         if len(set(kinds)) > 1:  # what a row takes must not depend on its neighbours
             return self._frame_by_kind(kinds, rows, actions, plan, decode)
-        if plan.reuse == "frames" and rows[0].pending:
-            rows = self._commit(rows, keep_spatial=True)
+        if plan.reuse == "frames" and rows[0].pending and rows[0].spatial:
+            rows = self._commit(rows)  # it has nothing to be fused into: the first pass is not a whole one
         decision = Decision(self, rows, actions, plan)
         tokens = decision.run()
         new_rows = [
@@ -87,13 +86,14 @@ class ReferenceBackend:
             shown, pictures = self._decode(tokens, [row.decoder for row in rows], is_shared(rows))
         else:
             shown, pictures = [()] * len(rows), None
-        return self._advance(new_rows, actions, tokens, shown), pictures, decision.stats
+        new_rows = self._advance(new_rows, actions, tokens, shown, decision.spatial)
+        return new_rows, pictures, decision.stats
 
     @torch.inference_mode()
-    def commit(self, rows: Sequence[Row], plan: Plan) -> list[Row]:
+    def commit(self, rows: Sequence[Row]) -> list[Row]:
         """See `Backend.commit`."""
         pending = [row for row in rows if row.pending]
-        done = iter(self._commit(pending, keep_spatial=plan.reuse == "frames") if pending else ())
+        done = iter(self._commit(pending) if pending else ())
         return [next(done) if row.pending else row for row in rows]
 
     @torch.inference_mode()
@@ -111,12 +111,13 @@ class ReferenceBackend:
     def show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
         """See `Backend.show`."""
         decoder, pictures = self._decode(tokens, [row.decoder for row in rows], is_shared(rows))
-        return self._advance(rows, actions, tokens, decoder), pictures
+        return self._advance(rows, actions, tokens, decoder, [()] * len(rows)), pictures
 
     def save_row(self, row: Row) -> dict[str, Tensor]:
         """A row's tensors on the CPU, its pages gathered; see `saved.save`."""
         return saved.save(row, self.dynamics_pages, self.decoder_pages)
 
+    @torch.inference_mode()
     def load_row(
         self, tensors: dict[str, Tensor], *, seed: int, frame_index: int, action: int, pending: bool
     ) -> Row:
@@ -157,7 +158,12 @@ class ReferenceBackend:
                 )
 
     def _advance(
-        self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor, decoder: Sequence[Pages]
+        self,
+        rows: Sequence[Row],
+        actions: Sequence[int],
+        tokens: Tensor,
+        decoder: Sequence[Pages],
+        spatial: Sequence[Pages],
     ) -> list[Row]:
         """The rows one frame later, pending."""
         if rows[0].frame_index >= 0:
@@ -167,30 +173,23 @@ class ReferenceBackend:
         return [
             replace(
                 row, frame_index=row.frame_index + 1, tokens=tokens[i], action=int(actions[i]), pending=True,
-                decoder=decoder[i], spatial=(), change=change[i],
+                decoder=decoder[i], spatial=spatial[i], change=change[i],
             )
             for i, row in enumerate(rows)
         ]  # fmt: skip
 
-    def _commit(self, rows: Sequence[Row], *, keep_spatial: bool = False) -> list[Row]:
+    def _commit(self, rows: Sequence[Row]) -> list[Row]:
         """Computes the pages of rows that are all pending; of one that stands there many times, once."""
         if is_shared(rows) and len(rows) > 1:
-            return self._commit(rows[:1], keep_spatial=keep_spatial) * len(rows)
+            return self._commit(rows[:1]) * len(rows)
         tokens = torch.stack([row.tokens for row in rows])[:, None]
         action = torch.tensor([row.action for row in rows], device=self.device)[:, None]
         pool, dynamics = self.dynamics_pages, self.model.dynamics
         past = Past(pool, [row.dynamics for row in rows], shared=False)
         x = dynamics.embed(tokens, tokens, action, self.table)
-        if keep_spatial:
-            _, kept, spatial = evaluate(dynamics.transformer, x, past.ages, past.history)
-            around: list[Pages] = [(pool.write(spatial, i),) for i in range(len(rows))]
-        else:
-            _, kept = dynamics.transformer(x, past.ages, past.history)
-            around = [()] * len(rows)
+        _, kept = dynamics.transformer(x, past.ages, past.history)
         return [
-            replace(
-                row, pending=False, dynamics=pool.push(row.dynamics, pool.write(kept, i)), spatial=around[i]
-            )
+            replace(row, pending=False, dynamics=pool.push(row.dynamics, pool.write(kept, i)))
             for i, row in enumerate(rows)
         ]
 

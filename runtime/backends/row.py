@@ -20,8 +20,8 @@ class Row:
         pending: whether the last frame's page of the dynamics is still to be computed (its commit).
         dynamics, decoder: pages of the frames before, newest first.
         encoder: the same, while a prompt is taken in; empty afterwards.
-        spatial: one page with the keys and values of spatial attention in the last frame's commit, empty
-            where nobody asked for it. Read by `reuse="frames"`.
+        spatial: one page with the keys and values of spatial attention in the last frame's first pass, empty
+            where its plan did not keep them. Read by `reuse="frames"`.
         change: `[P]` float32, how much changed lately at each position, for `reuse="frames"`.
     """
 

@@ -98,3 +98,10 @@ def test_more_passes_than_tokens_do_not_fit_a_model() -> None:
     assert whole.check(config) is whole
     with pytest.raises(ConfigError, match=r"at most 6, the positions.*7"):
         whole.replace(passes=7).check(config)
+
+
+def test_a_frame_is_as_far_on_the_schedule_as_its_tokens_are() -> None:
+    plan = Plan(order="adaptive", passes=4)
+    assert [plan.decided_after(k, 256) for k in range(4)] == [20, 75, 159, 256]
+    at = {0: 0, 19: 0, 20: 1, 74: 1, 75: 2, 158: 2, 159: 3, 255: 3, 256: 4}
+    assert {count: plan.level(count, 256) for count in at} == at

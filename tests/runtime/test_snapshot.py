@@ -291,9 +291,6 @@ FORGERIES: dict[str, tuple[bytes, str]] = {
     "a page of rank 0": (forge(tensors={"dynamics": torch.zeros(())}), "2 pages of the dynamics"),
     "flat pages": (forge(tensors={"dynamics": lambda x: x.flatten(1)}), "dynamics"),
     "heads and positions swapped": (forge(tensors={"dynamics": lambda x: x.transpose(3, 4)}), "dynamics"),
-    "spatial while pending": (
-        forge(tensors={"spatial": safetensors.torch.load(WITH_SPATIAL[FRONT:])["spatial"]}), "spatial",
-    ),
     "two spatial pages": (
         forge(tensors={"spatial": lambda x: torch.cat([x, x])}, base=WITH_SPATIAL), "spatial",
     ),

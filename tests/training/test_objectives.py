@@ -96,7 +96,7 @@ def test_the_clean_stream_is_what_the_runtime_caches(merge: int, corruption: flo
     ]  # fmt: skip
     with torch.no_grad():
         for t in range(1, T):
-            rows = backend.commit(rows, Plan())
+            rows = backend.commit(rows)
             found = backend.probe(rows, asked.actions[:, t].tolist(), asked.inputs[:, t - 1], Plan(), 0)
             assert (found.logits - asked.logits[:, t - 1]).abs().max() < 1e-9, f"frame {t}"
             rows = [

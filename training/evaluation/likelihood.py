@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import InputError
-from genie_rt.kernels.maskgit_sample.reference import maskgit_sample
 from genie_rt.kernels.philox.reference import uniforms
+from genie_rt.runtime.backends.decide import decide_confident
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row, signed
 from genie_rt.runtime.model.dynamics import UNDECIDED
@@ -58,13 +58,17 @@ def negative_log_likelihood(
             now = decided.scatter(1, order[:, done:target], True)
         else:
             u, noise_u = uniforms(seeds, frames, k, num_tokens)
-            _, now = maskgit_sample(
-                logits, tokens, decided, u, noise_u,
-                keep=target - decided.sum(1),
-                temperature=plan.temperature,
-                noise=plan.noise_in(k),
-                threshold=plan.threshold if plan.order == "adaptive" else None,
-            )  # fmt: skip
+            _, now = decide_confident(
+                plan,
+                logits,
+                tokens,
+                decided,
+                u,
+                noise_u,
+                pass_index=k,
+                num_decided=decided.sum(1),
+                num_tokens=num_tokens,
+            )
         row, place = (now & ~decided).nonzero(as_tuple=True)
         log_p = logits[row, place].double().log_softmax(-1).gather(1, truth[row, place][:, None])[:, 0]
         total.index_add_(0, row, -log_p)

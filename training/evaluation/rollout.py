@@ -22,9 +22,6 @@ from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 from genie_rt.training.data.store import Actions, Frames
 
-KEEP_ALL = Plan(order="adaptive", passes=2, reuse="frames")
-"""The plan that a commit keeps the most for; rows that it made serve all plans."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompted:
@@ -128,7 +125,7 @@ class ModelRollouts:
                     change=change[last][clip],
                 )
                 rows[count].append(state)
-        rows = {count: backend.commit(pending, KEEP_ALL) for count, pending in rows.items()}
+        rows = {count: backend.commit(pending) for count, pending in rows.items()}
         return Prompted(frames=to_uint8(pictures).cpu().numpy(), rows=rows, tokens=tokens)
 
     def _change(self, rows: list[Row], tokens: Tensor) -> list[Tensor]:

@@ -40,10 +40,10 @@ def test_a_batch_of_rows_with_different_histories_is_its_rows(lengths: tuple[int
     singles = list(rows)
     for step in range(5):
         actions = [(step + i) % 3 for i in range(len(rows))]
-        rows, pictures, stats = backend.frame(backend.commit(rows, PLAN), actions, PLAN)
+        rows, pictures, stats = backend.frame(backend.commit(rows), actions, PLAN)
         assert {each.passes for each in stats} == {3} and pictures.shape[0] == len(rows)
         for i, (row, action) in enumerate(zip(rows, actions, strict=True)):
-            (singles[i],), (picture,), _ = backend.frame(backend.commit([singles[i]], PLAN), [action], PLAN)
+            (singles[i],), (picture,), _ = backend.frame(backend.commit([singles[i]]), [action], PLAN)
             alone = singles[i]
             assert torch.equal(row.tokens, alone.tokens)
             assert torch.equal(pictures[i], picture)
@@ -55,7 +55,7 @@ def test_a_batch_of_rows_with_different_histories_is_its_rows(lengths: tuple[int
 
 def test_the_order_of_rows_does_not_matter() -> None:
     backend = make_backend(CONFIG)
-    rows = backend.commit([prefilled(backend, length, seed) for seed, length in enumerate((1, 4, 2))], PLAN)
+    rows = backend.commit([prefilled(backend, length, seed) for seed, length in enumerate((1, 4, 2))])
     forward, _, _ = backend.frame(rows, [0, 1, 2], PLAN)
     backward, _, _ = backend.frame(rows[::-1], [2, 1, 0], PLAN)
     for a, b in zip(forward, backward[::-1], strict=True):
@@ -65,13 +65,13 @@ def test_the_order_of_rows_does_not_matter() -> None:
 def test_a_commit_leaves_rows_alone_that_are_committed() -> None:
     backend = make_backend(CONFIG)
     rows = [prefilled(backend, length, seed) for seed, length in enumerate((2, 3, 1))]
-    (done,) = backend.commit([rows[1]], PLAN)
+    (done,) = backend.commit([rows[1]])
     used = backend.dynamics_pages.num_used
-    first, second, third = backend.commit([rows[0], done, rows[2]], PLAN)
+    first, second, third = backend.commit([rows[0], done, rows[2]])
     assert second is done
     assert backend.dynamics_pages.num_used == used + 2
     for mixed, row in ((first, rows[0]), (third, rows[2])):
-        (alone,) = backend.commit([row], PLAN)
+        (alone,) = backend.commit([row])
         for ours, theirs in zip(
             contents(backend, mixed)["dynamics"], contents(backend, alone)["dynamics"], strict=True
         ):
@@ -82,7 +82,7 @@ def test_rows_that_go_in_are_not_changed() -> None:
     backend = make_backend(CONFIG)
     row = prefilled(backend, 3, 0)
     tokens, pages = row.tokens.clone(), [page.clone() for page in contents(backend, row)["dynamics"]]
-    (committed,) = backend.commit([row], PLAN)
+    (committed,) = backend.commit([row])
     backend.frame([committed], [1], PLAN)
     assert torch.equal(row.tokens, tokens) and row.pending and not committed.pending
     for before, after in zip(pages, contents(backend, row)["dynamics"], strict=True):
@@ -113,7 +113,7 @@ def teacher_forced(config: ModelConfig, dtype: torch.dtype, num_frames: int) -> 
     row = prefilled(wide, 1, 0)
     forced = replace(row, dynamics=(), decoder=())
     for action in make_actions(num_frames):
-        (row,), (forced,) = wide.commit([row], PLAN), narrow.commit([forced], PLAN)
+        (row,), (forced,) = wide.commit([row]), narrow.commit([forced])
         tokens, decided = torch.full_like(row.tokens, UNDECIDED)[None], torch.zeros(1, len(row.tokens)) > 0
         for index in range(PLAN.passes):
             expected, found = (
@@ -149,7 +149,7 @@ def test_teacher_forcing_sees_a_wrong_history() -> None:
     """The bound is not so wide that a missing page would pass."""
     config = make_config(grid=(4, 6))
     backend = make_backend(config)
-    (row,) = backend.commit([prefilled(backend, 5, 0)], PLAN)
+    (row,) = backend.commit([prefilled(backend, 5, 0)])
     nothing = torch.full((1, 24), UNDECIDED)
     whole = backend.probe([row], [1], nothing, PLAN, 0).logits
     short = backend.probe([replace(row, dynamics=row.dynamics[:-1])], [1], nothing, PLAN, 0).logits

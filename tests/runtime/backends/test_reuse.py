@@ -13,7 +13,7 @@ from genie_rt.runtime.backends.decide import FORGET, Decision, change_of
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.backends.subset import at_positions, evaluate
-from genie_rt.runtime.model.dynamics import NULL_ACTION
+from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED
 from genie_rt.runtime.plan import Plan
 
 CONFIG = make_config(grid=(4, 6), merge=2)
@@ -23,6 +23,16 @@ N, P, S = 24, 6, 4
 def start(backend: ReferenceBackend, seed: int = 0) -> Row:
     pictures = torch.from_numpy(make_pictures(backend.config, 2, seed))
     return backend.prefill(seed, pictures, [NULL_ACTION, 1])[0]
+
+
+def with_kept_keys(
+    backend: ReferenceBackend,
+    row: Row,
+    plan: Plan = Plan(passes=2, reuse="frames"),  # noqa: B008  frozen
+) -> Row:
+    """The row one frame later, with what `reuse="frames"` goes on from."""
+    (row,), _, _ = backend.frame([row], [2], plan)
+    return row
 
 
 def play(backend: ReferenceBackend, row: Row, plan: Plan, count: int = 8) -> tuple[list[Tensor], list[int]]:
@@ -132,12 +142,12 @@ def test_tokens_computed_are_those_of_the_query_sets() -> None:
     assert not all(same(exact, reused))
 
     _, computed = play(backend, start(backend), Plan(passes=4, reuse="frames", fresh=0.5))
-    assert set(computed) == {S * 3 + 3 * N}
+    assert computed == [4 * N] + [S * 3 + 3 * N] * 7  # the first frame has nothing to go on from
 
 
 def test_the_first_pass_computes_where_most_changed_lately() -> None:
     backend = make_backend(CONFIG)
-    (row,) = backend.commit([start(backend)], Plan(passes=2, reuse="frames"))
+    row = with_kept_keys(backend, start(backend))
     row = replace(row, change=torch.tensor([0.0, 3.0, 1.0, 3.0, 9.0, 0.5]))
     asked = []
     at = Decision.at
@@ -165,13 +175,29 @@ def test_change_counts_new_tokens_around_and_forgets_by_half() -> None:
 
 def test_a_row_without_kept_keys_computes_everything_once() -> None:
     backend = make_backend(CONFIG)
-    (row,) = backend.commit([start(backend)], Plan())  # committed for another plan
-    plan = Plan(passes=2, reuse="frames")
-    _, _, (stats,) = backend.frame([row], [0], plan)
+    row, plan = start(backend), Plan(passes=2, reuse="frames", fresh=0.5)
+    (reused,), _, (stats,) = backend.frame([row], [0], plan)
     assert stats.tokens == 2 * N
-    exact, _, _ = backend.frame([row], [0], plan.replace(reuse="none"))
-    reused, _, _ = backend.frame([row], [0], plan)
-    assert torch.equal(exact[0].tokens, reused[0].tokens)
+    (exact,), _, _ = backend.frame([row], [0], plan.replace(reuse="none"))
+    assert torch.equal(exact.tokens, reused.tokens)
+    assert reused.spatial and not exact.spatial
+    _, _, (stats,) = backend.frame([reused], [0], plan)
+    assert stats.tokens == N // 2 + N
+
+
+@torch.inference_mode()
+def test_what_is_kept_is_of_the_first_pass() -> None:
+    """There every place is still masked; what later passes see would tell the next frame to stand still."""
+    backend = make_backend(CONFIG)
+    row, plan = start(backend), Plan(passes=4, reuse="frames")
+    later = with_kept_keys(backend, row, plan)
+    kept = backend.dynamics_pages.view(later.spatial[0])
+    decision = Decision(backend, [row], [2], plan)
+    decision.full(torch.full((1, N), UNDECIDED))
+    assert decision._around is not None
+    for layer, around in enumerate(decision._around):
+        for page, expected in zip(kept[layer], around, strict=True):
+            assert torch.equal(page, expected[0, 0])
 
 
 @pytest.mark.parametrize(
@@ -184,8 +210,9 @@ def test_rows_do_not_depend_on_their_neighbours(plan: Plan) -> None:
     """Pending, committed and asked several times; with kept keys and without."""
     backend = make_backend(CONFIG)
     rows = [start(backend, seed) for seed in range(3)]
-    rows.append(backend.commit([start(backend, 3)], plan)[0])
-    rows.append(backend.commit([start(backend, 4)], Plan())[0])
+    rows.append(backend.commit([start(backend, 3)])[0])
+    rows.append(with_kept_keys(backend, start(backend, 4)))
+    rows += backend.commit([with_kept_keys(backend, start(backend, 5))])
     alone = list(rows)
     for step in range(4):
         actions = [(step + i) % 3 for i in range(len(rows))]

@@ -54,7 +54,7 @@ def test_pages_return_to_the_pool() -> None:
     world = make_world(config)
     rollouts = ModelRollouts(world)
     prompted = rollouts.prompt(make_pictures(config, 6)[None], np.zeros((1, 6), np.int64), [3, 6], [0])
-    held = 6 + 2  # frames 0 to 2 and 3 to 5, and the spatial page of each row's last frame
+    held = 6  # frames 0 to 2 and 3 to 5
     assert rollouts.backend.dynamics_pages.num_used == held
     rollouts.play(prompted.rows[6], np.zeros((1, 9), np.int64), PLAN)
     assert rollouts.backend.dynamics_pages.num_used == held
