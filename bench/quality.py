@@ -172,7 +172,8 @@ class Outcome:
         gradient, change: `[M]`, of the rollouts' last frame; `change` since the one before.
         next_squared: `[M, 2]`, of the frames after `Protocol.seen` real ones.
         nll: `[M, 2]`, negative log-likelihood of these in nats per token, NaN under reuse.
-        passes, tokens: `[M, 2]`, what these took.
+        passes, tokens: `[M, 2]`, what these took; `tokens` under `reuse="frames"` the mean over the rollout,
+            for a frame right after real ones has nothing to reuse yet.
         rollout_passes: `[M]`, the mean over the rollout's frames.
         descriptors: `[M, 4, 3F]` float32, of the rollouts.
     """
@@ -303,10 +304,11 @@ def _measure_batch(
 ) -> Outcome:
     start, end = protocol.prompt_frames, protocol.rollout_end
     true, num_clips = batch.frames, len(batch.frames)
-    shown, taken = [], []
+    shown, taken, computed = [], [], []
     for frames, stats in rollouts.steps(batch.start, batch.actions[:, start:end], plan):
         shown.append(frames)
         taken.append([item.passes for item in stats])
+        computed.append([item.tokens for item in stats])
     squared = [squared_errors(shown[t - 1], true[:, start + t - 1]).mean for t in protocol.steps]
     random = rollouts.play(batch.start, batch.drawn, plan)[:, -1]
     next_squared, nll, passes, tokens = (np.full((num_clips, 2), np.nan) for _ in range(4))
@@ -319,6 +321,8 @@ def _measure_batch(
             led_by = batch.actions[:, count].tolist()
             nats = negative_log_likelihood(rollouts.backend, rows, led_by, batch.tokens[:, count], plan)
             nll[:, column] = nats.numpy()
+    if plan.reuse == "frames":  # a frame right after a prompt has nothing to reuse yet
+        tokens[:] = np.mean(computed[1:], axis=0, dtype=np.float64)[:, None]
     return Outcome(
         squared=np.stack(squared, axis=1),
         random=squared_errors(random, true[:, start + DELTA_T - 1]).mean,

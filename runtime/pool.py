@@ -136,7 +136,7 @@ class SessionPool:
             DeviceError: the device failed.
         """
         pending = [session for session in self._sessions if session.is_pending]
-        rows = self.world.backend.commit([session.row for session in pending])
+        rows = self.world.backend.commit([session.row for session in pending]) if pending else []
         for session, row in zip(pending, rows, strict=True):
             session.committed(row)
 

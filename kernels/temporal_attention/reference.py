@@ -32,12 +32,21 @@ def temporal_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tens
         `[B, Tq, P, H, Dh]` in the dtype of `q`; scores and softmax in at least fp32.
     """
     wide = torch.promote_types(q.dtype, torch.float32)
-    scale = q.shape[-1] ** -0.5
     score_bias = bias.to(wide)[:, ages.clamp(min=0)].masked_fill(ages < 0, -torch.inf)  # [H, B or 1, Tq, Tk]
-    if q.shape[1] == 1:  # many products of one row each: cheaper element by element than as matrices
-        scores = (q * k).sum(-1, dtype=wide) * scale + score_bias[:, :, 0].permute(1, 2, 0)[:, :, None]
-        return (scores.softmax(1).to(v.dtype)[..., None] * v).sum(1, keepdim=True)  # over Tk
+    way = _one_by_one if q.shape[1] == 1 else _by_matrices  # one query each: matrices of one row are slower
+    return way(q, k, v, score_bias)
+
+
+def _one_by_one(q: Tensor, k: Tensor, v: Tensor, score_bias: Tensor) -> Tensor:
+    """For a single query frame."""
+    scores = (q * k).sum(-1, dtype=score_bias.dtype) * q.shape[-1] ** -0.5  # [B, Tk, P, H]
+    scores = scores + score_bias[:, :, 0].permute(1, 2, 0)[:, :, None]
+    return (scores.softmax(1).to(v.dtype)[..., None] * v).sum(1, keepdim=True)
+
+
+def _by_matrices(q: Tensor, k: Tensor, v: Tensor, score_bias: Tensor) -> Tensor:
+    """For any number of query frames."""
     q, k, v = (x.permute(0, 2, 3, 1, 4) for x in (q, k, v))  # [B, P, H, T, Dh]
-    scores = (q @ k.transpose(-1, -2)).to(wide) * scale + score_bias.transpose(0, 1)[:, None]
-    out = scores.softmax(-1).to(v.dtype) @ v
-    return out.permute(0, 3, 1, 2, 4)
+    scores = (q @ k.transpose(-1, -2)).to(score_bias.dtype) * q.shape[-1] ** -0.5
+    scores = scores + score_bias.transpose(0, 1)[:, None]
+    return (scores.softmax(-1).to(v.dtype) @ v).permute(0, 3, 1, 2, 4)
