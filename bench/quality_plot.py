@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from genie_rt.bench.quality import Protocol
 from genie_rt.bench.quality_report import Baselines, QualityRow
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.plan import ORDERS, REUSES, Plan
-from genie_rt.runtime.play.atomic import atomic_file
 from genie_rt.training.evaluation.measure import DELTA_T
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from genie_rt.bench.quality import Decibels, Protocol, Quality, Truth, copying, plan_name
 from genie_rt.bench.record import Software, now
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.config import to_dict
 from genie_rt.runtime.plan import Plan
-from genie_rt.runtime.play.atomic import atomic_file
 from genie_rt.runtime.tables import figure_table
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.clip_distance import BLOCKS, COMPONENTS, Reference

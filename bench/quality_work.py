@@ -22,10 +22,10 @@ import numpy as np
 
 from genie_rt.bench.quality import Outcome, Protocol, Truth, plan_name
 from genie_rt.errors import InputError
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.config import to_dict
 from genie_rt.runtime.manifest import WEIGHTS
 from genie_rt.runtime.plan import Plan
-from genie_rt.runtime.play.atomic import atomic_file
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.clip_distance import Descriptors
 from genie_rt.training.evaluation.clips import TrueClips

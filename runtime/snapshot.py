@@ -24,11 +24,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from genie_rt.errors import ConfigError, InputError
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig, TransformerConfig, from_dict, to_dict
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.dynamics import NULL_ACTION
-from genie_rt.runtime.play.atomic import atomic_file
 
 if TYPE_CHECKING:
     from genie_rt.runtime.world import World

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from genie_rt.errors import ConfigError, InputError
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.config import from_dict, to_dict
 from genie_rt.runtime.plan import MAX_PASSES, Plan
-from genie_rt.runtime.play.atomic import atomic_file
 from genie_rt.runtime.play.playable import Frame
 from genie_rt.runtime.play.script import read_text
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from genie_rt.errors import InputError, UnsupportedError
-from genie_rt.runtime.play.atomic import atomic_file
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.play.playable import Frame
 
 Pixels = npt.NDArray[np.uint8]

@@ -58,6 +58,9 @@ class PlayCommand:
     temperature: float | None = None
     """Temperature of sampling; the plan's unless set."""
 
+    target_ms: float | None = None
+    """Milliseconds that a frame may take: takes as many passes as fit, at most the plan's."""
+
     fps: float = 15.0
     """Target rate of the window, and the rate of clips."""
 
@@ -124,8 +127,14 @@ class PlayCommand:
         )
         seed = self.seed if self.seed is not None else log.seed if log else 0
         plan = self.plan if self.plan is not None else log.plan if log else "default"
-        changes = {"passes": self.passes, "temperature": self.temperature}
+        changes = {
+            "passes": self.passes, "temperature": self.temperature, "target_ms": self.target_ms
+        }  # fmt: skip
         given = {name: value for name, value in changes.items() if value is not None}
+        if self.target_ms is not None and log is not None:
+            raise InputError(
+                "expected --target-ms or an action log, found both: a log says how many passes a step takes"
+            )
         session = world.session(seed=seed, plan=plan, **given)
         game = Game(
             bundle=self.bundle,

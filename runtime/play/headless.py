@@ -13,7 +13,7 @@ _MAX_KEPT_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
+class Played:
     """What a headless game gave.
 
     Attributes:
@@ -46,7 +46,7 @@ def play_headless(
     passes: Sequence[int] | None = None,
     keep_frames: bool = True,
     on_step: Callable[[], object] | None = None,
-) -> Rollout:
+) -> Played:
     """Plays the actions from a picture on.
 
     Args:
@@ -86,4 +86,4 @@ def play_headless(
             frames.append(frame.copy())
         if on_step is not None:
             on_step()
-    return Rollout(frames=tuple(frames), trail=trail, step_ms=tuple(step_ms), commit_ms=tuple(commit_ms))
+    return Played(frames=tuple(frames), trail=trail, step_ms=tuple(step_ms), commit_ms=tuple(commit_ms))

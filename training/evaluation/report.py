@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from genie_rt import __version__
-from genie_rt.runtime.play.atomic import atomic_file
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.measure import Controllability, Evaluation, Settings
 from genie_rt.training.evaluation.metrics import Psnr

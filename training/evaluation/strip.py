@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 
-from genie_rt.runtime.play.atomic import atomic_file
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.training.data.store import Frames
 from genie_rt.training.evaluation.branches import Branch
 from genie_rt.training.evaluation.metrics import decibels, psnr

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from genie_rt import World
+from genie_rt.errors import InputError
 from genie_rt.export.bundle import write_bundle
 from genie_rt.runtime.config import DynamicsConfig, ModelConfig, TokenizerConfig, TransformerConfig
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.play.action_log import read_log
 from genie_rt.runtime.play.commands import PlayCommand
 from genie_rt.runtime.play.game import undo_steps
 from genie_rt.runtime.play.headless import play_headless
@@ -115,3 +118,23 @@ def test_undo_is_deep_for_small_models_and_bounded_for_large_ones() -> None:
     dynamics = DynamicsConfig(transformer=large, num_actions=8, embedding_dim=4)
     # a page of 48 layers x keys and values x 6 positions x 4608 x 4 bytes is 10.6 MB
     assert undo_steps(ModelConfig(tokenizer=CONFIG.tokenizer, dynamics=dynamics)) == 50
+
+
+def test_a_game_with_a_deadline_replays_from_its_log(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The passes follow the clock, and the log says how many each step took."""
+    game = PlayCommand(
+        bundle=str(bundle), headless=True, actions="left*6 right*6", target_ms=1e-3,
+        out=tmp_path / "a.png", log=tmp_path / "a.json",
+    )  # fmt: skip
+    game.run()
+    log = read_log(tmp_path / "a.json")
+    assert log.passes[0] == 2 and log.passes[-1] == 1  # no deadline of a microsecond is met
+    again = PlayCommand(
+        bundle=str(bundle), headless=True, actions=str(tmp_path / "a.json"), out=tmp_path / "b.png"
+    )
+    again.run()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with pytest.raises(InputError, match="--target-ms or an action log"):
+        replace(again, target_ms=50.0).run()
