@@ -111,7 +111,7 @@ class Work:
             temporary.write_text(json.dumps({"settings": settings, "times": times}, indent=1) + "\n")
 
     def _path(self, plan: Plan) -> Path:
-        return self.folder / f"{plan_name(plan)}-{_digest(to_dict(plan))}.npz"
+        return self.folder / f"{plan_name(plan)}-{_digest(_read_by(plan))}.npz"
 
     def _write(self, path: Path, arrays: dict[str, Any]) -> None:
         with atomic_file(path) as temporary, temporary.open("wb") as file:
@@ -125,6 +125,14 @@ class Work:
         if found.keys() != names:
             raise InputError(f"{path}: expected {', '.join(sorted(names))}, found {', '.join(sorted(found))}")
         return kind(**found)
+
+
+def _read_by(plan: Plan) -> dict[str, Any]:
+    """The fields that decide what a plan does: another default of one that it does not read is no matter."""
+    unread = set() if plan.order == "adaptive" else {"threshold"}
+    unread |= {"noise"} if plan.is_static else set()
+    unread |= {"fresh"} if plan.reuse != "frames" else set()
+    return {name: value for name, value in to_dict(plan).items() if name not in unread}
 
 
 def _load(path: Path) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ class Plan:
     passes: int = 25
     temperature: float = 1.0
     noise: float = 1.0
-    threshold: float = 0.9
+    threshold: float = 0.99
     reuse: str = "none"
     fresh: float = 0.75
 

@@ -1,6 +1,5 @@
 """Small models, worlds and inputs for tests, all of them functions of a seed."""
 
-import gc
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -136,8 +135,7 @@ def play(session: Session, actions: Iterable[str | int]) -> list[tuple[int, int,
 
 
 def used_pages(world: World) -> list[int]:
-    """Pages that somebody holds, of every transformer; those of rubbish in cycles are given back first."""
-    gc.collect()
+    """Pages that somebody holds, of every transformer."""
     backend: Any = world.backend
     pools = (backend.dynamics_pages, backend.decoder_pages, backend.encoder_pages)
     return [pool.num_used for pool in pools]

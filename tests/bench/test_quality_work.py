@@ -104,3 +104,18 @@ def test_times_hold_for_the_settings_that_they_were_taken_under(tmp_path: Path) 
         (work.folder / "times.json").write_text(text)
         with pytest.raises(InputError, match=r"delete it"):
             work.times({"threads": 1})
+
+
+def test_fields_that_a_plan_does_not_read_make_no_other_work(tmp_path: Path) -> None:
+    work = Work.of(tmp_path, WORLD, CLIPS, PROTOCOL)
+    path = work._path(PLAN)
+    for order, reuse, read in (
+        ("maskgit", "none", {"noise"}),
+        ("adaptive", "none", {"noise", "threshold"}),
+        ("halton", "passes", set()),
+        ("maskgit", "frames", {"noise", "fresh"}),
+    ):
+        plan = Plan(order=order, passes=2, reuse=reuse)
+        for name, value in {"noise": 0.3, "threshold": 0.4, "fresh": 0.1}.items():
+            assert (work._path(plan.replace(**{name: value})) != work._path(plan)) == (name in read)
+    assert work._path(PLAN) == path
