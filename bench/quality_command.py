@@ -70,6 +70,8 @@ class QualityCommand:
     """Threshold of the adaptive plans; that of the bundle's default plan unless set."""
     prompt_frames: int | None = None
     """Real frames before a rollout; half the dynamics' window unless set."""
+    known_only: bool = False
+    """Judge the plans whose clips were decoded before, and decode none."""
     times: Literal["missing", "again", "none"] = "missing"
     """Time a frame of each plan where that is not known yet, anew, or not at all."""
     iterations: int = 40
@@ -125,6 +127,12 @@ class QualityCommand:
             console.width = 120  # a file has room for the table
         clips = self._clips(world, protocol)
         work = Work.of(self.out.with_suffix(".work"), world, clips, protocol)
+        if self.known_only:
+            plans = [plan for plan in plans if work.outcome(same_function(plan)) is not None]
+            if not plans:
+                raise InputError(
+                    f"expected plans that are known, found none in {work.folder}; measure some first"
+                )
         console.print(
             f"{world.bundle.name} on {device_name(world)}, {world.dtype}: {len(plans)} plans on {self.clips} "
             f"clips of {protocol.clip_length} frames\nwork folder {work.folder}"

@@ -147,6 +147,16 @@ def test_what_is_known_is_not_measured_again(command: QualityCommand, measured: 
     assert measured == [] and command.out.read_text() == first
 
 
+def test_known_plans_can_be_judged_alone(command: QualityCommand, measured: list[str]) -> None:
+    with pytest.raises(InputError, match="found none"):
+        dataclasses.replace(command, known_only=True).run()
+    dataclasses.replace(command, passes=(1,), times="none").run()
+    measured.clear()
+    dataclasses.replace(command, known_only=True, times="none").run()
+    assert measured == []
+    assert [row["plan"] for row in read(command.out)] == ["maskgit-k1", "halton-k1"]
+
+
 def test_a_run_that_is_stopped_leaves_what_it_had(
     command: QualityCommand, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
