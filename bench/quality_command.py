@@ -343,7 +343,8 @@ class QualityCommand:
             if field.name == "bundle" or value == field.default:
                 continue
             flag = f"--{field.name.replace('_', '-')}"
-            words += [flag, *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+            given = value if isinstance(value, tuple) else () if value is True else (value,)
+            words += [flag, *map(str, given)]
         return shlex.join(words)
 
 
