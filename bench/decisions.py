@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genie_rt.kernels.maskgit_sample.reference import maskgit_sample, sample
 from genie_rt.kernels.philox.reference import uniforms
+from genie_rt.runtime.backends.row import signed
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.order import decision_order
@@ -47,7 +48,7 @@ class FrameDecision:
             config=config,
             tokens=torch.full((1, num_tokens), UNDECIDED, device=device),
             pass_index=0,
-            seed=torch.tensor([seed - (1 << 64) if seed >= 1 << 63 else seed], device=device),
+            seed=torch.tensor([signed(seed)], device=device),
             frame=torch.tensor([frame_index], device=device),
         )
 

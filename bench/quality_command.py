@@ -320,7 +320,7 @@ class QualityCommand:
 
         chosen = recommend(rows, baselines)
         write_csv(self.out, rows, protocol)
-        rule = inspect.getdoc(recommend) or ""
+        rule = (inspect.getdoc(recommend) or "").partition("\n\nReturns:")[0]
         record = quality_record(world, clips.origin, protocol, rows, baselines, chosen, rule, self._command())
         write_record(self.out.with_suffix(".json"), record)
         draw(

@@ -62,18 +62,17 @@ def draw(
     last = protocol.num_steps
     timed = all(row.ms is not None for row in rows)
     cost: Figure = (lambda row: row.ms) if timed else (lambda row: row.quality.passes)
-    passes: Figure = lambda row: float(row.plan.passes)  # noqa: E731
     panels: list[tuple[Figure, Figure, str]] = [
-        (passes, lambda row: row.quality.psnr_at(DELTA_T), f"PSNR after {DELTA_T} steps [dB]"),
-        (passes, lambda row: row.quality.psnr_at(last), f"PSNR after {last} steps [dB]"),
-        (passes, _nll, "negative log-likelihood [nats / token]"),
+        (_passes, lambda row: row.quality.psnr_at(DELTA_T), f"PSNR after {DELTA_T} steps [dB]"),
+        (_passes, lambda row: row.quality.psnr_at(last), f"PSNR after {last} steps [dB]"),
+        (_passes, _nll, "negative log-likelihood [nats / token]"),
         (cost, lambda row: row.quality.psnr_at(DELTA_T), f"PSNR after {DELTA_T} steps [dB]"),
         (cost, lambda row: row.quality.psnr_at(last), f"PSNR after {last} steps [dB]"),
         (cost, lambda row: row.quality.distance, "clip distance, lower is better"),
     ]
     for axes, (x, y, label) in zip(grid.flat, panels, strict=True):
         _curves(axes, rows, x, y)
-        _dress(axes, [value for row in rows if (value := x(row))], against_passes=x is passes, timed=timed)
+        _dress(axes, [value for row in rows if (value := x(row))], against_passes=x is _passes, timed=timed)
         axes.set_title(label, loc="left", fontsize=10)
     for axes, t in ((grid[0, 0], DELTA_T), (grid[0, 1], last), (grid[1, 0], DELTA_T), (grid[1, 1], last)):
         _copying(axes, baselines.copy_at(t))
@@ -83,6 +82,10 @@ def draw(
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _passes(row: QualityRow) -> float:
+    return float(row.plan.passes)
 
 
 def _nll(row: QualityRow) -> float | None:

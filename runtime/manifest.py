@@ -12,6 +12,7 @@ from typing import Any
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.config import ModelConfig, from_dict, to_dict
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.untrusted import brief, no_key_twice
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -172,15 +173,15 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         raise BundleError(f"{where}: expected at most {MAX_MANIFEST_BYTES} bytes, found more")
     try:
         values = json.loads(
-            data.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite
+            data.decode(), object_pairs_hook=no_key_twice, parse_float=_finite, parse_constant=_finite
         )
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: expected JSON in UTF-8, found {_brief(error)}") from error
+        raise BundleError(f"{where}: expected JSON in UTF-8, found {brief(error)}") from error
     _check_version(values, where)
     try:
         return from_dict(Manifest, values)
     except ConfigError as error:
-        raise BundleError(f"{where}: {_brief(error)}") from error
+        raise BundleError(f"{where}: {brief(error)}") from error
 
 
 def _check_version(values: object, where: str) -> None:
@@ -191,19 +192,11 @@ def _check_version(values: object, where: str) -> None:
     remedy = "export the bundle again"
     if type(version) is int and version > SCHEMA_VERSION:
         remedy = "install a newer genie-rt"
-    found = "none" if version is None else _brief(repr(version))
+    found = "none" if version is None else brief(repr(version))
     raise BundleError(
         f"{where}: expected schema_version {SCHEMA_VERSION}, the only one that this genie-rt reads, "
         f"found {found}; {remedy}"
     )
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):  # two readers could each believe another one of them
-        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {key!r} more than once")
-    return values
 
 
 def _finite(text: str) -> float:
@@ -211,9 +204,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {text}")
     return value
-
-
-def _brief(message: object) -> str:
-    """A message that quotes the file, cut: the file chose its length."""
-    text = str(message)
-    return text if len(text) <= 400 else f"{text[:400]}..."

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from genie_rt.errors import ConfigError, InputError, StateError
+from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Moment, Session, advance, check_seed
@@ -110,22 +111,20 @@ class SessionPool:
         """
         start_ns: dict[Session, int] = {}  # of those that are not known already
         moments: dict[Session, Moment] = {}
-        batches: dict[Plan, list[tuple[Session, int]]] = {}
+        batches: dict[Plan, list[tuple[Session, Row, int]]] = {}
         for session, action in actions.items():
             self._check_joined(session)
-            session.row  # noqa: B018  raises before a reset
-            index = self.world.action(action)
+            row, index = session.row, self.world.action(action)
             known = session.peeked(index)
             if known is None:
                 start_ns[session] = session.clock_ns()
-                batches.setdefault(session.next_plan, []).append((session, index))
+                batches.setdefault(session.next_plan, []).append((session, row, index))
             else:
                 moments[session] = known
         for plan, batch in batches.items():
-            rows = [session.row for session, _ in batch]
-            indices = [index for _, index in batch]
+            sessions, rows, indices = zip(*batch, strict=True)
             found = advance(self.world.backend, rows, indices, plan)
-            moments |= {session: moment for (session, _), moment in zip(batch, found, strict=True)}
+            moments |= zip(sessions, found, strict=True)
         took_ms = {session: (session.clock_ns() - start) / 1e6 for session, start in start_ns.items()}
         return {session: session.take(moments[session], took_ms=took_ms.get(session)) for session in actions}
 

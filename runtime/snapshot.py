@@ -16,7 +16,7 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -29,6 +29,7 @@ from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig, TransformerConfig, from_dict, to_dict
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.dynamics import NULL_ACTION
+from genie_rt.runtime.untrusted import brief, no_key_twice
 
 if TYPE_CHECKING:
     from genie_rt.runtime.world import World
@@ -126,16 +127,15 @@ def load_snapshot(world: World, source: str | Path | bytes) -> Snapshot:
         tensors = _tensors(blob)
         _check_moment(origin, tensors, world.bundle.config)
         picture = tensors.pop("picture")
-        with torch.inference_mode():  # as all that a back end writes
-            row = world.backend.load_row(
-                tensors,
-                seed=origin.seed,
-                frame_index=origin.frame_index,
-                action=origin.action,
-                pending=origin.pending,
-            )
+        row = world.backend.load_row(
+            tensors,
+            seed=origin.seed,
+            frame_index=origin.frame_index,
+            action=origin.action,
+            pending=origin.pending,
+        )
     except (InputError, ConfigError) as error:
-        raise InputError(f"{where}: {_brief(error)}") from error
+        raise InputError(f"{where}: {brief(error)}") from error
     frame = picture.numpy().copy()
     frame.setflags(write=False)  # sessions that restore it share it
     return Snapshot(world, row, frame)
@@ -181,27 +181,20 @@ def _origin(blob: bytes) -> Origin:
         if length > min(MAX_HEADER_BYTES, len(blob) - _LENGTH.size):
             raise ValueError(f"a header of {length} bytes")
         header = json.loads(
-            blob[_LENGTH.size : _LENGTH.size + length].decode(), object_pairs_hook=_no_key_twice
+            blob[_LENGTH.size : _LENGTH.size + length].decode(), object_pairs_hook=no_key_twice
         )
         return from_dict(Origin, json.loads(header["__metadata__"][_METADATA]), "origin")
     except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"expected a header with the origin of the moment, found {_brief(error)}") from error
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):  # two readers could each believe another one of them
-        raise ValueError("a key more than once")
-    return values
+        raise InputError(f"expected a header with the origin of the moment, found {brief(error)}") from error
 
 
 def _tensors(blob: bytes) -> dict[str, Tensor]:
     try:
         tensors = safetensors.torch.load(blob)
     except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError, AssertionError) as error:
-        raise InputError(f"expected safetensors, found {_brief(error)}") from error
+        raise InputError(f"expected safetensors, found {brief(error)}") from error
     if tensors.keys() != _TENSORS:
         raise InputError(f"expected the tensors {', '.join(sorted(_TENSORS))}, found {sorted(tensors)}")
     return tensors
@@ -277,9 +270,3 @@ def _page_size(config: TransformerConfig, num_positions: int) -> int:
 
 def _config_sha256(config: ModelConfig) -> str:
     return hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()
-
-
-def _brief(message: object) -> str:
-    """A message that quotes the file, cut: the file chose its length."""
-    text = str(message)
-    return text if len(text) <= 400 else f"{text[:400]}..."

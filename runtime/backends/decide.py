@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -35,19 +35,11 @@ FORGET = 0.5
 """How much of a position's change score is left one frame later."""
 
 
-class Progress(TypedDict):
-    """How far the frames are: passes taken, tokens decided, `[R]`, and tokens in all."""
-
-    pass_index: int
-    num_decided: Tensor
-    num_tokens: int
-
-
 class Decision:
     """Decides the next frame's tokens of `R` rows of one kind: all pending, or none.
 
     Attributes:
-        inputs: `[R, 3]` int64: each row's seed (its bits), new frame index and action.
+        inputs: `[R, 4]` int64: each row's seed (its bits), new frame index, action, and the action before it.
         dynamics: each row's pages; once `run` is done, with the last frame's.
         spatial: what the next frame may reuse; once `run` is done.
         stats: what each row took; once `run` is done.
@@ -58,7 +50,7 @@ class Decision:
     ) -> None:
         self.backend, self.rows, self.plan = backend, rows, plan
         inputs = [
-            (signed(row.seed), row.frame_index + 1, int(action))
+            (signed(row.seed), row.frame_index + 1, int(action), row.action)
             for row, action in zip(rows, actions, strict=True)
         ]
         self.inputs = torch.tensor(inputs, device=backend.device)
@@ -76,7 +68,7 @@ class Decision:
     def run(self) -> Tensor:
         """All passes. Returns the tokens, `[R, N]` int64."""
         plan, num_tokens = self.plan, self.previous.shape[1]
-        seeds, frames, _ = self.inputs.unbind(1)
+        seeds, frames, _, _ = self.inputs.unbind(1)
         counting = self.backend.counting
         self.u, self.noise_u = uniforms_of_passes(seeds, frames, counting[: plan.passes], counting)
         if plan.is_static:
@@ -90,7 +82,7 @@ class Decision:
     def _ranked(self) -> tuple[Tensor, list[int]]:
         """Passes that decide the most confident tokens. Returns them and the passes that each row took."""
         plan = self.plan
-        tokens = torch.where(self.previous == UNDECIDED, self.previous, UNDECIDED)
+        tokens = self._masked()
         decided = tokens != UNDECIDED
         open_in_pass = []
         for k in range(plan.passes):
@@ -104,11 +96,14 @@ class Decision:
                 if k == 0 and plan.reuse == "frames":
                     self._keep_spatial()
                 state = tokens, decided, self.u[:, k], self.noise_u[:, k]
-                tokens, decided = decide_confident(plan, logits, *state, **self._progress(k, decided))
+                tokens, decided = decide_confident(
+                    plan, logits, *state, pass_index=k, num_decided=decided.sum(1), num_tokens=tokens.shape[1]
+                )
         return tokens, torch.stack(open_in_pass).sum(0).tolist()
 
-    def _progress(self, pass_index: int, decided: Tensor) -> Progress:
-        return {"pass_index": pass_index, "num_decided": decided.sum(1), "num_tokens": decided.shape[1]}
+    def _masked(self) -> Tensor:
+        """Tokens `[R, N]`, all of them undecided."""
+        return torch.where(self.previous == UNDECIDED, self.previous, UNDECIDED)
 
     def _decide_fresh(self, tokens: Tensor, decided: Tensor) -> tuple[Tensor, Tensor]:
         """The first pass under `reuse="frames"`: only where most changed lately."""
@@ -117,17 +112,19 @@ class Decision:
         num_fresh = math.ceil(self.plan.fresh * len(members))
         index = change.sort(dim=1, descending=True, stable=True).indices[:, :num_fresh]
         pages = [self.backend.dynamics_pages.view(row.spatial[0]) for row in self.rows]
-        kept = torch.stack(pages[:1] * len(pages) if self._shared else pages)  # [R, L, 2, P, H, Dh]
-        self._around = [
-            (self._laid_out(layer[:, 0]), self._laid_out(layer[:, 1])) for layer in kept.unbind(1)
-        ]
+        kept = torch.stack(pages[:1] if self._shared else pages)
+        kept = kept.expand(len(pages), *kept.shape[1:])  # [R, L, 2, P, H, Dh]
+        fold = self._past.fold
+        self._around = [(fold(layer[:, 0]), fold(layer[:, 1])) for layer in kept.unbind(1)]
         hidden = self.at(tokens, index[:1] if self._shared else index)  # [R, Q, D]
 
         self._keep_spatial()
         places = members[index].flatten(1)  # [R, Q S]
         logits = self._logits_at(hidden, self.backend.counting[None, : places.shape[1]], places)
         part = [x.gather(1, places) for x in (tokens, decided, self.u[:, 0], self.noise_u[:, 0])]
-        chosen, done = decide_confident(self.plan, logits, *part, **self._progress(0, decided))
+        chosen, done = decide_confident(
+            self.plan, logits, *part, pass_index=0, num_decided=decided.sum(1), num_tokens=tokens.shape[1]
+        )
         return tokens.scatter(1, places, chosen), decided.scatter(1, places, done)
 
     def _static(self, seeds: Tensor, frames: Tensor) -> Tensor:
@@ -137,7 +134,7 @@ class Decision:
         order = decision_order(plan, backend.config, seeds, frames)  # [R or 1, N]
         whole = plan.reuse == "passes"
         unit, num_units = (slots, order.shape[1] // slots) if whole else (1, order.shape[1])
-        tokens = torch.where(self.previous == UNDECIDED, self.previous, UNDECIDED)
+        tokens = self._masked()
         before = done = 0
         for k in range(plan.passes):
             target = plan.decided_after(k, num_units)
@@ -162,7 +159,7 @@ class Decision:
         The first one takes the commit in where the rows are pending.
         """
         transformer, past = self.backend.model.dynamics.transformer, self._past
-        x = self._embed(tokens, self.inputs[:, 2])
+        x = self._embed(tokens)
         commits, self._commits = self._commits, False
         if commits:
             x = torch.cat([self._embed_last(), x], 1)  # [B, 1 + T, P, D]
@@ -185,17 +182,15 @@ class Decision:
         would freeze.
         """
         assert self._around is not None
-        pool, shared = self.backend.dynamics_pages, self._shared
+        pool, place = self.backend.dynamics_pages, self._past.place
         self._keeps = False
-        self.spatial = [
-            (pool.write(self._around, *((0, i) if shared else (i, 0))),) for i in range(len(self.rows))
-        ]
+        self.spatial = [(pool.write(self._around, *place(i)),) for i in range(len(self.rows))]
 
     def at(self, tokens: Tensor, index: Tensor) -> Tensor:
         """One pass at the positions `[B or 1, Q]` alone, to hidden states `[R, Q, D]`."""
         past = self._past
         history = past.history and [(at_positions(k, index), at_positions(v, index)) for k, v in past.history]
-        x = at_positions(self._embed(tokens, self.inputs[:, 2]), index)
+        x = at_positions(self._embed(tokens), index)
         hidden, self._kept, self._around = evaluate(
             self.backend.model.dynamics.transformer, x, past.ages, history, kept=self._around, index=index
         )
@@ -214,17 +209,17 @@ class Decision:
         logits = self.backend.model.dynamics.logits_at(hidden, places, previous, self.backend.table)
         return self.backend.check_logits(logits, self._kept)
 
-    def _embed(self, tokens: Tensor, actions: Tensor) -> Tensor:
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """The new frames, `[B, T, P, D]`."""
         x = self.backend.model.dynamics.embed(
-            tokens[:, None], self.previous[:, None], actions[:, None], self.backend.table
+            tokens[:, None], self.previous[:, None], self.inputs[:, 2:3], self.backend.table
         )
-        return self._laid_out(x[:, 0])
+        return self._past.fold(x[:, 0])
 
     def _embed_last(self) -> Tensor:
         """The last frames, to be committed: `[B, 1, P, D]`."""
-        rows = self.rows[:1] if self._shared else self.rows
-        last = self.previous[: len(rows), None]
-        actions = torch.tensor([row.action for row in rows], device=last.device)[:, None]
+        count = 1 if self._shared else len(self.rows)
+        last, actions = self.previous[:count, None], self.inputs[:count, 3:]
         return self.backend.model.dynamics.embed(last, last, actions, self.backend.table)
 
     def _write(self, kept: list[KeysValues]) -> None:
@@ -233,10 +228,6 @@ class Decision:
         pages = [pool.write(kept, row) for row in range(len(kept[0][0]))]
         pages = pages * len(self.rows) if self._shared else pages
         self.dynamics = [pool.push(old, page) for old, page in zip(self.dynamics, pages, strict=True)]
-
-    def _laid_out(self, x: Tensor) -> Tensor:
-        """`[R, ...]` to `[B, T, ...]`."""
-        return self._past.fold(x)
 
 
 def decide_confident(

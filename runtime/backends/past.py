@@ -49,6 +49,10 @@ class Past:
         """`[R, ...]` to `[B, T, ...]`."""
         return x[None] if self.shared else x[:, None]
 
+    def place(self, row: int) -> tuple[int, int]:
+        """Where that row's new frame lies along `B` and `T`."""
+        return (0, row) if self.shared else (row, 0)
+
     def committed(self, keys_values: list[KeysValues]) -> None:
         """Goes on with the committed frame as part of the past.
 

@@ -103,7 +103,7 @@ class ReferenceBackend:
         """See `Backend.probe`."""
         decision = Decision(self, rows, actions, plan.replace(reuse="none"))
         logits = decision.logits(decision.full(tokens))
-        seeds, frames, _ = decision.inputs.unbind(1)
+        seeds, frames, _, _ = decision.inputs.unbind(1)
         u, _ = uniforms(seeds, frames, pass_index, tokens.shape[1])
         return Probe(logits=logits, candidates=sample(logits, u, plan.temperature)[0])
 
@@ -213,10 +213,7 @@ class ReferenceBackend:
         past = Past(pool, rows, shared=shared)
         pictures, kept = self.model.tokenizer.decode(past.fold(tokens), past.ages, past.history)
         check_finite("tokenizer's decoder", pictures, kept)
-        pages = [
-            pool.push(pages, pool.write(kept, *((0, i) if shared else (i, 0))))
-            for i, pages in enumerate(rows)
-        ]
+        pages = [pool.push(pages, pool.write(kept, *past.place(i))) for i, pages in enumerate(rows)]
         return pages, to_uint8(pictures.flatten(0, 1))
 
 
