@@ -6,12 +6,12 @@ written apart from the back ends on purpose: where both give the same rollout, b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from genie_rt.kernels.maskgit_sample.reference import maskgit_sample, sample
+from genie_rt.kernels.maskgit_sample.reference import most_confident, sample
 from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.runtime.backends.row import signed
 from genie_rt.runtime.config import ModelConfig
@@ -25,6 +25,7 @@ class FrameDecision:
     """A frame of one session on its way from masks to tokens. A pass makes a new one.
 
     Attributes:
+        plan: from its first pass on an "adaptive" frame has a "maskgit" plan of its own.
         tokens: `[1, N]` int64, `UNDECIDED` where masked.
         pass_index: of the pass that comes next.
         seed, frame: `[1]` int64, the bits of the session's seed and the frame's index.
@@ -54,9 +55,7 @@ class FrameDecision:
 
     @property
     def is_done(self) -> bool:
-        """Whether all tokens are decided; a device is asked only where the plan does not say."""
-        if self.plan.order == "adaptive":
-            return bool((self.tokens != UNDECIDED).all())
+        """Whether all tokens are decided."""
         return self._decided_after(self.pass_index - 1) == self.tokens.shape[1]
 
     def uniforms(self) -> tuple[Tensor, Tensor]:
@@ -68,29 +67,21 @@ class FrameDecision:
         plan, tokens = self.plan, self.tokens
         decided = tokens != UNDECIDED
         u, noise_u = self.uniforms()
-        target = self._decided_after(self.pass_index)
-        adaptive = plan.order == "adaptive"
+        candidates, p = sample(logits, u, plan.temperature)
+        if plan.order == "adaptive":
+            num_unsure = int((p < plan.threshold).sum())
+            plan = plan.replace(order="maskgit", passes=plan.passes_for(num_unsure, tokens.shape[1]))
+        ahead = replace(self, plan=plan)
+        target, done = (ahead._decided_after(k) for k in (self.pass_index, self.pass_index - 1))
         if plan.is_static:
-            candidates, _ = sample(logits, u, plan.temperature)
             order = decision_order(plan, self.config, self.seed, self.frame)  # [1, N]
             due = torch.zeros_like(decided).scatter(1, order[:, :target], True)
             tokens = torch.where(due & ~decided, candidates, tokens)
         else:
-            done = int(decided.sum()) if adaptive else self._decided_after(self.pass_index - 1)
-            level = plan.level(done, tokens.shape[1])  # the pass, or more where an adaptive frame is ahead
-            tokens, _ = maskgit_sample(
-                logits, tokens, decided, u, noise_u,
-                keep=plan.decided_after(level, tokens.shape[1]) - done, temperature=plan.temperature,
-                noise=plan.noise_in(level), threshold=plan.threshold if adaptive else None,
-            )  # fmt: skip
-        return FrameDecision(
-            plan=plan,
-            config=self.config,
-            tokens=tokens,
-            pass_index=self.pass_index + 1,
-            seed=self.seed,
-            frame=self.frame,
-        )
+            noise = plan.noise_in(self.pass_index)
+            chosen = most_confident(p, decided, noise_u, keep=target - done, noise=noise)
+            tokens = torch.where(chosen, candidates, tokens)
+        return replace(ahead, tokens=tokens, pass_index=self.pass_index + 1)
 
     def _decided_after(self, pass_index: int) -> int:
         """Tokens that are decided once that pass is done, at least; 0 before the first."""

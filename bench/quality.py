@@ -42,12 +42,11 @@ def plan_grid(
     *,
     orders: Sequence[str] = ORDERS,
     passes: Sequence[int] = PASSES,
-    reuses: Sequence[str] = REUSES,
+    reuses: Sequence[str] = tuple(REUSES),
 ) -> list[Plan]:
     """All plans that make sense, in the order of their cost: few passes of all orders come first.
 
-    `reuse="passes"` goes with the static orders, `reuse="frames"` with the others, either from two passes on:
-    with one there is nothing to reuse.
+    There is reuse with the orders that it goes with, from two passes on: with one there is nothing to reuse.
 
     Args:
         base: its temperature, noise, threshold and fresh hold for all.
@@ -64,7 +63,7 @@ def plan_grid(
                     plans.append(plan)
                 elif reuse not in REUSES:
                     raise ConfigError(f"reuse: expected some of {', '.join(REUSES)}, found {reuse!r}")
-                elif K > 1 and plan.is_static == (reuse == "passes"):
+                elif K > 1 and order in REUSES[reuse]:
                     plans.append(plan.replace(reuse=reuse).check(config))
     return plans
 

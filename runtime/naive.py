@@ -68,6 +68,7 @@ def naive_rollout(
         current = torch.full((1, num_tokens), UNDECIDED)
         decided = torch.zeros(1, num_tokens, dtype=torch.bool)
         all_logits = []
+        schedule = plan  # an "adaptive" frame has its own, once its first pass is done
         for k in range(plan.passes):
             clip = torch.cat([tokens, current[:, None]], 1)  # [1, t + 1, N]
             first = 0 if last is None else max(0, t + 1 - last)
@@ -76,20 +77,21 @@ def naive_rollout(
             hidden, _ = model.dynamics(clip, previous, led, table, causal_ages(t + 1 - first, window))
             logits = model.dynamics.logits(hidden[:, -1:], previous[:, -1:], table)[:, 0]  # [1, N, V]
             all_logits.append(logits[0])
-            level = plan.level(int(decided.sum()), num_tokens)  # k, or more under "adaptive"
-            keep = plan.decided_after(level, num_tokens) - int(decided.sum())
             key, frame = torch.tensor([seed]), torch.tensor([t])
             u, noise_u = uniforms(key, frame, k, num_tokens)
+            candidates, p = sample(logits, u, plan.temperature)
+            if plan.order == "adaptive" and k == 0:
+                num_unsure = int((p < plan.threshold).sum())
+                schedule = plan.replace(order="maskgit", passes=plan.passes_for(num_unsure, num_tokens))
+            keep = schedule.decided_after(k, num_tokens) - int(decided.sum())
             if plan.is_static:
-                candidates, _ = sample(logits, u, plan.temperature)
                 now = decision_order(plan, model.config, key, frame)[0, int(decided.sum()) :][:keep]
                 current[0, now] = candidates[0, now]
                 decided[0, now] = True
             else:
                 current, decided = maskgit_sample(
                     logits, current, decided, u, noise_u,
-                    keep=keep, temperature=plan.temperature, noise=plan.noise_in(level),
-                    threshold=plan.threshold if plan.order == "adaptive" else None,
+                    keep=keep, temperature=plan.temperature, noise=schedule.noise_in(k),
                 )  # fmt: skip
             if decided.all():
                 break

@@ -10,7 +10,8 @@ from genie_rt.runtime.config import ModelConfig, from_dict
 MAX_PASSES = 4096
 
 ORDERS = ("maskgit", "adaptive", "random", "halton")
-REUSES = ("none", "passes", "frames")
+REUSES = {"none": ORDERS, "passes": ("random", "halton"), "frames": ("maskgit",)}
+"""What may be reused, and the orders that each goes with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,25 +21,24 @@ class Plan:
     Attributes:
         order: which tokens are decided first.
             "maskgit": the most confident (Bruce et al. 2024, section 2.2).
-            "adaptive": as maskgit, and besides every token whose probability reaches `threshold`. These
-            bring a frame forward on the schedule, so where the model is sure, as in static scenes, it takes
-            fewer passes.
+            "adaptive": as maskgit, with as many passes as the frame needs: of `passes` the share of its
+            tokens that the first pass is not sure of. Where little moves these are few.
             "random": an order drawn anew for every frame.
             "halton": one order for all frames, spread evenly over the picture (Besnier et al. 2025,
             arXiv 2503.17076).
-        passes: `K`, evaluations of the dynamics per frame; the most that "adaptive" takes.
+        passes: `K`, evaluations of the dynamics per frame; the most that "adaptive" takes, see `passes_for`.
         temperature: of the softmax that tokens are sampled from, > 0.
         noise: of the Gumbel noise on the confidence: its scale in pass `k` is `noise * (1 - (k + 1) / K)`,
             which falls to 0 in the last (Chang et al. 2022, arXiv 2202.04200). Read by "maskgit" and
             "adaptive".
-        threshold: probability of the sampled token, in (0, 1], from which "adaptive" decides it at once.
+        threshold: probability of the sampled token, in (0, 1], from which "adaptive" is sure of it.
         reuse: what spatial attention may keep. Anything but "none" is an approximation within the frame; its
             commit, and so all that later frames see of it, stays exact.
             "passes": from the second pass on only the positions that were just decided or are about to be are
             computed; needs an order that is known in advance, "random" or "halton".
             "frames": the first pass computes only the share `fresh` of the positions, those where most
             changed lately, and the others keep the keys and values of the first pass of the frame before;
-            needs "maskgit" or "adaptive" and two passes or more.
+            needs "maskgit" and two passes or more.
         fresh: share of the positions, in (0, 1], that the first pass computes under `reuse="frames"`.
     """
 
@@ -79,16 +79,11 @@ class Plan:
         self._check_reuse()
 
     def _check_reuse(self) -> None:
-        if self.reuse == "passes" and not self.is_static:
-            raise ConfigError(
-                'Plan.reuse: "passes" needs an order that is known in advance, "random" or "halton", '
-                f"found {self.order!r}"
-            )
-        if self.reuse == "frames" and (self.is_static or self.passes < 2):
-            raise ConfigError(
-                'Plan.reuse: "frames" needs the order "maskgit" or "adaptive" and 2 passes or more, found '
-                f"{self.order!r} and {self.passes}"
-            )
+        if self.order not in REUSES[self.reuse]:
+            needed = " or ".join(f'"{order}"' for order in REUSES[self.reuse])
+            raise ConfigError(f'Plan.reuse: "{self.reuse}" needs the order {needed}, found {self.order!r}')
+        if self.reuse == "frames" and self.passes < 2:
+            raise ConfigError(f'Plan.reuse: "frames" needs 2 passes or more, found {self.passes}')
 
     @property
     def is_static(self) -> bool:
@@ -123,12 +118,12 @@ class Plan:
         num_units = config.num_positions if self.reuse == "passes" else config.tokenizer.num_tokens
         return min(MAX_PASSES, num_units)
 
-    def level(self, num_decided: int, num_tokens: int) -> int:
-        """How many passes of the schedule a frame has behind it that has so many tokens decided.
+    def passes_for(self, num_unsure: int, num_tokens: int) -> int:
+        """Passes that an "adaptive" frame takes whose first pass left so many tokens below `threshold`.
 
-        For "maskgit" these are the passes that it took; "adaptive" frames get ahead of them.
+        From then on, and in what the first pass decides, it is a "maskgit" frame of so many passes.
         """
-        return sum(self.decided_after(k, num_tokens) <= num_decided for k in range(self.passes))
+        return max(1, -(-self.passes * num_unsure // num_tokens))
 
     def decided_after(self, pass_index: int, num_tokens: int) -> int:
         """Tokens decided once pass `pass_index` (from 0) is done: the cosine schedule.

@@ -37,12 +37,8 @@ def maskgit_sample(
     keep: int | Tensor,
     temperature: float,
     noise: float | Tensor,
-    threshold: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Samples every token, then decides the most confident ones.
-
-        candidate, p = sample(logits, u, temperature)
-        confidence = log p + noise * gumbel(noise_u)
+    """Samples every token with `sample`, then decides those that `most_confident` chooses.
 
     Args:
         logits: `[B, N, V]`, any floating dtype; computed in at least fp32.
@@ -51,12 +47,29 @@ def maskgit_sample(
         keep: how many tokens to decide now, for all rows or `[B]`; all that remain when fewer remain.
         temperature: of the softmax, > 0.
         noise: scale of the Gumbel noise on the confidence, >= 0, for all rows or `[B]`.
-        threshold: besides those, every token is decided whose `p`, without noise, is at least this.
 
     Returns:
-        The new `tokens` and `decided`. A tie in confidence goes to the lower position.
+        The new `tokens` and `decided`.
     """
     candidate, p = sample(logits, u, temperature)
+    chosen = most_confident(p, decided, noise_u, keep=keep, noise=noise)
+    return torch.where(chosen, candidate, tokens), decided | chosen
+
+
+def most_confident(
+    p: Tensor, decided: Tensor, noise_u: Tensor, *, keep: int | Tensor, noise: float | Tensor
+) -> Tensor:
+    """Which tokens to decide: of those that are not, the `keep` ones with the highest confidence.
+
+        confidence = log p + noise * gumbel(noise_u)
+
+    Args:
+        p: `[B, N]`, the probability of each sample.
+        decided, noise_u, keep, noise: as `maskgit_sample` takes them.
+
+    Returns:
+        `[B, N]` bool. A tie goes to the lower position.
+    """
     confidence = p.log()
     if isinstance(noise, Tensor) or noise:
         centred = noise_u.double() + 2.0**-25  # within its 2**-24 cell, so that both logarithms are finite
@@ -65,7 +78,4 @@ def maskgit_sample(
     confidence = confidence.masked_fill(decided, -torch.inf)
     rank = confidence.sort(dim=-1, descending=True, stable=True).indices.argsort(-1)  # 0: most confident
     chosen = rank < (keep if isinstance(keep, int) else keep[:, None])
-    if threshold is not None:
-        chosen = chosen | (p >= threshold)
-    chosen = chosen & ~decided
-    return torch.where(chosen, candidate, tokens), decided | chosen
+    return chosen & ~decided

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from genie_rt.kernels.maskgit_sample.reference import maskgit_sample, sample
+from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.philox.reference import uniforms_of_passes
 from genie_rt.runtime.backends.past import Past
 from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.row import Row, is_shared, signed
+from genie_rt.runtime.backends.schedule import Schedule
 from genie_rt.runtime.backends.subset import at_positions, evaluate
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import UNDECIDED
@@ -82,30 +82,31 @@ class Decision:
     def _ranked(self) -> tuple[Tensor, list[int]]:
         """Passes that decide the most confident tokens. Returns them and the passes that each row took."""
         plan = self.plan
+        num_rows, num_tokens = self.previous.shape
+        schedule = Schedule.of(plan, num_rows, num_tokens, self.previous.device)
         tokens = self._masked()
         decided = tokens != UNDECIDED
-        open_in_pass = []
-        for k in range(plan.passes):
-            open_in_pass.append(~decided.all(1))
-            if plan.order == "adaptive" and k and not open_in_pass[-1].any():
-                break
+        k = 0
+        while k < max(schedule.passes):
             if k == 0 and plan.reuse == "frames" and self.rows[0].spatial:
-                tokens, decided = self._decide_fresh(tokens, decided)
+                tokens, decided = self._decide_fresh(tokens, decided, schedule)
             else:
                 logits = self.logits(self.full(tokens))
+                candidates, p = sample(logits, self.u[:, k], plan.temperature)
                 if k == 0 and plan.reuse == "frames":
                     self._keep_spatial()
-                state = tokens, decided, self.u[:, k], self.noise_u[:, k]
-                tokens, decided = decide_confident(
-                    plan, logits, *state, pass_index=k, num_decided=decided.sum(1), num_tokens=tokens.shape[1]
-                )
-        return tokens, torch.stack(open_in_pass).sum(0).tolist()
+                if k == 0 and plan.order == "adaptive":
+                    schedule = Schedule.after_first_pass(plan, p)
+                chosen = schedule.choose(k, p, decided, self.noise_u[:, k])
+                tokens, decided = torch.where(chosen, candidates, tokens), decided | chosen
+            k += 1
+        return tokens, schedule.passes
 
     def _masked(self) -> Tensor:
         """Tokens `[R, N]`, all of them undecided."""
         return torch.where(self.previous == UNDECIDED, self.previous, UNDECIDED)
 
-    def _decide_fresh(self, tokens: Tensor, decided: Tensor) -> tuple[Tensor, Tensor]:
+    def _decide_fresh(self, tokens: Tensor, decided: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         """The first pass under `reuse="frames"`: only where most changed lately."""
         members = self.backend.members
         change = torch.stack([row.change for row in self.rows])  # [R, P]
@@ -121,11 +122,11 @@ class Decision:
         self._keep_spatial()
         places = members[index].flatten(1)  # [R, Q S]
         logits = self._logits_at(hidden, self.backend.counting[None, : places.shape[1]], places)
-        part = [x.gather(1, places) for x in (tokens, decided, self.u[:, 0], self.noise_u[:, 0])]
-        chosen, done = decide_confident(
-            self.plan, logits, *part, pass_index=0, num_decided=decided.sum(1), num_tokens=tokens.shape[1]
-        )
-        return tokens.scatter(1, places, chosen), decided.scatter(1, places, done)
+        u, noise_u = (x[:, 0].gather(1, places) for x in (self.u, self.noise_u))
+        candidates, p = sample(logits, u, self.plan.temperature)
+        chosen = schedule.choose(0, p, decided.gather(1, places), noise_u)
+        there = torch.where(chosen, candidates, UNDECIDED)
+        return tokens.scatter(1, places, there), decided.scatter(1, places, chosen)
 
     def _static(self, seeds: Tensor, frames: Tensor) -> Tensor:
         """Passes of an order that is known: logits only of the tokens that a pass decides."""
@@ -228,48 +229,6 @@ class Decision:
         pages = [pool.write(kept, row) for row in range(len(kept[0][0]))]
         pages = pages * len(self.rows) if self._shared else pages
         self.dynamics = [pool.push(old, page) for old, page in zip(self.dynamics, pages, strict=True)]
-
-
-def decide_confident(
-    plan: Plan,
-    logits: Tensor,
-    tokens: Tensor,
-    decided: Tensor,
-    u: Tensor,
-    noise_u: Tensor,
-    *,
-    pass_index: int,
-    num_decided: Tensor,
-    num_tokens: int,
-) -> tuple[Tensor, Tensor]:
-    """Samples, and decides as many as each row's place on the plan's schedule asks for.
-
-    Args:
-        plan: one that is not static.
-        logits, tokens, decided, u, noise_u: as `maskgit_sample` takes them, of all tokens or some.
-        pass_index: from 0. A row may be ahead of it on the schedule, never behind.
-        num_decided: `[R]` int64, of each whole frame. num_tokens: `N` of it.
-
-    Returns:
-        The new `tokens` and `decided`.
-    """
-    targets, noise = _schedule(plan, num_tokens, logits.device)
-    level = (targets <= num_decided[:, None]).sum(1).clamp_(pass_index, len(targets) - 1)  # see `Plan.level`
-    return maskgit_sample(
-        logits, tokens, decided, u, noise_u,
-        keep=targets[level] - num_decided,
-        temperature=plan.temperature,
-        noise=noise[level].to(torch.promote_types(logits.dtype, torch.float32)),
-        threshold=plan.threshold if plan.order == "adaptive" else None,
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=64)
-def _schedule(plan: Plan, num_tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens decided after each pass, `[K]` int64, and the noise in each, `[K]` float64."""
-    targets = [plan.decided_after(k, num_tokens) for k in range(plan.passes)]
-    noise = [plan.noise_in(k) for k in range(plan.passes)]
-    return torch.tensor(targets, device=device), torch.tensor(noise, dtype=torch.float64, device=device)
 
 
 def change_of(rows: Sequence[Row], tokens: Tensor, members: Tensor, config: ModelConfig) -> Tensor:

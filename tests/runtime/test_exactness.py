@@ -77,6 +77,22 @@ def test_adaptive_frames_take_fewer_passes_than_the_plan_has() -> None:
     assert max(taken) <= 10 and min(taken) < 10 and len(taken) > 1
 
 
+def test_an_adaptive_frame_is_a_maskgit_frame_of_its_own_number_of_passes() -> None:
+    config = make_config(grid=(4, 6))
+    world = make_world(config)
+    adaptive = world.session(plan=Plan(order="adaptive", passes=9, threshold=0.4), seed=3)
+    adaptive.reset(make_pictures(config, 1)[0])
+    taken = set()
+    for step in range(12):
+        own = adaptive.fork()
+        picture = adaptive.step(step % 3)
+        taken.add(adaptive.stats.passes)
+        own.plan = Plan(passes=adaptive.stats.passes)
+        assert np.array_equal(own.step(step % 3), picture)
+        assert torch.equal(own.row.tokens, adaptive.row.tokens)
+    assert len(taken) > 1
+
+
 def test_one_pass_is_the_same_in_every_order() -> None:
     config = make_config()
     frames = [assert_exact(config, Plan(order=order, passes=1), 8)[-1] for order in ORDERS]

@@ -77,13 +77,13 @@ def test_replace_changes_what_it_names_and_leaves_the_plan() -> None:
 
 @pytest.mark.parametrize("order", ["maskgit", "adaptive"])
 def test_reuse_between_passes_needs_an_order_known_in_advance(order: str) -> None:
-    with pytest.raises(ConfigError, match=f"known in advance.*{order}"):
+    with pytest.raises(ConfigError, match=f'"random" or "halton".*{order}'):
         Plan(order=order, reuse="passes")
 
 
-@pytest.mark.parametrize("order", ["random", "halton"])
-def test_reuse_between_frames_needs_an_order_by_confidence(order: str) -> None:
-    with pytest.raises(ConfigError, match=f'"maskgit" or "adaptive".*{order}'):
+@pytest.mark.parametrize("order", ["random", "halton", "adaptive"])
+def test_reuse_between_frames_needs_the_order_by_confidence_and_passes_that_are_known(order: str) -> None:
+    with pytest.raises(ConfigError, match=f'"maskgit".*{order}'):
         Plan(order=order, reuse="frames")
     with pytest.raises(ConfigError, match=r"2 passes or more.*1"):
         Plan(reuse="frames", passes=1)
@@ -100,8 +100,12 @@ def test_more_passes_than_tokens_do_not_fit_a_model() -> None:
         whole.replace(passes=7).check(config)
 
 
-def test_a_frame_is_as_far_on_the_schedule_as_its_tokens_are() -> None:
+def test_passes_decide_along_a_cosine() -> None:
+    assert [Plan(passes=4).decided_after(k, 256) for k in range(4)] == [20, 75, 159, 256]
+
+
+def test_an_adaptive_frame_takes_the_share_of_the_passes_that_it_is_unsure_of() -> None:
     plan = Plan(order="adaptive", passes=4)
-    assert [plan.decided_after(k, 256) for k in range(4)] == [20, 75, 159, 256]
-    at = {0: 0, 19: 0, 20: 1, 74: 1, 75: 2, 158: 2, 159: 3, 255: 3, 256: 4}
-    assert {count: plan.level(count, 256) for count in at} == at
+    at = {0: 1, 1: 1, 64: 1, 65: 2, 128: 2, 129: 3, 192: 3, 193: 4, 256: 4}
+    assert {count: plan.passes_for(count, 256) for count in at} == at
+    assert plan.replace(passes=1).passes_for(256, 256) == 1

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import InputError
+from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.philox.reference import uniforms
-from genie_rt.runtime.backends.decide import decide_confident
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row, signed
+from genie_rt.runtime.backends.schedule import Schedule
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.order import decision_order
 from genie_rt.runtime.plan import Plan
@@ -47,6 +48,7 @@ def negative_log_likelihood(
     seeds = torch.tensor([signed(row.seed) for row in rows], device=truth.device)
     frames = torch.tensor([row.frame_index + 1 for row in rows], device=truth.device)
     order = decision_order(plan, backend.config, seeds, frames).expand(batch, -1) if plan.is_static else None
+    schedule = Schedule.of(plan, batch, num_tokens, truth.device)
     tokens = torch.full_like(truth, UNDECIDED)
     decided = torch.zeros_like(truth, dtype=torch.bool)
     total = torch.zeros(batch, dtype=torch.float64, device=truth.device)
@@ -58,17 +60,10 @@ def negative_log_likelihood(
             now = decided.scatter(1, order[:, done:target], True)
         else:
             u, noise_u = uniforms(seeds, frames, k, num_tokens)
-            _, now = decide_confident(
-                plan,
-                logits,
-                tokens,
-                decided,
-                u,
-                noise_u,
-                pass_index=k,
-                num_decided=decided.sum(1),
-                num_tokens=num_tokens,
-            )
+            _, p = sample(logits, u, plan.temperature)
+            if plan.order == "adaptive" and k == 0:
+                schedule = Schedule.after_first_pass(plan, p)
+            now = decided | schedule.choose(k, p, decided, noise_u)
         row, place = (now & ~decided).nonzero(as_tuple=True)
         log_p = logits[row, place].double().log_softmax(-1).gather(1, truth[row, place][:, None])[:, 0]
         total.index_add_(0, row, -log_p)

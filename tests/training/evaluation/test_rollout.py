@@ -19,7 +19,7 @@ PLAN = Plan(passes=3)
     [
         PLAN,
         Plan(order="halton", passes=3, reuse="passes"),
-        Plan(order="adaptive", passes=3, threshold=0.3, reuse="frames"),
+        Plan(passes=3, reuse="frames"),
     ],
     ids=lambda plan: plan.order,
 )
