@@ -1,11 +1,19 @@
-"""What tests of several folders share: a tiny world that the real commands trained."""
+"""What tests of several folders share: a tiny world that the real commands trained.
 
+Without a GPU Triton interprets its kernels on the CPU, which has to be said before it is imported.
+"""
+
+import os
 from collections.abc import Iterator
 
 import pytest
+import torch
 from tiny_runs import TINY, TinyRuns, train_all
 
 from genie_rt.runtime import presets
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")
