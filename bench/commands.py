@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from genie_rt.bench.command_line import console, progress, set_threads, words, write
 from genie_rt.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from genie_rt.bench.frame_record import FrameBody
     from genie_rt.bench.parity import Parity, Variant
-    from genie_rt.bench.record import BodyT, Record
+    from genie_rt.bench.record import Record
     from genie_rt.runtime.plan import Plan
     from genie_rt.runtime.world import World
-
-_OUTPUTS = ("export_times", "json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +26,7 @@ class BenchCommand:
     """Latency of a frame, from the action to the picture, beside the paper's recipe.
 
     All rows are measured in one process, one frame each in turn, with the same weights, passes and threads.
-    Other measurements: genie-rt bench ceilings, long, peek, quality.
+    Other measurements: genie-rt bench ceilings, kernels, long, peek, quality.
     """
 
     bundle: tyro.conf.Positional[str] = "demo"
@@ -92,8 +86,8 @@ class BenchCommand:
             if not 0 < q <= 100:
                 raise InputError(f"--percentile: expected numbers above 0 and up to 100, found {q:g}")
         record = self._measure()
-        print_frames(_console(), record, self.percentile)
-        _write(self.json, record)
+        print_frames(console(), record, self.percentile)
+        write(self.json, record)
         if self.export_times is not None:
             write_times(self.export_times, [item for item in record.body.series if item.name in COMPARED])
             print(f"wrote {self.export_times}")
@@ -103,7 +97,7 @@ class BenchCommand:
         from genie_rt.bench.frame import FrameBench, bench_frames
 
         import_ms = (time.perf_counter_ns() - start) / 1e6
-        _set_threads(self.threads)
+        set_threads(self.threads)
         bench = FrameBench(
             source=self.bundle,
             plan=self.plan,
@@ -118,8 +112,8 @@ class BenchCommand:
             dtype=self.dtype,
             device=self.device,
         )
-        with _progress("measuring") as on_round:
-            return bench_frames(bench, import_ms=import_ms, command=_words("bench", self), on_round=on_round)
+        with progress("measuring") as on_round:
+            return bench_frames(bench, import_ms=import_ms, command=words("bench", self), on_round=on_round)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +136,13 @@ class CeilingsCommand:
         from genie_rt.bench.ceilings import measure_ceilings
         from genie_rt.bench.tables import print_ceilings
 
-        _set_threads(self.threads)
-        with _progress("measuring") as on_point:
+        set_threads(self.threads)
+        with progress("measuring") as on_point:
             record = measure_ceilings(
-                self.device, command=_words("bench ceilings", self), repeats=self.repeats, on_point=on_point
+                self.device, command=words("bench ceilings", self), repeats=self.repeats, on_point=on_point
             )
-        print_ceilings(_console(), record)
-        _write(self.json, record)
+        print_ceilings(console(), record)
+        write(self.json, record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,15 +169,15 @@ class LongCommand:
         from genie_rt.bench.tables import print_long
         from genie_rt.runtime.world import World
 
-        _set_threads(self.threads)
+        set_threads(self.threads)
         world = small_world() if self.bundle is None else World.load(self.bundle)
-        with _progress("playing", WINDOWS) as on_window:
+        with progress("playing", WINDOWS) as on_window:
             record = play_long(
-                world, world.plan(), steps=self.steps, device="cpu", command=_words("bench long", self),
+                world, world.plan(), steps=self.steps, device="cpu", command=words("bench long", self),
                 on_window=on_window,
             )  # fmt: skip
-        print_long(_console(), record)
-        _write(self.json, record)
+        print_long(console(), record)
+        write(self.json, record)
         return 0 if record.body.is_memory_flat else 1
 
 
@@ -226,16 +220,16 @@ class PeekCommand:
         from genie_rt.bench.tables import print_peek
         from genie_rt.runtime.world import World
 
-        _set_threads(self.threads)
+        set_threads(self.threads)
         world = World.load(self.bundle, dtype=self.dtype, device=self.device)
-        with _progress("measuring") as on_round:
+        with progress("measuring") as on_round:
             record = bench_peek(
                 world, _plan(world, self.plan, passes=self.passes), device=self.device,
-                command=_words("bench peek", self), iterations=self.iterations, duration_s=self.duration,
+                command=words("bench peek", self), iterations=self.iterations, duration_s=self.duration,
                 warm_up_s=self.warm_up / 1e3, on_round=on_round,
             )  # fmt: skip
-        print_peek(_console(), record)
-        _write(self.json, record)
+        print_peek(console(), record)
+        write(self.json, record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +280,7 @@ class VerifyCommand:
         from genie_rt.bench.tables import print_parity
         from genie_rt.runtime.world import World
 
-        _set_threads(self.threads)
+        set_threads(self.threads)
         before = Counters.read()
         asked = [
             variant
@@ -300,15 +294,15 @@ class VerifyCommand:
             self.bundle, backend=YARDSTICK.backend, dtype=YARDSTICK.dtype, device=YARDSTICK.device
         )
         plan = _plan(yardstick, self.plan, passes=self.passes, temperature=self.temperature)
-        with _progress("comparing", len(asked) * self.frames) as on_frame:
+        with progress("comparing", len(asked) * self.frames) as on_frame:
             rows = tuple(self._compare(yardstick, variant, plan, on_frame) for variant in asked)
         body = VerifyBody(subject=Subject.of(yardstick), plan=plan, frames=self.frames, rows=rows)
         warnings = body.remarks()
         if self.iterations:
             warnings += disturbances(before, Counters.read())
-        record = Record.take(body, command=_words("verify", self), device=self.device, warnings=warnings)
-        print_parity(_console(), record)
-        _write(self.json, record)
+        record = Record.take(body, command=words("verify", self), device=self.device, warnings=warnings)
+        print_parity(console(), record)
+        write(self.json, record)
         return 0 if body.passed else 1
 
     def _compare(
@@ -329,59 +323,3 @@ class VerifyCommand:
 def _plan(world: World, name: str, **changes: Any) -> Plan:
     """A plan of the world, with the changes that are set."""
     return world.plan(name, **{key: value for key, value in changes.items() if value is not None})
-
-
-def _words(name: str, command: Any) -> str:
-    """The command that measures the same again, without the files that it wrote."""
-    words = ["genie-rt", *name.split()]
-    for field in dataclasses.fields(command):
-        value = getattr(command, field.name)
-        if field.name == "bundle" and field.default is not None:
-            words.append(value)  # by place
-            continue
-        if field.name in _OUTPUTS or value == field.default:
-            continue
-        flag = field.name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, tuple):
-            words += [f"--{flag}", *(f"{item:g}" for item in value)]
-        else:
-            words += [f"--{flag}", str(value)]
-    return shlex.join(words)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False)
-
-
-@contextmanager
-def _progress(what: str, total: int | None = None) -> Iterator[Callable[[], object]]:
-    """A progress bar on a terminal, without a thread of its own; gives what advances it by one."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, auto_refresh=False) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.update(task, advance=1, refresh=console.is_terminal)
-
-
-def _write(path: Path | None, record: Record[BodyT]) -> None:
-    from genie_rt.bench.record import write_record
-
-    if path is not None:
-        write_record(path, record)
-        print(f"wrote {path}")
-
-
-def _set_threads(num_threads: int | None) -> None:
-    import torch
-
-    if num_threads is None:
-        return
-    if not 1 <= num_threads <= 1024:
-        raise InputError(f"--threads: expected a whole number from 1 to 1024, found {num_threads}")
-    torch.set_num_threads(num_threads)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,8 @@ class Kernel:
 
     def config_for(self, variant: str, device: torch.device) -> Config:
         """The committed configuration for a device, that of the next lower architecture where it has none."""
+        if _trial is not None:
+            return _trial.config_for(self, variant)
         return self.config_on(variant, capability_of(device))
 
     def config_on(self, variant: str, capability: int) -> Config:
@@ -105,6 +107,35 @@ class Kernel:
     def launch(self, grid: tuple[int, ...], config: Config, *arguments: Any, **constants: Any) -> None:
         """Enqueues the kernel on the current stream of the current device."""
         self.function[grid](*arguments, **constants, **config.arguments)
+
+
+@dataclass(slots=True)
+class Trial:
+    """While it is active, launches take the configurations that it says, and it notes which they asked for.
+
+    Attributes:
+        configs: by kernel and variant; others get the first of their space.
+        asked: kernels by name and the variants of each that were launched.
+    """
+
+    configs: dict[tuple[str, str], Config] = field(default_factory=dict)
+    asked: dict[tuple[str, str], Kernel] = field(default_factory=dict)
+
+    def config_for(self, kernel: Kernel, variant: str) -> Config:
+        self.asked[kernel.name, variant] = kernel
+        return self.configs.get((kernel.name, variant), kernel.space[0])
+
+    def __enter__(self) -> Trial:
+        global _trial
+        _trial = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        global _trial
+        _trial = None
+
+
+_trial: Trial | None = None
 
 
 def capability_of(device: torch.device) -> int:

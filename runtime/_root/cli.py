@@ -46,6 +46,11 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "genie_rt.bench.commands:CeilingsCommand",
         "the most that this device gives: copies, matrices, launches",
     ),
+    ("bench", "kernels"): Entry(
+        "genie_rt.bench.kernel_commands:KernelsCommand",
+        "the kernels beside library calls and the roofline",
+        "gpu",
+    ),
     ("bench", "long"): Entry(
         "genie_rt.bench.commands:LongCommand",
         "memory and latency over a long rollout",

@@ -1,0 +1,76 @@
+"""What commands that measure have in common: their words in a record, a progress bar, a written record."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genie_rt.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from genie_rt.bench.record import BodyT, Record
+
+_OUTPUTS = ("export_times", "json")
+"""Fields of a command that say where its results go."""
+
+
+def words(name: str, command: Any) -> str:
+    """The command that measures the same again, without the files that it wrote."""
+    found = ["genie-rt", *name.split()]
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        if field.name == "bundle" and field.default is not None:
+            found.append(value)  # by place
+            continue
+        if field.name in _OUTPUTS or value == field.default:
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, tuple):
+            found += [f"--{flag}", *(item if isinstance(item, str) else f"{item:g}" for item in value)]
+        else:
+            found += [f"--{flag}", str(value)]
+    return shlex.join(found)
+
+
+def console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[], object]]:
+    """A progress bar on a terminal, without a thread of its own; gives what advances it by one."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.update(task, advance=1, refresh=terminal.is_terminal)
+
+
+def write(path: Path | None, record: Record[BodyT]) -> None:
+    from genie_rt.bench.record import write_record
+
+    if path is not None:
+        write_record(path, record)
+        print(f"wrote {path}")
+
+
+def set_threads(num_threads: int | None) -> None:
+    import torch
+
+    if num_threads is None:
+        return
+    if not 1 <= num_threads <= 1024:
+        raise InputError(f"--threads: expected a whole number from 1 to 1024, found {num_threads}")
+    torch.set_num_threads(num_threads)

@@ -1,0 +1,184 @@
+"""`genie-rt bench kernels`. torch and Triton are imported when the command runs."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genie_rt.bench.command_line import console, progress, words, write
+from genie_rt.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from genie_rt.bench.kernel_tuning import Choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelsCommand:
+    """Every kernel beside the strongest library calls for the same job, in time and share of the ceiling.
+
+    Each result is compared with the reference first. Without a GPU: --compile-only, which compiles all
+    configurations for GPUs that are not here, and --roofline, the least time that each operator can take.
+    """
+
+    ops: tuple[str, ...] = ()
+    """Operators to look at; all unless set."""
+
+    compile_only: bool = False
+    """Compile for --arch and read registers, spills and shared memory from the machine code."""
+
+    roofline: bool = False
+    """Print the least time of each operator on each architecture, from data sheets."""
+
+    tune: bool = False
+    """Choose the fastest configurations on this GPU; with --compile-only the first that is sound."""
+
+    tuned_folder: Path | None = None
+    """Where --tune writes sm_<capability>.json; the package's own folder unless set."""
+
+    arch: str = "all"
+    """Architectures to compile for, such as sm_80,sm_90."""
+
+    chosen: bool = False
+    """With --compile-only: only the configurations that launches take."""
+
+    dtypes: tuple[str, ...] = ("bfloat16",)
+    """Number formats to time."""
+
+    device: str = "cuda"
+    """Device to time on."""
+
+    repeats: int = 30
+    """Timed calls of each candidate."""
+
+    jobs: int = 1
+    """Processes that compile."""
+
+    json: Path | None = None
+    """JSON file for the whole record."""
+
+    def run(self) -> int:
+        if self.compile_only and self.roofline:
+            raise InputError("expected --compile-only or --roofline, found both; ask for one after the other")
+        if self.jobs < 1 or self.repeats < 1:
+            raise InputError(f"expected 1 or more jobs and repeats, found {self.jobs} and {self.repeats}")
+        if self.compile_only:
+            return self._compile()
+        if self.roofline:
+            return self._roofline()
+        return self._tune() if self.tune else self._measure()
+
+    def _compile(self) -> int:
+        from genie_rt.bench.architectures import parse_architectures
+        from genie_rt.bench.kernel_compile import compile_kernels, count_tasks
+        from genie_rt.bench.kernel_tables import print_compiled
+        from genie_rt.bench.record import Record
+        from genie_rt.kernels.catalogue import chosen_ops
+
+        architectures, ops = parse_architectures(self.arch), chosen_ops(self.ops)
+        everything = not self.chosen
+        with progress("compiling", count_tasks(architectures, ops, everything=everything)) as on_row:
+            body = compile_kernels(
+                architectures, ops=ops, everything=everything, jobs=self.jobs, on_row=on_row
+            )
+        print_compiled(console(), body, everything=everything)
+        record = Record.take(body, command=words("bench kernels", self), device="cpu", warnings=())
+        write(self.json, record)
+        if self.tune:
+            from genie_rt.bench.kernel_tuning import capabilities_of, choose_static
+
+            for capability in capabilities_of(body):
+                how = "first in the author's order without spills, by cross-compilation"
+                self._file(capability, choose_static(body, f"sm_{capability}"), how, body.triton, None)
+            return 0
+        return 0 if body.passed else 1
+
+    def _roofline(self) -> int:
+        from genie_rt.bench.architectures import parse_architectures
+        from genie_rt.bench.kernel_tables import print_roofline
+        from genie_rt.bench.roofline import case_costs
+        from genie_rt.kernels.catalogue import chosen_ops
+
+        architectures = parse_architectures(self.arch)
+        for name in self.dtypes:
+            costs = case_costs(chosen_ops(self.ops), _dtype(name))
+            print_roofline(console(), costs, architectures, name)
+        return 0
+
+    def _measure(self) -> int:
+        from genie_rt.bench.kernel_tables import print_timed
+        from genie_rt.bench.kernel_times import measure_kernels
+        from genie_rt.bench.quiet import Counters, disturbances
+        from genie_rt.bench.record import Record
+        from genie_rt.kernels.catalogue import chosen_ops
+        from genie_rt.runtime.world import find_device
+
+        before, device = Counters.read(), find_device(self.device)
+        with progress("measuring") as on_row:
+            body = measure_kernels(
+                device,
+                ops=chosen_ops(self.ops),
+                dtypes=[_dtype(name) for name in self.dtypes],
+                repeats=self.repeats,
+                on_row=lambda row: on_row(),
+            )
+        warnings = disturbances(before, Counters.read())
+        record = Record.take(
+            body, command=words("bench kernels", self), device=self.device, warnings=warnings
+        )
+        print_timed(console(), record)
+        write(self.json, record)
+        return 0 if body.passed else 1
+
+    def _tune(self) -> int:
+        import torch
+
+        from genie_rt.bench.kernel_tables import print_choice
+        from genie_rt.bench.kernel_times import EventClock
+        from genie_rt.bench.kernel_tuning import choose_fastest
+        from genie_rt.kernels.catalogue import all_cases, chosen_ops
+        from genie_rt.kernels.launch import capability_of
+        from genie_rt.runtime.world import find_device
+
+        device, ops = find_device(self.device), chosen_ops(self.ops)
+        clock = EventClock(device, self.repeats)
+        with progress("tuning") as on_case:
+            choice = choose_fastest(
+                (case for name in self.dtypes for case in all_cases(ops, _dtype(name), device)),
+                clock,
+                on_case=lambda case, found: on_case(),
+            )
+        import triton
+
+        print_choice(console(), choice)
+        how = "fastest over the presets' cases, measured"
+        name = torch.cuda.get_device_name(device)
+        self._file(capability_of(device), choice, how, triton.__version__, name)
+        return 0
+
+    def _file(self, capability: int, choice: Choice, how: str, triton: str, device: str | None) -> None:
+        from genie_rt.bench.kernel_tuning import Found, write_choice
+        from genie_rt.kernels.launch import TUNED
+
+        found = Found(
+            how=how,
+            command=words("bench kernels", self),
+            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            triton=triton,
+            device=device,
+        )
+        folder = self.tuned_folder or TUNED
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"wrote {write_choice(folder, capability, choice, found)}")
+
+
+def _dtype(name: str) -> torch.dtype:
+    from genie_rt.kernels.arguments import FLOATS
+
+    known = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS}
+    if name not in known:
+        raise InputError(f"--dtypes: expected some of {', '.join(known)}, found {name!r}")
+    return known[name]

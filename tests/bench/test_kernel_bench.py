@@ -1,0 +1,190 @@
+"""The bench of kernels with toy kernels and a scripted clock: what is judged, timed and chosen."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from genie_rt.bench.architectures import KNOWN, parse_architectures
+from genie_rt.bench.ceilings import CeilingsBody, measure_ceilings
+from genie_rt.bench.kernel_compile import CompileBody, Compiled, _widest_load
+from genie_rt.bench.kernel_times import judge_case, measure_case, measure_kernels
+from genie_rt.bench.kernel_tuning import Found, choose_fastest, choose_static, write_choice
+from genie_rt.bench.roofline import bounds
+from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.kernels.case import Case
+from genie_rt.kernels.cost import Cost
+from genie_rt.kernels.launch import ARCHITECTURES, Config, Kernel, config
+
+SPACE = (config(4, 2, BLOCK=64), config(8, 2, BLOCK=128), config(4, 2, BLOCK=256))
+KERNEL = Kernel(name="toy", function=None, space=SPACE, variants=())
+CPU = torch.device("cpu")
+
+
+def make_case(
+    run: Callable[[], Tensor] | None = None,
+    *,
+    name: str = "small",
+    baselines: Mapping[str, Callable[[], object]] | None = None,
+    exact: bool = False,
+) -> Case:
+    """Doubles a tensor, and asks for its configuration as a launch would."""
+    x = torch.arange(12.0).view(3, 4)
+
+    def launched() -> tuple[Tensor]:
+        KERNEL.config_for("fp32", CPU)
+        return (x * 2 if run is None else run(),)
+
+    return Case(
+        op="toy", name=name, dtype=torch.float32, run=launched, reference=lambda: (x * 2,),
+        baselines=baselines or {}, cost=Cost(flops=0, bytes=96), exact=(exact,),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ceilings() -> CeilingsBody:
+    return measure_ceilings("cpu", command="", repeats=1, copy_bytes=[2**16], sides=[16]).body
+
+
+def scripted(us: Mapping[str, float]) -> Callable[..., Mapping[str, Sequence[float]]]:
+    """A clock that runs everything once and says what it was told."""
+
+    def clock(calls: Mapping[str, Callable[[], object]]) -> Mapping[str, Sequence[float]]:
+        for call in calls.values():
+            call()
+        return {name: [us[name]] * 5 for name in calls}
+
+    return clock
+
+
+def test_a_right_case_has_times_a_share_and_its_rivals(ceilings: CeilingsBody) -> None:
+    def broken() -> None:
+        raise RuntimeError("no such kernel here")
+
+    case = make_case(baselines={"slow": lambda: None, "quick": lambda: None, "broken": broken})
+    row = measure_case(case, ceilings, scripted({"ours": 2.0, "slow": 9.0, "quick": 4.0}), CPU)
+    assert (row.failure, row.error, row.median_us, row.p95_us) == (None, 0.0, 2.0, 2.0)
+    assert row.bound_by == "bytes"
+    assert row.percent == pytest.approx(100 * 96 / ceilings.copy.best / 2e-6)  # type: ignore[operator]
+    assert row.strongest is not None and (row.strongest.name, row.strongest.median_us) == ("quick", 4.0)
+    assert [item.failure for item in row.baselines if item.name == "broken"] == [
+        "RuntimeError: no such kernel here"
+    ]
+
+
+WRONG: dict[str, Callable[[], Tensor]] = {
+    "zeros": lambda: torch.zeros(3, 4),
+    "doubled": lambda: torch.arange(12.0).view(3, 4) * 4,
+    "shuffled": lambda: torch.arange(12.0).flip(0).view(3, 4) * 2,
+    "NaN": lambda: torch.full((3, 4), torch.nan),
+    "of another shape": lambda: torch.zeros(3, 5),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_wrong_result_has_no_time(ceilings: CeilingsBody, wrong: str, exact: bool) -> None:
+    row = measure_case(make_case(WRONG[wrong], exact=exact), ceilings, scripted({}), CPU)
+    assert row.failure is not None and row.failure.startswith("output 0: ")
+    assert row.median_us is None
+
+
+def test_exact_outputs_have_to_be_equal() -> None:
+    nearly = make_case(lambda: torch.arange(12.0).view(3, 4) * (2 + 1e-6), exact=True)
+    assert judge_case(nearly)[1] == "output 0: 11 of 12 differ"  # zero stays zero
+
+
+def test_a_kernel_that_raises_is_a_row_with_its_reason(ceilings: CeilingsBody) -> None:
+    def run() -> Tensor:
+        raise ValueError("out of\n  shared memory")
+
+    row = measure_case(make_case(run), ceilings, scripted({}), CPU)
+    assert row.failure == "ValueError: out of shared memory"
+
+
+def test_kernels_are_not_timed_on_a_cpu() -> None:
+    with pytest.raises(UnsupportedError, match="--compile-only or --roofline"):
+        measure_kernels(CPU)
+
+
+def test_the_fastest_configuration_over_all_cases_is_chosen() -> None:
+    """The second is best in one case and bad in the other; the third is nearly best in both."""
+    times = iter([{"0": 4.0, "1": 1.0, "2": 1.1}, {"0": 4.0, "1": 3.0, "2": 1.0}])
+
+    def clock(calls: Mapping[str, Callable[[], object]]) -> Mapping[str, Sequence[float]]:
+        return {name: [us] for name, us in next(times).items()}
+
+    found = choose_fastest([make_case(name="a"), make_case(name="b")], clock)
+    assert found == {("toy", "fp32"): SPACE[2]}
+
+
+def test_a_configuration_that_gives_a_wrong_result_is_not_chosen() -> None:
+    from genie_rt.kernels import launch
+
+    def run() -> Tensor:
+        assert launch._trial is not None
+        good = launch._trial.configs.get(("toy", "fp32"), SPACE[0]) != SPACE[0]
+        return torch.arange(12.0).view(3, 4) * (2 if good else 3)
+
+    def clock(calls: Mapping[str, Callable[[], object]]) -> Mapping[str, Sequence[float]]:
+        assert list(calls) == ["0", "1"]  # of the two that are right
+        return {"0": [2.0], "1": [1.0]}
+
+    assert choose_fastest([make_case(run)], clock) == {("toy", "fp32"): SPACE[2]}
+
+
+def make_compiled(config: Config, *, stack: int = 0, shared: int = 0, failure: str | None = None) -> Compiled:
+    return Compiled(
+        kernel="toy", variant="fp32", architecture="sm_90", config=config, chosen=config == SPACE[0],
+        stack_bytes=stack, shared_bytes=shared, shared_limit=1000, failure=failure,
+    )  # fmt: skip
+
+
+def test_without_a_gpu_the_first_sound_configuration_is_chosen() -> None:
+    rows = (
+        make_compiled(SPACE[0], shared=2000),
+        make_compiled(SPACE[1], stack=8),
+        make_compiled(SPACE[2], shared=1000),
+    )
+    body = CompileBody(triton="3", rows=rows)
+    assert choose_static(body, "sm_90") == {("toy", "fp32"): SPACE[2]}
+    assert choose_static(body, "sm_80") == {}
+    assert [row.problem for row in rows] == [
+        "2000 bytes of shared memory, 1000 are there", "spills: 8 bytes of stack a thread", None,
+    ]  # fmt: skip
+    assert not body.passed  # what a launch takes has a flaw
+
+
+def test_choices_are_filed_beside_those_that_were_there(tmp_path: Path) -> None:
+    found = Found(how="measured", command="genie-rt bench kernels", date="2026-01-01", triton="3", device="G")
+    write_choice(tmp_path, 90, {("toy", "fp32"): SPACE[0], ("toy", "bf16"): SPACE[0]}, found)
+    path = write_choice(tmp_path, 90, {("toy", "fp32"): SPACE[1]}, found)
+    values = json.loads(path.read_bytes())
+    assert values["capability"] == 90 and values["last_run"]["device"] == "G"
+    assert values["kernels"]["toy"] == {
+        "bf16": {"blocks": {"BLOCK": 64}, "num_warps": 4, "num_stages": 2, "found": "measured"},
+        "fp32": {"blocks": {"BLOCK": 128}, "num_warps": 8, "num_stages": 2, "found": "measured"},
+    }
+
+
+def test_architectures_are_named_as_compilers_name_them() -> None:
+    assert [item.capability for item in parse_architectures("sm_80, sm_90a,120")] == [80, 90, 120]
+    assert [item.capability for item in parse_architectures("all")] == list(ARCHITECTURES) == sorted(KNOWN)
+    for word in ("sm_70", "", "H100"):
+        with pytest.raises(InputError, match=r"--arch: expected some of sm_80,"):
+            parse_architectures(word)
+
+
+def test_the_widest_load_is_read_from_the_code() -> None:
+    assert _widest_load("ld.global.b32 %r1, [%rd1];\n@%p1 ld.global.v4.b32 { %r1 }, [ %rd1 + 0 ];") == 128
+    assert _widest_load("ld.global.L1::evict_last.v2.b32 {}") == 64
+    assert _widest_load("cp.async.cg.shared.global [ %r1 + 0 ], [ %rd2 + 0 ], 0x10, %r3;") == 128
+    assert _widest_load("st.global.v4.b32 [%rd1], {};") == 0
+
+
+def test_a_bound_is_the_roofline() -> None:
+    (bound,) = bounds([("toy", "a", Cost(flops=10, bytes=10))], bytes_per_second=1e6, flops_per_second=1e9)
+    assert (bound.least_us, bound.bound_by) == (10.0, "bytes")
