@@ -40,10 +40,14 @@ def words(name: str, command: Any) -> str:
     return shlex.join(found)
 
 
-def console() -> Console:
+def console(least_width: int = 0) -> Console:
+    """The terminal. Where it is narrower than `least_width`, lines are wrapped by it and not cut by us."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False)
+    terminal = Console(highlight=False, markup=False)
+    if terminal.width < least_width:
+        terminal.width = least_width
+    return terminal
 
 
 @contextmanager

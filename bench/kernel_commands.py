@@ -74,7 +74,7 @@ class KernelsCommand:
     def _compile(self) -> int:
         from genie_rt.bench.architectures import parse_architectures
         from genie_rt.bench.kernel_compile import compile_kernels, count_tasks
-        from genie_rt.bench.kernel_tables import print_compiled
+        from genie_rt.bench.kernel_tables import WIDTH, print_compiled
         from genie_rt.bench.record import Record
         from genie_rt.kernels.catalogue import chosen_ops
 
@@ -84,7 +84,7 @@ class KernelsCommand:
             body = compile_kernels(
                 architectures, ops=ops, everything=everything, jobs=self.jobs, on_row=on_row
             )
-        print_compiled(console(), body, everything=everything)
+        print_compiled(console(WIDTH), body, everything=everything)
         record = Record.take(body, command=words("bench kernels", self), device="cpu", warnings=())
         write(self.json, record)
         if self.tune:
@@ -98,18 +98,18 @@ class KernelsCommand:
 
     def _roofline(self) -> int:
         from genie_rt.bench.architectures import parse_architectures
-        from genie_rt.bench.kernel_tables import print_roofline
+        from genie_rt.bench.kernel_tables import WIDTH, print_roofline
         from genie_rt.bench.roofline import case_costs
         from genie_rt.kernels.catalogue import chosen_ops
 
         architectures = parse_architectures(self.arch)
         for name in self.dtypes:
             costs = case_costs(chosen_ops(self.ops), _dtype(name))
-            print_roofline(console(), costs, architectures, name)
+            print_roofline(console(WIDTH), costs, architectures, name)
         return 0
 
     def _measure(self) -> int:
-        from genie_rt.bench.kernel_tables import print_timed
+        from genie_rt.bench.kernel_tables import WIDTH, print_timed
         from genie_rt.bench.kernel_times import measure_kernels
         from genie_rt.bench.quiet import Counters, disturbances
         from genie_rt.bench.record import Record
@@ -129,14 +129,14 @@ class KernelsCommand:
         record = Record.take(
             body, command=words("bench kernels", self), device=self.device, warnings=warnings
         )
-        print_timed(console(), record)
+        print_timed(console(WIDTH), record)
         write(self.json, record)
         return 0 if body.passed else 1
 
     def _tune(self) -> int:
         import torch
 
-        from genie_rt.bench.kernel_tables import print_choice
+        from genie_rt.bench.kernel_tables import WIDTH, print_choice
         from genie_rt.bench.kernel_times import EventClock
         from genie_rt.bench.kernel_tuning import choose_fastest
         from genie_rt.kernels.catalogue import all_cases, chosen_ops
@@ -153,7 +153,7 @@ class KernelsCommand:
             )
         import triton
 
-        print_choice(console(), choice)
+        print_choice(console(WIDTH), choice)
         how = "fastest over the presets' cases, measured"
         name = torch.cuda.get_device_name(device)
         self._file(capability_of(device), choice, how, triton.__version__, name)

@@ -7,6 +7,7 @@ tell (time) is not in here.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import tempfile
@@ -164,23 +165,23 @@ def _compile(
 ) -> Compiled:
     kernel = next(kernel for kernel in all_kernels([op]) if kernel.name == name)
     variant = next(variant for variant in kernel.variants if variant.name == variant_name)
-    where = {
-        "kernel": name,
-        "variant": variant_name,
-        "architecture": f"sm_{capability}",
-        "config": config,
-        "chosen": chosen,
-        "shared_limit": KNOWN[capability].shared_bytes,
-    }
+    row = Compiled(
+        kernel=name,
+        variant=variant_name,
+        architecture=f"sm_{capability}",
+        config=config,
+        chosen=chosen,
+        shared_limit=KNOWN[capability].shared_bytes,
+    )
     try:
         built = _build(kernel, variant, config, capability)
     except Exception as error:  # the compiler raises whatever its passes raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Compiled(**where, failure=reason[:MAX_ERROR])
+        return dataclasses.replace(row, failure=reason[:MAX_ERROR])
     ptx = built.asm["ptx"]
     registers, stack_bytes = _resources(built.asm["cubin"])
-    return Compiled(
-        **where,
+    return dataclasses.replace(
+        row,
         registers=registers,
         stack_bytes=stack_bytes,
         shared_bytes=built.metadata.shared,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from genie_rt.kernels.cost import Cost
 
 
+WIDTH = 200
+"""Columns of characters that these tables need at least: a figure cut short is none."""
+
+
 def print_compiled(console: Console, body: CompileBody, *, everything: bool) -> None:
     """The configurations that launches take, one row each, and what speaks against the others."""
     table = figure_table(
@@ -39,7 +43,7 @@ def print_compiled(console: Console, body: CompileBody, *, everything: bool) -> 
     for row in body.rows:
         if row.chosen:
             table.add_row(*_compiled(row), style=None if row.problem is None else "bold red")
-    console.print(table, soft_wrap=True)
+    console.print(table)
     chosen = [row for row in body.rows if row.chosen]
     broken = [row for row in body.rows if row.problem is not None]
     console.print(f"\nTriton {body.triton}: {len(chosen)} that launches take", end="")
@@ -71,7 +75,7 @@ def print_roofline(
         ]
         intensity = f"{cost.flops / cost.bytes:.1f}" if cost.bytes else "-"
         table.add_row(op, case, scaled(cost.flops, ""), scaled(cost.bytes, "B"), intensity, *times)
-    console.print(table, soft_wrap=True)
+    console.print(table)
     console.print("\nfrom data sheets; * bound by matrix products, the others by memory\n")
 
 
@@ -86,7 +90,7 @@ def print_timed(console: Console, record: Record[KernelsBody]) -> None:
     for row in body.rows:
         if row.failure is None:
             table.add_row(*_timed(row))
-    console.print(table, soft_wrap=True)
+    console.print(table)
     for row in body.rows:
         if row.failure is not None:
             console.print(f"{row.op} {row.case} {row.dtype}: {row.failure}", style="bold red", soft_wrap=True)

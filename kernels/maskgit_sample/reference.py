@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from genie_rt.kernels.philox.reference import uniforms
+
 
 def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Samples by inverse CDF with one uniform per token.
@@ -79,3 +81,84 @@ def most_confident(
     rank = confidence.sort(dim=-1, descending=True, stable=True).indices.argsort(-1)  # 0: most confident
     chosen = rank < (keep if isinstance(keep, int) else keep[:, None])
     return chosen & ~decided
+
+
+def decide(
+    logits: Tensor,
+    tokens: Tensor,
+    seeds: Tensor,
+    frames: Tensor,
+    pass_index: int,
+    temperature: float,
+    places: Tensor | None = None,
+    targets: Tensor | None = None,
+    noise: Tensor | None = None,
+    passes: Tensor | None = None,
+    threshold: float | None = None,
+) -> None:
+    """One decision of a pass of any plan, in place: what the operator `genie_rt::maskgit_sample` does.
+
+    Every undecided token of `places` is sampled with the uniforms of its session. With `targets` the most
+    confident are decided, as many as bring a row's decided tokens to its target; without, all of them are
+    (the order says when which, or the pass is the last).
+
+    Args:
+        logits: `[B, n, V]`, any floating dtype; computed in at least fp32.
+        tokens: `[B, N]` int64, negative where undecided; written to where one is decided.
+        seeds, frames: `[B]` int64, the bits of each session's seed and the index of its new frame.
+        pass_index: from 0.
+        temperature: of the softmax, > 0.
+        places: `[B or 1, n]` int32 or int64, the tokens that `logits` are of, none of them twice; all in
+            order where not given. Only these count as decided: with `targets` the others of a row have to
+            be undecided.
+        targets: `[Q, K]` int32, tokens decided after each of `K` passes, for `Q` schedules.
+        noise: `[Q, K]` floating, scale of the Gumbel noise on the confidence in each. With `targets`.
+        passes: `[B]` int32: row `b` follows schedule `passes[b] - 1`. The last one where not given.
+        threshold: from which probability on a sample is sure. Where given, `passes` is written to before it
+            is read: `max(1, ceil(Q unsure / N))` for the number of samples below it. Needs the logits of all
+            tokens.
+    """
+    u, noise_u = uniforms(seeds, frames, pass_index, tokens.shape[1])
+    new_tokens, schedule = decide_with(
+        logits, tokens, u, noise_u, pass_index, temperature, places, targets, noise, passes, threshold
+    )
+    tokens.copy_(new_tokens)
+    if passes is not None and threshold is not None:
+        passes.copy_(schedule)
+
+
+def decide_with(
+    logits: Tensor,
+    tokens: Tensor,
+    u: Tensor,
+    noise_u: Tensor,
+    pass_index: int,
+    temperature: float,
+    places: Tensor | None = None,
+    targets: Tensor | None = None,
+    noise: Tensor | None = None,
+    passes: Tensor | None = None,
+    threshold: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`decide` with uniforms that are drawn already, `[B, N]` each; writes to nothing.
+
+    Returns:
+        The new tokens `[B, N]`, and the number `[B]` int64 of each row's schedule, from 1.
+    """
+    num_rows, num_tokens = tokens.shape
+    if places is None:
+        places = torch.arange(num_tokens, device=tokens.device)[None]
+    index = places.long().expand(num_rows, -1)
+    old = tokens.gather(1, index)
+    chosen = old < 0
+    candidates, p = sample(logits, u.gather(1, index), temperature)
+    num_schedules = 1 if targets is None else targets.shape[0]
+    schedule = torch.full_like(old[:, 0], num_schedules) if passes is None else passes.long()
+    if targets is not None and noise is not None:
+        if threshold is not None:
+            unsure = (chosen & (p < threshold)).sum(1)
+            schedule = (-(-num_schedules * unsure // num_tokens)).clamp(min=1)
+        keep = targets[schedule - 1, pass_index] - (~chosen).sum(1)
+        scale = noise[schedule - 1, pass_index].to(p.dtype)
+        chosen = most_confident(p, ~chosen, noise_u.gather(1, index), keep=keep, noise=scale)
+    return tokens.scatter(1, index, torch.where(chosen, candidates, old)), schedule

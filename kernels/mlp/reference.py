@@ -1,7 +1,10 @@
 """The feed-forward part of an ST block."""
 
+import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
+
+from genie_rt.kernels.norm_qkv.reference import quantise_rows
 
 
 def mlp(x: Tensor, up: Tensor, down: Tensor) -> Tensor:
@@ -15,3 +18,24 @@ def mlp(x: Tensor, up: Tensor, down: Tensor) -> Tensor:
         `[..., D]`.
     """
     return linear(gelu(linear(x, up), approximate="tanh"), down)
+
+
+def mlp_gelu(h: Tensor) -> Tensor:
+    """GELU of what `up` gave: `h / 2 (1 + tanh(sqrt(2 / pi) (h + 0.044715 h^3)))`, in at least fp32.
+
+    Args:
+        h: `[M, F]`.
+
+    Returns:
+        `[M, F]` in the dtype of `h`.
+    """
+    return _wide_gelu(h).to(h.dtype)
+
+
+def mlp_gelu_fp8(h: Tensor) -> tuple[Tensor, Tensor]:
+    """`mlp_gelu`, quantised: what `quantise_rows` gives. The activations are not rounded in between."""
+    return quantise_rows(_wide_gelu(h))
+
+
+def _wide_gelu(h: Tensor) -> Tensor:
+    return gelu(h.to(torch.promote_types(h.dtype, torch.float32)), approximate="tanh")

@@ -14,7 +14,7 @@ def patchify(frames: Tensor, patch: int, dtype: torch.dtype) -> Tensor:
         frames: `[B, T, Hpx, Wpx, 3]` uint8.
 
     Returns:
-        `[B, T, N, patch * patch * 3]` in `dtype`; `N` counts row by row.
+        `[B, T, N, patch * patch * 3]` in `dtype`, contiguous; `N` counts row by row.
     """
     batch, time, height, width, _ = frames.shape
     x = frames.flatten(0, 1).permute(0, 3, 1, 2).to(dtype) / 127.5 - 1  # [B*T, 3, Hpx, Wpx]
@@ -22,7 +22,7 @@ def patchify(frames: Tensor, patch: int, dtype: torch.dtype) -> Tensor:
         x = pad(x, (0, -width % patch, 0, -height % patch), mode="replicate")
     rows, columns = x.shape[2] // patch, x.shape[3] // patch
     x = x.view(batch, time, 3, rows, patch, columns, patch)
-    return x.permute(0, 1, 3, 5, 4, 6, 2).reshape(batch, time, rows * columns, patch * patch * 3)
+    return x.permute(0, 1, 3, 5, 4, 6, 2).reshape(batch, time, rows * columns, patch * patch * 3).contiguous()
 
 
 def unpatchify(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
@@ -44,3 +44,8 @@ def unpatchify(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
 def to_uint8(frames: Tensor) -> Tensor:
     """[-1, 1] to uint8 by clamping and rounding to nearest."""
     return ((frames.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+
+
+def unpatchify_to_uint8(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """`unpatchify`, then `to_uint8`: `[B, T, N, patch * patch * 3]` to `[B, T, height, width, 3]` uint8."""
+    return to_uint8(unpatchify(patches, patch, height, width)).contiguous()

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from genie_rt.kernels.norm_qkv.reference import rms_norm
+
 
 def causal_ages(num_frames: int, window: int, device: torch.device | str = "cpu") -> Tensor:
     """Ages of a clip seen whole: `i - j` where frame `i` may see frame `j`, else -1.
@@ -50,3 +52,57 @@ def _by_matrices(q: Tensor, k: Tensor, v: Tensor, score_bias: Tensor) -> Tensor:
     scores = (q @ k.transpose(-1, -2)).to(score_bias.dtype) * q.shape[-1] ** -0.5
     scores = scores + score_bias.transpose(0, 1)[:, None]
     return (scores.softmax(-1).to(v.dtype) @ v).permute(0, 3, 1, 2, 4)
+
+
+def paged_temporal_attention(
+    qkv: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    bias: Tensor,
+    pages: Tensor,
+    table: Tensor,
+    layer: int,
+    index: Tensor | None = None,
+) -> Tensor:
+    """`temporal_attention` of the newest `T` frames to themselves and to pages, with QK-norm and page write.
+
+    Query frame `t` has age `T-1-t`, counted from the newest one. It sees the frame of age `a` if
+    `0 <= a - (T-1-t) < W` and that frame exists: query frames do, past ones where the table has a page.
+
+    Args:
+        qkv: `[B, T, Q, 3, H, Dh]`, q, k and v before QK-norm; frame `T-1` is the newest.
+        q_weight, k_weight: `[Dh]`, weights of the two norms (QK-norm: Henry et al. 2020, arXiv 2010.04245).
+        bias: `[H, W]`, one learned score per head and age.
+        pages: `[num_pages, L, 2, P, H, Dh]`: keys after QK-norm, and values. Written to.
+        table: `[B, W - 1 + T]` int32, the page of the frame of every age. Ages below `T` are query frames:
+            their keys and values come from `qkv` and are written to that page. A number that is no page means
+            that there is no such frame, or nothing to write. A page that is written is named only once.
+        layer: which of the `L`.
+        index: `[B or 1, Q]` int32 in `0 ... P-1`, the positions of a page that the queries are at; None, all.
+
+    Returns:
+        `[B, T, Q, H, Dh]`, contiguous, in the dtype of `qkv`.
+    """
+    batch, frames, positions = qkv.shape[:3]
+    q, k, v = qkv.unbind(3)
+    q, k = rms_norm(q, q_weight), rms_norm(k, k_weight)  # k is rounded as a page holds it
+    if index is None:
+        index = torch.arange(positions, device=qkv.device)[None]
+    index = index.long().expand(batch, -1)
+    by_position = pages[:, layer].transpose(1, 2)  # [num_pages, P, 2, H, Dh]
+    exists = (table >= 0) & (table < len(pages))  # [B, W-1+T]
+    past = exists[:, frames:, None]
+    seen = by_position[torch.where(past, table[:, frames:, None], 0).long(), index[:, None]]
+    seen = seen.masked_fill(~past[..., None, None, None], 0)  # [B, W-1, Q, 2, H, Dh]; junk may be NaN
+    all_k = torch.cat([k.flip(1), seen[..., 0, :, :]], 1)  # by age
+    all_v = torch.cat([v.flip(1), seen[..., 1, :, :]], 1)
+
+    age = torch.arange(table.shape[1], device=qkv.device)
+    ages = age - age[:frames].flip(0)[:, None]  # [T, W-1+T]: of every frame to every query frame
+    visible = (ages >= 0) & (ages < bias.shape[1]) & (exists | (age < frames))[:, None]
+    out = temporal_attention(q, all_k, all_v, bias, torch.where(visible, ages, -1))
+
+    row, own = exists[:, :frames].nonzero(as_tuple=True)
+    new = torch.stack([k, v], 3)[row, frames - 1 - own]  # [.., Q, 2, H, Dh]
+    by_position[table[row, own].long()[:, None], index[row]] = new
+    return out.contiguous()

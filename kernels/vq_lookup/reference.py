@@ -1,8 +1,8 @@
-"""Nearest code of a cosine codebook, and back (van den Oord et al. 2017, arXiv 1711.00937)."""
+"""Nearest code of a codebook, and back (van den Oord et al. 2017, arXiv 1711.00937)."""
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, normalize
+from torch.nn.functional import embedding, linear, normalize
 
 
 def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
@@ -22,3 +22,43 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
 def lookup_code(indices: Tensor, codebook: Tensor) -> Tensor:
     """The unit vectors of the codes: `[...]` int64 to `[..., d]` in the dtype of the codebook."""
     return embedding(indices, normalize(codebook, dim=-1))
+
+
+def nearest_code_euclidean(x: Tensor, codebook: Tensor) -> Tensor:
+    """`argmin_v |x - c_v|^2`, which is `argmax_v <x, c_v> - |c_v|^2 / 2`; the lowest index wins a tie.
+
+    Args:
+        x: `[..., d]`, any floating dtype; compared in at least fp32.
+        codebook: `[V, d]`.
+
+    Returns:
+        `[...]` int64 in `0 ... V-1`.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    codes = codebook.to(wide)
+    return (x.to(wide) @ codes.mT - codes.square().sum(-1) / 2).argmax(-1)
+
+
+def vq_lookup(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:
+    """`nearest_code` if `cosine`, else `nearest_code_euclidean`: `[M, d]` and `[V, d]` to `[M]` int64."""
+    return nearest_code(x, codebook) if cosine else nearest_code_euclidean(x, codebook)
+
+
+def vq_decode(indices: Tensor, codebook: Tensor, weight: Tensor, cosine: bool) -> Tensor:
+    """The vectors of the codes, projected: `out = rows weight^T`, in at least fp32.
+
+    Args:
+        indices: `[M]` int64 in `0 ... V-1`.
+        codebook: `[V, d]`. Its rows count as unit vectors if `cosine`, as `lookup_code` gives them.
+        weight: `[D, d]`.
+
+    Returns:
+        `[M, D]` in the dtype of `weight`.
+
+    Raises:
+        IndexError: there is no such code.
+    """
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    codes = codebook.to(wide)
+    rows = lookup_code(indices, codes) if cosine else embedding(indices, codes)
+    return linear(rows, weight.to(wide)).to(weight.dtype)

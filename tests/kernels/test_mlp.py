@@ -6,7 +6,8 @@ import torch
 from comparator import assert_close_norm
 from makers import make_tensor
 
-from genie_rt.kernels.mlp.reference import mlp
+from genie_rt.kernels.mlp.reference import mlp, mlp_gelu, mlp_gelu_fp8
+from genie_rt.kernels.norm_qkv.reference import quantise_rows
 
 
 def test_mlp_is_its_formula() -> None:
@@ -25,3 +26,13 @@ def test_the_exact_gelu_is_another_function() -> None:
 def test_bf16_is_close() -> None:
     x, up, down = (make_tensor(*shape, dtype=torch.bfloat16) for shape in ((9, 64), (128, 64), (64, 128)))
     assert_close_norm(mlp(x, up, down), mlp(x.double(), up.double(), down.double()))
+
+
+def test_the_epilogues_are_the_gelu_in_the_middle() -> None:
+    x, up, down = make_tensor(3, 5), make_tensor(7, 5, seed=1), make_tensor(5, 7, seed=2)
+    h = x @ up.T
+    assert_close_norm(mlp_gelu(h) @ down.T, mlp(x, up, down))
+    q, scale = mlp_gelu_fp8(h)
+    expected, expected_scale = quantise_rows(mlp_gelu(h))
+    assert torch.equal(q.float(), expected.float()) and torch.equal(scale, expected_scale)
+    assert mlp_gelu(h.bfloat16()).dtype == torch.bfloat16

@@ -5,7 +5,14 @@ import torch
 from comparator import assert_close_norm
 from makers import make_tensor
 
-from genie_rt.kernels.norm_qkv.reference import EPS, rms_norm
+from genie_rt.kernels.norm_qkv.reference import (
+    EPS,
+    FP8_MAX,
+    norm_qkv,
+    norm_qkv_fp8,
+    quantise_rows,
+    rms_norm,
+)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 16), (5, 7), (1, 1), (4, 33)])
@@ -44,3 +51,30 @@ def test_narrow_inputs_keep_their_dtype_and_round_once(dtype: torch.dtype) -> No
 def test_squares_beyond_fp16_do_not_overflow() -> None:
     x = torch.full((1, 16), 6e4, dtype=torch.float16)
     assert_close_norm(rms_norm(x, torch.ones(16, dtype=torch.float16)), torch.ones(1, 16))
+
+
+def test_the_residual_is_added_before_the_norm_and_kept() -> None:
+    x, delta, weight = make_tensor(3, 8), make_tensor(3, 8, seed=1), make_tensor(8, seed=2)
+    total = x + delta
+    y = norm_qkv(x, delta, weight)
+    assert torch.equal(x, total)
+    assert torch.equal(y, rms_norm(total, weight))
+    assert torch.equal(norm_qkv(x, None, weight), y) and torch.equal(x, total)
+
+
+def test_quantised_rows_reach_the_largest_number_and_are_half_a_step_off_at_most() -> None:
+    y = make_tensor(5, 64, dtype=torch.float32) * torch.tensor([1e-6, 1e-3, 1.0, 1e3, 0.0])[:, None]
+    q, scale = quantise_rows(y)
+    assert q.dtype == torch.float8_e4m3fn and scale.dtype == torch.float32 and scale.shape == (5, 1)
+    assert q[:4].float().abs().amax(-1).tolist() == [FP8_MAX] * 4
+    error = (q.float() * scale - y).abs()
+    step = torch.maximum(y.abs() / 8, scale * 2.0**-9)  # 3 bits after the leading one; below 2**-6 fewer
+    assert (error <= step / 2 * (1 + 1e-5)).all()
+    assert not q[4].float().any() and scale[4] > 0
+
+
+def test_the_quantised_norm_is_not_rounded_in_between() -> None:
+    x, weight = make_tensor(4, 32, dtype=torch.bfloat16), make_tensor(32, seed=1, dtype=torch.bfloat16)
+    found = norm_qkv_fp8(x.clone(), x, weight)
+    expected = quantise_rows(rms_norm((2 * x).float(), weight))
+    assert torch.equal(found[0].float(), expected[0].float()) and torch.equal(found[1], expected[1])

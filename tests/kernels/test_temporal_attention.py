@@ -8,7 +8,12 @@ from comparator import assert_close_norm
 from makers import make_tensor
 from torch import Tensor
 
-from genie_rt.kernels.temporal_attention.reference import causal_ages, temporal_attention
+from genie_rt.kernels.norm_qkv.reference import rms_norm
+from genie_rt.kernels.temporal_attention.reference import (
+    causal_ages,
+    paged_temporal_attention,
+    temporal_attention,
+)
 
 W = 4
 
@@ -97,3 +102,85 @@ def test_narrow_dtypes_are_close_and_stay(dtype: torch.dtype) -> None:
     out = temporal_attention(*given, causal_ages(9, W))
     assert out.dtype == dtype
     assert_close_norm(out, temporal_attention(*(x.double() for x in given), causal_ages(9, W)))
+
+
+# Through pages.
+
+
+def paged_arguments(batch: int, frames: int, positions: int = 3, layers: int = 2) -> dict[str, Tensor]:
+    """A clip's projections, weights, and pages that nothing was written to."""
+    return {
+        "qkv": make_tensor(batch, frames, positions, 3, 2, 6, seed=1),
+        "q_weight": 1 + 0.3 * make_tensor(6, seed=2),
+        "k_weight": 1 + 0.3 * make_tensor(6, seed=3),
+        "bias": make_tensor(2, W, seed=4),
+        "pages": torch.full((batch * frames, layers, 2, positions, 2, 6), torch.nan, dtype=torch.float64),
+    }
+
+
+def whole_clip(given: dict[str, Tensor]) -> Tensor:
+    q, k, v = given["qkv"].unbind(3)
+    q, k = rms_norm(q, given["q_weight"]), rms_norm(k, given["k_weight"])
+    return temporal_attention(q, k, v, given["bias"], causal_ages(q.shape[1], W))
+
+
+def pages_of(num_frames: int, frames: int, batch: int = 2) -> Tensor:
+    """Table of the rows' newest `frames` of `num_frames`: row `b` keeps frame `t` in page `batch * t + b`."""
+    frame = num_frames - 1 - torch.arange(W - 1 + frames)
+    row = torch.arange(batch)[:, None]
+    return torch.where(frame >= 0, batch * frame + row, -1).to(torch.int32)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_a_rollout_through_pages_equals_the_whole_clip(frames: int) -> None:
+    given = paged_arguments(2, 9)
+    expected, qkv = whole_clip(given), given.pop("qkv")
+    for t in range(0, 9, frames):
+        part = qkv[:, t : t + frames]
+        table = pages_of(min(t + frames, 9), part.shape[1])
+        out = paged_temporal_attention(part, **given, table=table, layer=1)
+        assert_close_norm(out, expected[:, t : t + frames])
+    assert torch.isnan(given["pages"][:, 0]).all()  # the other layer
+
+
+def test_pages_are_written_only_where_the_table_says() -> None:
+    given = paged_arguments(2, 2)
+    table = pages_of(2, 2)
+    table[0, 0], table[1, 1] = -1, 4  # 4 is one too many
+    paged_temporal_attention(**given, table=table, layer=0)
+    _, k, v = given["qkv"].unbind(3)
+    expected = torch.stack([rms_norm(k, given["k_weight"]), v], 2)  # [B, T, 2, P, H, Dh]
+    written = given["pages"][:, 0]
+    assert torch.equal(written[0], expected[0, 0]) and torch.equal(written[3], expected[1, 1])
+    assert torch.isnan(written[1:3]).all() and torch.isnan(given["pages"][:, 1]).all()
+
+
+def test_numbers_that_are_no_page_are_frames_that_do_not_exist() -> None:
+    given = paged_arguments(1, 1)
+    given["pages"] = make_tensor(5, 2, 2, 3, 2, 6, seed=5)
+    given["pages"][0] = torch.nan
+    table = torch.tensor([[-1, 3, -1, 4]], dtype=torch.int32)
+    expected = paged_temporal_attention(**given, table=table, layer=0)
+    assert torch.isfinite(expected).all()
+    for nothing in (-2, 5, 2**31 - 1, -(2**31)):
+        other = torch.where(table == -1, nothing, table)
+        assert torch.equal(paged_temporal_attention(**given, table=other, layer=0), expected)
+
+
+@pytest.mark.parametrize("index", [[[2, 0]], [[2, 0], [1, 2]]])
+def test_some_positions_see_their_own_past(index: list[list[int]]) -> None:
+    given = paged_arguments(2, 1)
+    given["pages"] = make_tensor(8, 2, 2, 3, 2, 6, seed=5)
+    table = torch.tensor([[-1, 1, 2, 3], [6, 4, 5, -1]], dtype=torch.int32)
+    before = given["pages"].clone()
+    expected = paged_temporal_attention(**given, table=table, layer=1)
+    whole, given["pages"] = given["pages"], before
+    places = torch.tensor(index).expand(2, -1)
+    row = torch.arange(2)[:, None]
+    given["qkv"] = given["qkv"][row, 0, places][:, None]
+    out = paged_temporal_attention(**given, table=table, layer=1, index=torch.tensor(index).int())
+    assert_close_norm(out, expected[row, 0, places][:, None])
+    written = torch.zeros(3, dtype=torch.bool)
+    written[places[1]] = True
+    assert torch.equal(before[6, 1][:, written], whole[6, 1][:, written])
+    assert not torch.equal(before[6, 1][:, ~written], whole[6, 1][:, ~written])

@@ -8,7 +8,13 @@ from comparator import assert_close_norm
 from makers import make_tensor
 from torch import Tensor
 
-from genie_rt.kernels.vq_lookup.reference import lookup_code, nearest_code
+from genie_rt.kernels.vq_lookup.reference import (
+    lookup_code,
+    nearest_code,
+    nearest_code_euclidean,
+    vq_decode,
+    vq_lookup,
+)
 
 
 def search(x: Tensor, codebook: Tensor) -> list[int]:
@@ -63,3 +69,37 @@ def test_lookup_gives_unit_vectors_that_find_themselves() -> None:
     vectors = lookup_code(indices, codebook)
     assert_close_norm(vectors, (codebook / codebook.norm(dim=-1, keepdim=True)).view(5, 6, 6))
     assert torch.equal(nearest_code(vectors, codebook), indices)
+
+
+@pytest.mark.parametrize(("rows", "width", "codes"), [(20, 5, 40), (1, 1, 1), (7, 16, 33)])
+def test_nearest_euclidean_code_is_that_of_a_plain_search(rows: int, width: int, codes: int) -> None:
+    x, codebook = make_tensor(rows, width), make_tensor(codes, width, seed=1)
+    codebook *= 10 ** make_tensor(codes, 1, seed=2)
+    found = nearest_code_euclidean(x, codebook)
+    assert found.dtype == torch.int64
+    assert torch.equal(found, (x[:, None] - codebook).square().sum(-1).argmin(1))
+
+
+def test_the_lowest_index_wins_a_euclidean_tie_and_lengths_count() -> None:
+    axes = torch.eye(4)
+    codebook = torch.cat([-axes, 2 * axes, axes, axes])
+    assert nearest_code_euclidean(axes, codebook).tolist() == [8, 9, 10, 11]
+    assert vq_lookup(axes, codebook, False).tolist() == [8, 9, 10, 11]
+    assert vq_lookup(axes, codebook, True).tolist() == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+def test_decoding_projects_the_code(cosine: bool) -> None:
+    codebook, weight, indices = 3 * make_tensor(9, 4), make_tensor(6, 4, seed=1), torch.tensor([8, 0, 8, 3])
+    rows = codebook[indices]
+    if cosine:
+        rows = rows / rows.norm(dim=-1, keepdim=True)
+    assert_close_norm(vq_decode(indices, codebook, weight, cosine), rows @ weight.T)
+    narrow = vq_decode(indices, codebook, weight.bfloat16(), cosine)
+    assert narrow.dtype == torch.bfloat16
+    assert_close_norm(narrow, rows @ weight.T)
+
+
+def test_decoding_refuses_what_is_no_code() -> None:
+    with pytest.raises(IndexError):
+        vq_decode(torch.tensor([9]), make_tensor(9, 4), make_tensor(6, 4), True)

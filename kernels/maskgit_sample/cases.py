@@ -1,0 +1,164 @@
+"""Decisions at the presets' sizes: the first of a frame, one in its middle, and those of other orders."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genie_rt.kernels.case import Case, Outputs
+from genie_rt.kernels.maskgit_sample.kernel import cost, maskgit_sample
+from genie_rt.kernels.maskgit_sample.reference import decide, decide_with
+from genie_rt.kernels.philox.reference import uniforms
+from genie_rt.kernels.shapes import SHAPES
+
+PASSES = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inputs:
+    """Arguments of one decision, in the operator's order; `scratch` comes last."""
+
+    logits: Tensor
+    tokens: Tensor
+    seeds: Tensor
+    frames: Tensor
+    pass_index: int
+    temperature: float
+    places: Tensor | None
+    targets: Tensor | None
+    noise: Tensor | None
+    passes: Tensor | None
+    threshold: float | None
+
+    def arguments(self, **changes: Any) -> dict[str, Any]:
+        """As keywords of the operator and of its reference, with some of them changed."""
+        return {name: getattr(self, name) for name in self.__slots__} | changes
+
+    def fresh(self, **changes: Any) -> dict[str, Any]:
+        """`arguments` with copies of what a decision writes to."""
+        passes = None if self.passes is None else self.passes.clone()
+        return self.arguments(tokens=self.tokens.clone(), passes=passes, **changes)
+
+
+def make_schedules(num_schedules: int, num_passes: int, num_tokens: int) -> tuple[Tensor, Tensor]:
+    """Tables of frames that decide as many tokens in each pass: `[Q, K]` int32 targets and fp32 noise."""
+    own = torch.arange(1, num_schedules + 1)[:, None]
+    done = torch.arange(1, num_passes + 1)[None]
+    targets = (num_tokens * done // own).clamp(max=num_tokens)
+    return targets.int(), (1 - done / own).clamp(min=0).float()
+
+
+def make_inputs(
+    dtype: torch.dtype,
+    device: torch.device | str,
+    *,
+    num_rows: int = 2,
+    num_tokens: int = 48,
+    num_codes: int = 64,
+    num_places: int | None = None,
+    num_decided: int = 0,
+    pass_index: int = 0,
+    num_passes: int = PASSES,
+    ranked: bool = True,
+    adaptive: bool = False,
+    threshold: float | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Inputs:
+    """Random logits, and rows of which as many random tokens are decided.
+
+    Args:
+        num_places: logits of so many random tokens; of all where not given.
+        ranked: whether the most confident are decided; else all are.
+        adaptive: whether each row has a schedule of its own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = num_tokens if num_places is None else num_places
+    logits = 3 * torch.randn(num_rows, count, num_codes, generator=generator)
+    order = torch.rand(num_rows, num_tokens, generator=generator).argsort(1)
+    tokens = torch.randint(0, num_codes, (num_rows, num_tokens), generator=generator)
+    tokens[order.argsort(1) >= num_decided] = -1
+    words = torch.randint(-(2**63), 2**63 - 1, (2, num_rows), generator=generator)
+    targets = noise = None
+    if ranked:
+        first = 0 if adaptive else num_passes - 1  # all rows follow the last, where they do not choose
+        targets, noise = (x[first:].clone() for x in make_schedules(num_passes, num_passes, num_tokens))
+    places = None if num_places is None else order[:, :num_places].int().contiguous()
+    passes = torch.full((num_rows,), num_passes, dtype=torch.int32) if adaptive else None
+
+    def moved(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.to(device)
+
+    return Inputs(
+        logits=logits.to(device, dtype), tokens=tokens.to(device), seeds=words[0].to(device),
+        frames=words[1].to(device), pass_index=pass_index, temperature=temperature, places=moved(places),
+        targets=moved(targets), noise=moved(noise), passes=moved(passes), threshold=threshold,
+    )  # fmt: skip
+
+
+def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
+    """Of every size that a preset has."""
+    for num_tokens, num_codes in dict.fromkeys((shape.tokens, shape.codes) for shape in SHAPES.values()):
+        kinds: dict[str, dict[str, Any]] = {
+            "B=1 first pass": {"num_rows": 1},
+            "B=1 first pass, adaptive": {"num_rows": 1, "adaptive": True, "threshold": 0.5},
+            "B=1 tokens known": {"num_rows": 1, "num_places": num_tokens // 8, "ranked": False},
+            "B=16 first pass": {"num_rows": 16},
+            "B=16 half decided": {"num_rows": 16, "num_decided": num_tokens // 2, "pass_index": 16},
+        }
+        for name, sizes in kinds.items():
+            inputs = make_inputs(dtype, device, num_tokens=num_tokens, num_codes=num_codes, **sizes)
+            yield _case(f"N={num_tokens} V={num_codes} {name}", inputs, sizes.get("num_decided", 0))
+
+
+def _case(name: str, inputs: Inputs, num_decided: int) -> Case:
+    """Reads `tokens` and writes to another tensor, so that every run does the same."""
+    num_rows, num_places, num_codes = inputs.logits.shape
+    out = inputs.tokens.clone()
+    scratch = torch.empty(3 * num_rows * num_places, dtype=torch.int32, device=out.device)
+    given = inputs.arguments(scratch=scratch, out=out)
+    outputs = (out,) if inputs.passes is None else (out, inputs.passes)
+
+    def run() -> Outputs:
+        maskgit_sample(**given)
+        return outputs
+
+    def reference() -> Outputs:
+        fresh = inputs.fresh(logits=inputs.logits.double())
+        decide(**fresh)
+        return (fresh["tokens"],) if inputs.passes is None else (fresh["tokens"], fresh["passes"])
+
+    return Case(
+        op="maskgit_sample",
+        name=name,
+        dtype=inputs.logits.dtype,
+        run=run,
+        reference=reference,
+        baselines=baselines(inputs),
+        cost=cost(
+            num_rows=num_rows, num_places=num_places, num_codes=num_codes,
+            itemsize=inputs.logits.element_size(), num_decided=num_decided,
+        ),
+        exact=(True,) * len(outputs),
+    )  # fmt: skip
+
+
+def baselines(inputs: Inputs) -> dict[str, Callable[[], object]]:
+    """The same decision by library calls, eager and (on CUDA) compiled; both are given their uniforms."""
+    u, noise_u = uniforms(inputs.seeds, inputs.frames, inputs.pass_index, inputs.tokens.shape[1])
+    given = inputs.arguments(u=u, noise_u=noise_u)
+    del given["seeds"], given["frames"]
+
+    @functools.cache
+    def compiled() -> Callable[..., object]:
+        return torch.compile(decide_with, fullgraph=True, dynamic=False)
+
+    calls: dict[str, Callable[[], object]] = {"eager": lambda: decide_with(**given)}
+    if inputs.logits.is_cuda:
+        calls["torch.compile"] = lambda: compiled()(**given)
+    return calls

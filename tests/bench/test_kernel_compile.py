@@ -1,0 +1,71 @@
+"""Kernels compiled for GPUs that are not here: what launches take must neither spill nor want too much."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed: it comes with the extras gpu and dev")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """A process in which Triton compiles."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment)
+
+
+def compile_chosen(path: Path, architecture: str, *words: str) -> dict[str, Any]:
+    done = run(
+        "-m", "genie_rt", "bench", "kernels", "--compile-only", "--chosen", "--jobs", "2",
+        "--arch", architecture, "--json", str(path), *words,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(path.read_bytes())
+
+
+def test_what_launches_take_on_an_h100_is_sound(tmp_path: Path) -> None:
+    body = compile_chosen(tmp_path / "record.json", "sm_90")["kernels-compiled"]
+    rows = body["rows"]
+    assert {row["failure"] for row in rows} == {None}
+    assert {row["stack_bytes"] for row in rows} == {0}
+    assert all(row["shared_bytes"] <= row["shared_limit"] == 227 * 1024 for row in rows)
+    assert any("wgmma" in row["matrix_instructions"] for row in rows if row["kernel"] == "spatial_attention")
+
+
+def test_spills_and_matrix_instructions_are_seen() -> None:
+    done = run(str(Path(__file__).with_name("compile_toys.py")), "sm_80,sm_90,sm_100")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    rows = {(kernel, warps, architecture): rest for kernel, warps, architecture, *rest in found["rows"]}
+    assert found["passed"]  # launches take the first of each space, and these are sound
+    for architecture in ("sm_80", "sm_90", "sm_100"):
+        assert rows["sums", 4, architecture] == [None, [], 128]
+        problem, instructions, _ = rows["sums", 1, architecture]
+        assert problem.startswith("spills: ") and instructions == []
+    matrix = {key[2]: rest[1] for key, rest in rows.items() if key[0] == "product"}
+    assert matrix == {"sm_80": ["mma.sync"], "sm_90": ["wgmma"], "sm_100": ["tcgen05.mma"]}
+
+
+def test_interpreted_kernels_are_not_compiled() -> None:
+    code = "import os; os.environ['TRITON_INTERPRET'] = '1'; import genie_rt.cli as cli; exit(cli.main())"
+    done = run("-c", code, "bench", "kernels", "--compile-only")
+    assert done.returncode == 1 and "unset TRITON_INTERPRET" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compile-only", "--roofline"], "--compile-only or --roofline, found both"),
+        (["--compile-only", "--arch", "sm_70"], "--arch: expected some of sm_80"),
+        (["--compile-only", "--ops", "conv"], "expected operators among norm_qkv"),
+        (["--roofline", "--dtypes", "int4"], "--dtypes: expected some of float32"),
+        (["--jobs", "0"], "1 or more jobs"),
+    ],
+)
+def test_wrong_words_are_one_line(words: list[str], message: str) -> None:
+    done = run("-m", "genie_rt", "bench", "kernels", *words)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
