@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +80,10 @@ class KernelsCommand:
         from genie_rt.kernels.catalogue import chosen_ops
 
         architectures, ops = parse_architectures(self.arch), chosen_ops(self.ops)
+        if self.tune:
+            for architecture in architectures:
+                self._choose_sound(architecture.capability, ops)
+            return 0
         everything = not self.chosen
         with progress("compiling", count_tasks(architectures, ops, everything=everything)) as on_row:
             body = compile_kernels(
@@ -87,14 +92,22 @@ class KernelsCommand:
         print_compiled(console(WIDTH), body, everything=everything)
         record = Record.take(body, command=words("bench kernels", self), device="cpu", warnings=())
         write(self.json, record)
-        if self.tune:
-            from genie_rt.bench.kernel_tuning import capabilities_of, choose_static
-
-            for capability in capabilities_of(body):
-                how = "first in the author's order without spills, by cross-compilation"
-                self._file(capability, choose_static(body, f"sm_{capability}"), how, body.triton, None)
-            return 0
         return 0 if body.passed else 1
+
+    def _choose_sound(self, capability: int, ops: Sequence[str]) -> None:
+        from genie_rt.bench.kernel_compile import check_compiled
+        from genie_rt.bench.kernel_tuning import choose_sound
+        from genie_rt.kernels.catalogue import all_kernels
+
+        kernels = all_kernels(ops)
+        for kernel in kernels:
+            check_compiled(kernel)
+        with progress(f"compiling for sm_{capability}", sum(len(item.variants) for item in kernels)) as done:
+            choice = choose_sound(kernels, capability, on_choice=done)
+        import triton
+
+        how = "first of the author's order without spills, by cross-compilation"
+        self._file(capability, choice, how, triton.__version__, None)
 
     def _roofline(self) -> int:
         from genie_rt.bench.architectures import parse_architectures

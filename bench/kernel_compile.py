@@ -131,6 +131,15 @@ def count_tasks(
     return sum(1 for _ in _tasks(architectures, ops, everything, lambda kernel, variant: True))
 
 
+def check_compiled(kernel: Kernel) -> None:
+    """Raises `UnsupportedError` where Triton interprets a kernel in this process."""
+    if type(kernel.function).__name__ == "InterpretedFunction":
+        raise UnsupportedError(
+            "Triton interprets its kernels in this process, so there is nothing to compile; unset "
+            "TRITON_INTERPRET and start again"
+        )
+
+
 Task = tuple[str, str, str, Config, int, bool]
 
 
@@ -143,11 +152,7 @@ def _tasks(
     """Plain values, so that they can be sent to another process."""
     for op in ops:
         for kernel in all_kernels([op]):
-            if type(kernel.function).__name__ == "InterpretedFunction":
-                raise UnsupportedError(
-                    "Triton interprets its kernels in this process, so there is nothing to compile; unset "
-                    "TRITON_INTERPRET and start again"
-                )
+            check_compiled(kernel)
             for variant in kernel.variants:
                 for architecture in architectures:
                     if variant.capability > architecture.capability or not wanted(kernel, variant):
@@ -165,12 +170,17 @@ def _compile(
 ) -> Compiled:
     kernel = next(kernel for kernel in all_kernels([op]) if kernel.name == name)
     variant = next(variant for variant in kernel.variants if variant.name == variant_name)
+    return dataclasses.replace(compile_one(kernel, variant, config, capability), chosen=chosen)
+
+
+def compile_one(kernel: Kernel, variant: Variant, config: Config, capability: int) -> Compiled:
+    """One specialisation in one configuration; where the compiler raises, that is the row's failure."""
     row = Compiled(
-        kernel=name,
-        variant=variant_name,
+        kernel=kernel.name,
+        variant=variant.name,
         architecture=f"sm_{capability}",
         config=config,
-        chosen=chosen,
+        chosen=False,
         shared_limit=KNOWN[capability].shared_bytes,
     )
     try:

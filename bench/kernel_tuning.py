@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genie_rt.bench.kernel_compile import CompileBody
+from genie_rt.bench.kernel_compile import Compiled, compile_one
 from genie_rt.bench.kernel_times import Clock, judge_case
 from genie_rt.kernels.case import Case
-from genie_rt.kernels.launch import Config, Kernel, Trial
+from genie_rt.kernels.launch import Config, Kernel, Trial, Variant
 from genie_rt.runtime.atomic import atomic_file
 
 Choice = dict[tuple[str, str], Config]
@@ -35,19 +35,32 @@ class Found:
     device: str | None = None
 
 
-def choose_static(body: CompileBody, architecture: str) -> Choice:
-    """The first configuration of each specialisation that nothing speaks against.
+def choose_sound(
+    kernels: Iterable[Kernel],
+    capability: int,
+    compile_one: Callable[[Kernel, Variant, Config, int], Compiled] = compile_one,
+    on_choice: Callable[[], object] = lambda: None,
+) -> Choice:
+    """The first configuration of each specialisation that nothing speaks against; later ones are not tried.
 
     Where every one has a flaw, the one with the least stack among those that fit, and none where none fits.
     """
     choice: Choice = {}
-    rows = [row for row in body.rows if row.architecture == architecture and row.failure is None]
-    for key in dict.fromkeys((row.kernel, row.variant) for row in rows):
-        fitting = [
-            row for row in rows if (row.kernel, row.variant) == key and row.shared_bytes <= row.shared_limit
-        ]
-        if fitting:
-            choice[key] = min(fitting, key=lambda row: row.stack_bytes).config  # the first of equal ones
+    for kernel in kernels:
+        for variant in kernel.variants:
+            if variant.capability > capability:
+                continue
+            fitting: list[Compiled] = []
+            for config in kernel.space:
+                row = compile_one(kernel, variant, config, capability)
+                if row.failure is None and row.shared_bytes <= row.shared_limit:
+                    fitting.append(row)
+                if row.problem is None:
+                    break
+            if fitting:
+                best = min(fitting, key=lambda row: row.stack_bytes)  # the first of equal ones
+                choice[kernel.name, variant.name] = best.config
+            on_choice()
     return choice
 
 
@@ -133,8 +146,3 @@ def write_choice(folder: Path, capability: int, choice: Choice, found: Found) ->
 
 def _fields(found: Found) -> dict[str, str | None]:
     return {name: getattr(found, name) for name in ("how", "command", "date", "triton", "device")}
-
-
-def capabilities_of(body: CompileBody) -> Sequence[int]:
-    """Of the architectures that were compiled for."""
-    return sorted({int(row.architecture.removeprefix("sm_")) for row in body.rows})

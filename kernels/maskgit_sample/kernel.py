@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
@@ -27,6 +26,7 @@ from genie_rt.kernels.launch import (
     check_device,
     config,
     next_power_of_2,
+    on_device,
 )
 from genie_rt.kernels.philox.kernel import uniform_pair
 from genie_rt.kernels.philox.reference import STREAM_SAMPLE
@@ -319,8 +319,7 @@ def maskgit_sample(
     if not num_items:
         return target
 
-    is_elsewhere = logits.is_cuda and logits.device.index != torch.cuda.current_device()
-    with torch.cuda.device(logits.device) if is_elsewhere else nullcontext():
+    with on_device(logits.device):
         _launch(
             logits, tokens, target, seeds, frames, pass_index, temperature, places, places_stride,
             targets, noise, passes, threshold, scratch, config, select_config,

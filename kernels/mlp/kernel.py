@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import triton
 import triton.language as tl
@@ -22,6 +20,7 @@ from genie_rt.kernels.launch import (
     check_device,
     config,
     next_power_of_2,
+    on_device,
 )
 from genie_rt.kernels.norm_qkv.kernel import (
     FP8_CAPABILITY,
@@ -158,7 +157,7 @@ def mlp_gelu(h: Tensor, *, out: Tensor | None = None, config: Config | None = No
             check_apart(out=out, h=h)
     chosen = config or KERNEL.config_for(TRITON_TYPES[h.dtype], h.device)
     grid = (triton.cdiv(h.numel(), dict(chosen.blocks)["BLOCK"]),)
-    with _on_device_of(h):
+    with on_device(h.device):
         unit = 1 if h.numel() % UNIT else UNIT
         KERNEL.launch(grid, chosen, h, out, h.numel() // unit, UNIT=unit)
     return out
@@ -190,14 +189,9 @@ def mlp_gelu_fp8(
     chosen = config or KERNEL_FP8.config_for(_variant_fp8(h.dtype, width), h.device)
     block_width = next_power_of_2(width)
     grid = (triton.cdiv(num_rows, rows_of_tile(chosen, block_width)),)
-    with _on_device_of(h):
+    with on_device(h.device):
         KERNEL_FP8.launch(grid, chosen, h, *out, num_rows, F=width, BLOCK_F=block_width)
     return out
-
-
-def _on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    here = x.device.type == "cpu" or x.device.index == torch.cuda.current_device()
-    return nullcontext() if here else torch.cuda.device(x.device)
 
 
 def cost(num_rows: int, width: int, dtype: torch.dtype, *, fp8: bool = False) -> Cost:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 import triton
 import triton.language as tl
@@ -21,6 +19,7 @@ from genie_rt.kernels.launch import (
     check_device,
     config,
     next_power_of_2,
+    on_device,
 )
 from genie_rt.kernels.norm_qkv.reference import EPS, FP8_MAX, SMALLEST_AMAX
 from genie_rt.kernels.shapes import SHAPES
@@ -246,8 +245,7 @@ def _launch(
     chosen = chosen or kernel.config_for(_variant(x.dtype, width, delta is not None), x.device)
     block_width = next_power_of_2(width)
     grid = (triton.cdiv(num_rows, rows_of_tile(chosen, block_width)),)
-    here = x.device.type == "cpu" or x.device.index == torch.cuda.current_device()
-    with nullcontext() if here else torch.cuda.device(x.device):
+    with on_device(x.device):
         kernel.launch(
             grid, chosen, x, x if delta is None else delta, weight, *outputs, num_rows,
             D=width, BLOCK_D=block_width, HAS_DELTA=delta is not None,

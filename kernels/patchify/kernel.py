@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import triton
 import triton.language as tl
@@ -12,7 +10,7 @@ from torch import Tensor
 from genie_rt.errors import UnsupportedError
 from genie_rt.kernels.arguments import FLOATS, check_apart, check_range, check_tensor
 from genie_rt.kernels.cost import Cost
-from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config
+from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config, on_device
 
 MAX_SIDE = 2**14
 """Of a picture, in pixels: offsets within one are 32 bits."""
@@ -189,7 +187,7 @@ def patchify(
     programs = check_range("B * T * rows of patches", batch * time * rows, 0, MAX_PROGRAMS)
     blocks = triton.cdiv(columns * shape[-1], dict(config.blocks)["BLOCK"])
     if programs:
-        with _on(frames.device):
+        with on_device(frames.device):
             PATCHIFY.launch(
                 (programs, blocks), config, frames, out, height, width, rows, columns,
                 CUT=width % patch != 0, PATCH=patch,
@@ -241,7 +239,7 @@ def unpatchify(
     bands = triton.cdiv(height, blocks["LINES"])
     programs = check_range("B * T * bands of lines", batch * time * bands, 0, MAX_PROGRAMS)
     if programs:
-        with _on(patches.device):
+        with on_device(patches.device):
             UNPATCHIFY.launch(
                 (programs, triton.cdiv(width * 3, blocks["BLOCK"])), config,
                 patches, out, height, width, rows, columns, bands, PATCH=patch,
@@ -264,10 +262,3 @@ def _check_sizes(patch: int, height: int, width: int) -> None:
     check_range("patch", patch, 1, MAX_PATCH)
     check_range("height", height, 1, MAX_SIDE)
     check_range("width", width, 1, MAX_SIDE)
-
-
-def _on(device: torch.device) -> AbstractContextManager[object]:
-    """Makes a device the current one, which costs nothing where it is already."""
-    if device.type != "cuda" or device.index == torch.cuda.current_device():
-        return nullcontext()
-    return torch.cuda.device(device)

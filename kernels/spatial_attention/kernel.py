@@ -19,8 +19,6 @@ kept, and the two modes differ by one rounding of the keys.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import triton
 import triton.language as tl
@@ -37,7 +35,7 @@ from genie_rt.kernels.arguments import (
     check_tensor,
 )
 from genie_rt.kernels.cost import Cost
-from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config
+from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config, on_device
 from genie_rt.kernels.norm_qkv.reference import EPS
 
 MAX_WIDTH = 2**15
@@ -351,7 +349,7 @@ def spatial_attention(
     check_range("F * H * blocks of queries", frames * heads * blocks, 0, MAX_PROGRAMS)
     if not out.numel():
         return out
-    with _on(qkv.device):
+    with on_device(qkv.device):
         if index is not None and kept is not None:
             _launch_replace(qkv, k_weight, index, kept, replace_config)
         kernel.launch(
@@ -406,10 +404,3 @@ def _launch_replace(
         0 if len(index) == 1 else queries, blocks,
         DH=head_width,
     )  # fmt: skip
-
-
-def _on(device: torch.device) -> AbstractContextManager[object]:
-    """Makes a device the current one, which costs nothing where it is already."""
-    if device.type != "cuda" or device.index == torch.cuda.current_device():
-        return nullcontext()
-    return torch.cuda.device(device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 import triton
 import triton.language as tl
@@ -19,7 +17,7 @@ from genie_rt.kernels.arguments import (
     check_tensor,
 )
 from genie_rt.kernels.cost import Cost
-from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config
+from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config, on_device
 from genie_rt.kernels.norm_qkv.reference import EPS
 from genie_rt.kernels.shapes import SHAPES
 
@@ -344,8 +342,7 @@ def temporal_attention(
     chosen = config or KERNEL.config_for(_variant(qkv.dtype, head_width, window, frames, indexed), qkv.device)
     program_rows = dict(chosen.blocks)["BYTES"] // (head_width * qkv.element_size())
     grid = (batch * triton.cdiv(queries * heads, program_rows),)
-    is_here = qkv.device.type == "cpu" or qkv.device.index == torch.cuda.current_device()
-    with nullcontext() if is_here else torch.cuda.device(qkv.device):
+    with on_device(qkv.device):
         KERNEL.launch(
             grid, chosen,
             qkv, q_weight, k_weight, bias, pages, table, table if index is None else index, out,

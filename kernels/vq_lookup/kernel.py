@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import triton
 import triton.language as tl
@@ -19,6 +17,7 @@ from genie_rt.kernels.launch import (
     check_device,
     config,
     next_power_of_2,
+    on_device,
 )
 from genie_rt.kernels.shapes import SHAPES
 
@@ -354,7 +353,7 @@ def vq_lookup(
     blocks = dict(chosen.blocks)
     splits = 1 if partials is None else partials.shape[1]
     codes_per_split = triton.cdiv(triton.cdiv(num_codes, splits), blocks["BLOCK_V"]) * blocks["BLOCK_V"]
-    with _on_device_of(x):
+    with on_device(x.device):
         kernel.launch(
             (triton.cdiv(num_rows, blocks["BLOCK_M"]), splits), chosen,
             x, codebook, out if partials is None else partials, num_rows, num_codes, codes_per_split,
@@ -411,7 +410,7 @@ def vq_decode(
     )
     blocks = dict(chosen.blocks)
     grid = (triton.cdiv(num_rows, blocks["BLOCK_M"]) * triton.cdiv(width, blocks["BLOCK_N"]),)
-    with _on_device_of(indices):
+    with on_device(indices.device):
         KERNEL_DECODE.launch(
             grid, chosen, indices, codebook, weight, out, num_rows, num_codes, width,
             **_constants(code_width, cosine),
@@ -428,11 +427,6 @@ def _check_codebook(codebook: Tensor, code_width: int, like: Tensor) -> int:
 
 def _kernel_for(num_rows: int) -> Kernel:
     return KERNEL_FEW if num_rows <= FEW_ROWS else KERNEL
-
-
-def _on_device_of(x: Tensor) -> AbstractContextManager[object]:
-    here = x.device.type == "cpu" or x.device.index == torch.cuda.current_device()
-    return nullcontext() if here else torch.cuda.device(x.device)
 
 
 def lookup_cost(

@@ -1,5 +1,6 @@
 """The bench of kernels with toy kernels and a scripted clock: what is judged, timed and chosen."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,12 @@ from genie_rt.bench.architectures import KNOWN, parse_architectures
 from genie_rt.bench.ceilings import CeilingsBody, measure_ceilings
 from genie_rt.bench.kernel_compile import CompileBody, Compiled, _widest_load
 from genie_rt.bench.kernel_times import judge_case, measure_case, measure_kernels
-from genie_rt.bench.kernel_tuning import Found, choose_fastest, choose_static, write_choice
+from genie_rt.bench.kernel_tuning import Found, choose_fastest, choose_sound, write_choice
 from genie_rt.bench.roofline import bounds
 from genie_rt.errors import InputError, UnsupportedError
 from genie_rt.kernels.case import Case
 from genie_rt.kernels.cost import Cost
-from genie_rt.kernels.launch import ARCHITECTURES, Config, Kernel, config
+from genie_rt.kernels.launch import ARCHITECTURES, Config, Kernel, Variant, config
 
 SPACE = (config(4, 2, BLOCK=64), config(8, 2, BLOCK=128), config(4, 2, BLOCK=256))
 KERNEL = Kernel(name="toy", function=None, space=SPACE, variants=())
@@ -138,24 +139,47 @@ def test_a_configuration_that_gives_a_wrong_result_is_not_chosen() -> None:
 
 def make_compiled(config: Config, *, stack: int = 0, shared: int = 0, failure: str | None = None) -> Compiled:
     return Compiled(
-        kernel="toy", variant="fp32", architecture="sm_90", config=config, chosen=config == SPACE[0],
+        kernel="toy", variant="fp32", architecture="sm_90", config=config, chosen=True,
         stack_bytes=stack, shared_bytes=shared, shared_limit=1000, failure=failure,
     )  # fmt: skip
 
 
 def test_without_a_gpu_the_first_sound_configuration_is_chosen() -> None:
-    rows = (
-        make_compiled(SPACE[0], shared=2000),
-        make_compiled(SPACE[1], stack=8),
-        make_compiled(SPACE[2], shared=1000),
+    rows = {
+        SPACE[0]: make_compiled(SPACE[0], shared=2000),
+        SPACE[1]: make_compiled(SPACE[1], stack=8),
+        SPACE[2]: make_compiled(SPACE[2], shared=1000),
+    }
+    tried = []
+
+    def compile_one(kernel: Kernel, variant: Variant, config: Config, capability: int) -> Compiled:
+        tried.append((variant.name, capability, config))
+        return rows[config]
+
+    variants = (
+        Variant(name="fp32", types={}, constants={}),
+        Variant(name="fp8", types={}, constants={}, capability=89),
     )
-    body = CompileBody(triton="3", rows=rows)
-    assert choose_static(body, "sm_90") == {("toy", "fp32"): SPACE[2]}
-    assert choose_static(body, "sm_80") == {}
-    assert [row.problem for row in rows] == [
-        "2000 bytes of shared memory, 1000 are there", "spills: 8 bytes of stack a thread", None,
-    ]  # fmt: skip
-    assert not body.passed  # what a launch takes has a flaw
+    kernel = dataclasses.replace(KERNEL, variants=variants)
+    assert choose_sound([kernel], 80, compile_one) == {("toy", "fp32"): SPACE[2]}
+    assert tried == [("fp32", 80, config) for config in SPACE]
+    rows[SPACE[2]] = make_compiled(SPACE[2], failure="no")
+    assert choose_sound([kernel], 80, compile_one) == {("toy", "fp32"): SPACE[1]}  # spills, but fits
+    rows[SPACE[0]] = make_compiled(SPACE[0])
+    tried.clear()
+    assert choose_sound([kernel], 90, compile_one) == {("toy", name): SPACE[0] for name in ("fp32", "fp8")}
+    assert len(tried) == 2
+
+
+def test_what_speaks_against_a_configuration() -> None:
+    assert make_compiled(SPACE[0], shared=2000).problem == "2000 bytes of shared memory, 1000 are there"
+    assert make_compiled(SPACE[0], stack=8).problem == "spills: 8 bytes of stack a thread"
+    assert make_compiled(SPACE[0], failure="no such type").problem == "no such type"
+    sound = make_compiled(SPACE[0], shared=1000)
+    assert sound.problem is None
+    broken = dataclasses.replace(sound, stack_bytes=8)
+    assert CompileBody(triton="3", rows=(sound, dataclasses.replace(broken, chosen=False))).passed
+    assert not CompileBody(triton="3", rows=(sound, broken)).passed
 
 
 def test_choices_are_filed_beside_those_that_were_there(tmp_path: Path) -> None:
