@@ -7,6 +7,7 @@ interleaved. What a kernel gives is compared with its reference first: a wrong k
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class Timed:
     """One case.
 
     Attributes:
-        error: relative error of the worst output against the reference; 0 where all have to be equal and are.
+        error: relative error of the worst output against the reference; 0 where all have to be equal and are;
+            None where there is no such number.
         failure: why there are no times: it raised, or its result is wrong.
         percent: of the roofline from the ceilings that were measured just before.
         bound_by: "flops" or "bytes".
@@ -130,7 +132,7 @@ def measure_case(case: Case, ceilings: CeilingsBody, clock: Clock, device: torch
     except Exception as raised:  # by the compiler, the driver or the kernel: it belongs into the table
         return dataclasses.replace(row, failure=_reason(raised))
     if wrong is not None:
-        return dataclasses.replace(row, error=error, failure=wrong)
+        return dataclasses.replace(row, error=error if math.isfinite(error) else None, failure=wrong)
     usable: dict[str, Callable[[], object]] = {"ours": case.run}
     failed = []
     for name, call in case.baselines.items():

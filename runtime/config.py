@@ -219,7 +219,11 @@ def _value(kind: Any, value: object, where: str) -> Any:
     if container is dict and type(value) is dict:
         return {key: _value(options[1], item, f"{where}[{key!r}]") for key, item in value.items()}
     if container is tuple and type(value) is list:
-        return tuple(_value(options[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+        kinds = options[:1] * len(value) if options[-1] is ... else options
+        if len(kinds) != len(value):
+            raise ConfigError(f"{where}: expected a list of {len(kinds)}, found one of {len(value)}")
+        items = enumerate(zip(kinds, value, strict=True))
+        return tuple(_value(each, item, f"{where}[{index}]") for index, (each, item) in items)
     if kind is float and type(value) is int and abs(value) <= 2**53:  # JSON writes 1.0 as 1 in some languages
         return float(value)
     if type(value) is not kind:  # exact: JSON's true is no int

@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def test_the_wheel_has_every_module_and_bundle_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_every_module_bundle_and_configuration_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     expected = {"genie_rt/py.typed"}
     for package in SETUPTOOLS["packages"]:
         place = package.replace(".", "/")
@@ -47,6 +47,8 @@ def test_the_wheel_has_every_module_and_bundle_and_nothing_else(wheel: zipfile.Z
     for path in (runtime / "bundles").rglob("*"):
         if path.is_file():
             expected.add(f"genie_rt/runtime/{path.relative_to(runtime).as_posix()}")
+    kernels = FOLDERS["genie_rt.kernels"]
+    expected |= {f"genie_rt/kernels/tuned/{path.name}" for path in (kernels / "tuned").glob("*.json")}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
 
 

@@ -12,13 +12,15 @@ from torch import Tensor
 from genie_rt.bench.architectures import KNOWN, parse_architectures
 from genie_rt.bench.ceilings import CeilingsBody, measure_ceilings
 from genie_rt.bench.kernel_compile import CompileBody, Compiled, _widest_load
-from genie_rt.bench.kernel_times import judge_case, measure_case, measure_kernels
+from genie_rt.bench.kernel_times import KernelsBody, judge_case, measure_case, measure_kernels
 from genie_rt.bench.kernel_tuning import Found, choose_fastest, choose_sound, write_choice
+from genie_rt.bench.record import Record, read_record, write_record
 from genie_rt.bench.roofline import bounds
-from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.errors import ConfigError, InputError, UnsupportedError
 from genie_rt.kernels.case import Case
 from genie_rt.kernels.cost import Cost
 from genie_rt.kernels.launch import ARCHITECTURES, Config, Kernel, Variant, config
+from genie_rt.runtime.config import from_dict
 
 SPACE = (config(4, 2, BLOCK=64), config(8, 2, BLOCK=128), config(4, 2, BLOCK=256))
 KERNEL = Kernel(name="toy", function=None, space=SPACE, variants=())
@@ -207,6 +209,29 @@ def test_the_widest_load_is_read_from_the_code() -> None:
     assert _widest_load("ld.global.L1::evict_last.v2.b32 {}") == 64
     assert _widest_load("cp.async.cg.shared.global [ %r1 + 0 ], [ %rd2 + 0 ], 0x10, %r3;") == 128
     assert _widest_load("st.global.v4.b32 [%rd1], {};") == 0
+
+
+def test_records_of_kernels_can_be_read_again(tmp_path: Path, ceilings: CeilingsBody) -> None:
+    row = measure_case(
+        make_case(baselines={"other": lambda: None}), ceilings, scripted({"ours": 2.0, "other": 3.0}), CPU
+    )
+    bodies = (
+        KernelsBody(triton="3", ceilings=ceilings, rows=(row,)),
+        CompileBody(triton="3", rows=(make_compiled(SPACE[0], failure="no"),)),
+    )
+    for body in bodies:
+        path = tmp_path / f"{body.KIND}.json"
+        write_record(path, Record.take(body, command="genie-rt bench kernels", device="cpu", warnings=()))
+        assert read_record(path, type(body)).body == body
+    path.write_text(path.read_text().replace('"toy"', "7"))
+    with pytest.raises(InputError, match=r"rows\[0\].kernel: expected str, found 7"):
+        read_record(path, CompileBody)
+
+
+def test_a_pair_in_a_record_has_two_entries() -> None:
+    assert from_dict(Config, {"blocks": [["BLOCK", 64]]}).blocks == (("BLOCK", 64),)
+    with pytest.raises(ConfigError, match=r"blocks\[0\]: expected a list of 2, found one of 3"):
+        from_dict(Config, {"blocks": [["BLOCK", 64, 2]]})
 
 
 def test_a_bound_is_the_roofline() -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from genie_rt.bench.ceilings import CeilingsBody
 from genie_rt.bench.frame_record import COMPARED, ColdStart, FrameBody, Memory
+from genie_rt.bench.kernel_compile import CompileBody
+from genie_rt.bench.kernel_times import KernelsBody
 from genie_rt.bench.long import LongBody
 from genie_rt.bench.parity import VerifyBody
 from genie_rt.bench.peek import PeekBody
@@ -136,7 +138,8 @@ def test_a_record_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_record(tmp_path / "nothing.json", FrameBody)
 
 
-BODIES = {body.KIND: body for body in (CeilingsBody, FrameBody, LongBody, PeekBody, VerifyBody)}
+KINDS = (CeilingsBody, CompileBody, FrameBody, KernelsBody, LongBody, PeekBody, VerifyBody)
+BODIES = {body.KIND: body for body in KINDS}
 COMMITTED = sorted(RESULTS.glob("*.json"))
 
 
