@@ -49,7 +49,7 @@ def _wide_gelu(h):
     return h * tl.sigmoid(1.5957691216057308 * h * (1.0 + 0.044715 * h * h))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_units",))
 def _mlp_gelu(h_ptr, out_ptr, num_units, UNIT: tl.constexpr, BLOCK: tl.constexpr):
     """`gelu(h)` of `num_units * UNIT` numbers that lie in a row, `BLOCK` a program.
 
@@ -61,7 +61,7 @@ def _mlp_gelu(h_ptr, out_ptr, num_units, UNIT: tl.constexpr, BLOCK: tl.constexpr
     tl.store(out_ptr + index, _wide_gelu(h).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_rows",))
 def _mlp_gelu_fp8(
     h_ptr, out_ptr, scale_ptr, num_rows, F: tl.constexpr, BLOCK_F: tl.constexpr, TILE: tl.constexpr
 ):

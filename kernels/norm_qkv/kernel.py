@@ -59,7 +59,7 @@ def _norm_rows(
     return wide * scale[:, None] * weight[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_rows",))
 def _norm_qkv(
     x_ptr, delta_ptr, weight_ptr, y_ptr, num_rows,
     D: tl.constexpr, BLOCK_D: tl.constexpr, HAS_DELTA: tl.constexpr, TILE: tl.constexpr,
@@ -78,7 +78,7 @@ def _norm_qkv(
     tl.store(y_ptr + offset, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_rows",))
 def _norm_qkv_fp8(
     x_ptr, delta_ptr, weight_ptr, y_ptr, scale_ptr, num_rows,
     D: tl.constexpr, BLOCK_D: tl.constexpr, HAS_DELTA: tl.constexpr, TILE: tl.constexpr,

@@ -55,7 +55,7 @@ def _inverse_rms(x, DH: tl.constexpr):
     return tl.rsqrt(tl.sum(x * x, 1) / DH + _EPS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_queries", "num_positions", "heads", "blocks"))
 def _attend(
     qkv,
     q_weight,
@@ -149,7 +149,7 @@ def _attend(
     tl.store(out_pointers + queries[:, None] * width + channels[None, :], result, mask=asked)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_queries", "num_positions", "heads", "index_stride", "blocks"))
 def _replace(
     qkv,
     k_weight,

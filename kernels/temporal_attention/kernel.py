@@ -74,24 +74,28 @@ def _load_past(
     layer_start,
     page_size,
     half,
-    in_page,
-    kept,
+    in_run,
+    kept_run,
     in_table,
     num_pages,
     first,
     end,
+    R: tl.constexpr,
     DH: tl.constexpr,
     AGES: tl.constexpr,
 ):
-    """Frames from age `first` on, below `end`: age and existence `[A]`, keys and values `[A, R, Dh]`."""
+    """Frames from age `first` on, below `end`: age and existence `[A]`, keys and values `[A, R, Dh]`.
+
+    They are loaded as `[A, R Dh]`: of three axes compilers differ in which they take to be contiguous.
+    """
     age = first + tl.arange(0, AGES)
     page = tl.load(in_table + age, mask=age < end, other=-1)
     exists = (page >= 0) & (page < num_pages)
-    start = layer_start + page.to(tl.int64)[:, None, None] * page_size + in_page[None, :, :]
-    mask = exists[:, None, None] & kept[None, :, None]
+    start = layer_start + page.to(tl.int64)[:, None] * page_size + in_run[None, :]
+    mask = exists[:, None] & kept_run[None, :]
     k = tl.load(start, mask=mask, other=0.0, eviction_policy="evict_first")  # not read again in this pass
     v = tl.load(start + half * DH, mask=mask, other=0.0, eviction_policy="evict_first")
-    return age, exists, k, v
+    return age, exists, tl.reshape(k, [AGES, R, DH]), tl.reshape(v, [AGES, R, DH])
 
 
 @triton.jit
@@ -147,6 +151,7 @@ def _temporal_attention(
     R: tl.constexpr = BYTES * 8 // (DH * qkv.dtype.element_ty.primitive_bitwidth)
     END: tl.constexpr = WINDOW - 1 + FRAMES
     row = tl.program_id(0) // batch_size * R + tl.arange(0, R)
+    run = tl.program_id(0) // batch_size * (R * DH) + tl.arange(0, R * DH)  # the rows' numbers, one by one
     batch = (tl.program_id(0) % batch_size).to(tl.int64)
     dim = tl.arange(0, DH)
     head = row % heads
@@ -159,9 +164,15 @@ def _temporal_attention(
         position = tl.load(index + batch * index_stride + position, mask=inside, other=-1)
         kept = inside & (position >= 0) & (position < positions)
         in_page = ((position * heads + head) * DH)[:, None] + dim[None, :]
+        here_run = run < queries * heads * DH
+        place = tl.load(index + batch * index_stride + run // DH // heads, mask=here_run, other=-1)
+        kept_run = here_run & (place >= 0) & (place < positions)
+        in_run = (place * heads + run // DH % heads) * DH + run % DH
     else:
         kept = inside
         in_page = in_out
+        kept_run = run < queries * heads * DH
+        in_run = run
     half = positions * heads  # rows of a page's keys in one layer; those of its values come behind
     layer_size = half.to(tl.int64) * (2 * DH)
     page_size = num_layers * layer_size
@@ -172,7 +183,7 @@ def _temporal_attention(
     # The first loads of the past leave before anything is waited for.
     if WINDOW > 1:
         age, exists, keys, values = _load_past(
-            start, page_size, half, in_page, kept, in_table, num_pages, FRAMES, END, DH, AGES
+            start, page_size, half, in_run, kept_run, in_table, num_pages, FRAMES, END, R, DH, AGES
         )
 
     newest = batch * FRAMES + FRAMES - 1
@@ -205,7 +216,7 @@ def _temporal_attention(
     for first in tl.static_range(FRAMES, END, AGES):
         if first > FRAMES:
             age, exists, keys, values = _load_past(
-                start, page_size, half, in_page, kept, in_table, num_pages, first, END, DH, AGES
+                start, page_size, half, in_run, kept_run, in_table, num_pages, first, END, R, DH, AGES
             )
         seen = (exists & (age < WINDOW))[:, None] & kept[None, :]
         top, total, acc = _attend(q, keys, values, in_bias, age, seen, top, total, acc)

@@ -73,7 +73,7 @@ def _squares(a):
     return tl.sum(wide * wide, 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_rows", "num_codes", "codes_per_split"))
 def _vq_lookup(
     x_ptr, codebook_ptr, out_ptr, num_rows, num_codes, codes_per_split,
     D: tl.constexpr, PADDED_D: tl.constexpr, COSINE: tl.constexpr, SPLIT: tl.constexpr,

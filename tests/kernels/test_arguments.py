@@ -44,6 +44,8 @@ def test_an_output_may_not_share_memory_with_an_input() -> None:
 def test_inputs_may_share_memory_with_each_other() -> None:
     store = torch.zeros(4)
     check_apart(out=torch.zeros(4), x=store, y=store)
+    check_apart(out=store[:0], x=store, y=store)
+    check_apart(out=None, x=store, y=store)
 
 
 def test_sizes_are_bounded() -> None:
