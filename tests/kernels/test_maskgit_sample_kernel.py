@@ -116,7 +116,7 @@ def test_noise_is_exact_to_its_bound_at_both_ends_and_between() -> None:
     k = torch.cat([ends, (1 << 24) - 1 - ends, (1 << 23) - (1 << 13) + ends, ends * 1021])
     u = (k.double() * UNIT).float()
     out = torch.full_like(u, torch.nan, device=DEVICE)
-    gumbel_kernel[(1,)](u.to(DEVICE), out, BLOCK=len(k))
+    gumbel_kernel[(16,)](u.to(DEVICE), out, BLOCK=len(k) // 16)  # few programs here, no large ones on a GPU
     missing = 1 - u.double() - UNIT / 2  # exact
     expected = -(-torch.where(u < 0.5, (u.double() + UNIT / 2).log(), torch.log1p(-missing))).log()
     error = (out.cpu().double() - expected).abs() / (1 + expected.abs())
