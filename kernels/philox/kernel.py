@@ -18,10 +18,10 @@ def words(seed, token, pass_index, frame, stream):
     """
     return tl.philox(
         seed,
-        tl.core.to_tensor(token).to(tl.uint32),
-        tl.core.to_tensor(pass_index).to(tl.uint32),
-        tl.core.to_tensor(frame).to(tl.uint32),
-        tl.core.to_tensor(stream).to(tl.uint32),
+        tl.cast(token, tl.uint32),
+        tl.cast(pass_index, tl.uint32),
+        tl.cast(frame, tl.uint32),
+        tl.cast(stream, tl.uint32),
     )
 
 

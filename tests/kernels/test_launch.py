@@ -1,6 +1,7 @@
 """Which configuration a launch takes."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,20 @@ def make_kernel(function: Any = None) -> Kernel:
     return Kernel(name="toy", function=function, space=SPACE, variants=(variant,))
 
 
+def forget_choices() -> None:
+    launch.tuned.cache_clear()
+    launch._chosen.cache_clear()
+
+
 @pytest.fixture
-def tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of choices that holds one, for sm_89."""
     entry = {"blocks": {"BLOCK": 128}, "num_warps": 8, "num_stages": 3}
     (tmp_path / "sm_89.json").write_text(json.dumps({"kernels": {"toy": {"bf16": entry}}}))
     monkeypatch.setattr(launch, "TUNED", tmp_path)
-    for cache in (launch.tuned, launch._chosen):
-        cache.cache_clear()
-        monkeypatch.setattr(launch, cache.__name__, cache)
-    return tmp_path
+    forget_choices()
+    yield tmp_path
+    forget_choices()
 
 
 def test_an_architecture_takes_the_choice_of_the_next_lower_one(tuned: Path) -> None:
