@@ -84,7 +84,7 @@ class FrameDecision:
         return replace(ahead, tokens=tokens, pass_index=self.pass_index + 1)
 
     def _decided_after(self, pass_index: int) -> int:
-        """Tokens that are decided once that pass is done, at least; 0 before the first."""
+        """Tokens that are decided once that pass is done; 0 before the first."""
         if pass_index < 0:
             return 0
         num_tokens = self.tokens.shape[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -22,9 +21,6 @@ class Cost:
     flops: int
     bytes: int
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(flops=self.flops + other.flops, bytes=self.bytes + other.bytes)
-
     def seconds(self, *, flops_per_second: float, bytes_per_second: float) -> float:
         """The roofline: whichever of the two takes longer (Williams et al. 2009)."""
         return max(self.flops / flops_per_second, self.bytes / bytes_per_second)
@@ -32,8 +28,3 @@ class Cost:
     def bound_by(self, *, flops_per_second: float, bytes_per_second: float) -> str:
         """ "flops" or "bytes", whichever decides `seconds`."""
         return "flops" if self.flops / flops_per_second > self.bytes / bytes_per_second else "bytes"
-
-
-def total(costs: Iterable[Cost]) -> Cost:
-    """All of them, one after the other."""
-    return sum(costs, Cost(flops=0, bytes=0))
