@@ -201,7 +201,8 @@ def compile_one(kernel: Kernel, variant: Variant, config: Config, capability: in
 
 
 def _build(kernel: Kernel, variant: Variant, config: Config, capability: int) -> Any:
-    """What a launch would build: pointers are 16-byte aligned, as all that torch allocates is."""
+    """What a launch would build: pointers are 16-byte aligned, as all that torch allocates is, and integers
+    are what the variant says of them."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -212,7 +213,7 @@ def _build(kernel: Kernel, variant: Variant, config: Config, capability: int) ->
     aligned = {
         (index,): [["tt.divisibility", 16]]
         for index, name in enumerate(names)
-        if signature[name].startswith("*")
+        if signature[name].startswith("*") or name in variant.multiples_of_16
     }
     source = ASTSource(kernel.function, signature, constants, aligned)
     options = {"num_warps": config.num_warps, "num_stages": config.num_stages}

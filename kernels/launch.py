@@ -70,12 +70,15 @@ class Variant:
             arguments, so it holds just what the best configuration depends on.
         types: Triton's type of every run-time argument by name, in order: "*bf16", "*i32", "i32", "fp32".
         constants: value of every `tl.constexpr` that is not a block size.
+        multiples_of_16: integers of `types` that are, at the sizes in question; a launch specialises for it
+            unless the kernel says `do_not_specialize`.
         capability: the lowest that has what it needs, 89 for fp8.
     """
 
     name: str
     types: Mapping[str, str]
     constants: Mapping[str, Any]
+    multiples_of_16: tuple[str, ...] = ()
     capability: int = 80
 
 
@@ -106,7 +109,11 @@ class Kernel:
         return _chosen(self.name, variant, capability) or self.space[0]
 
     def launch(self, grid: tuple[int, ...], config: Config, *arguments: Any, **constants: Any) -> None:
-        """Enqueues the kernel on the current stream of the current device."""
+        """Enqueues the kernel on the current stream of the current device.
+
+        The first launch of a specialisation compiles and loads it, which a CUDA graph cannot hold: whoever
+        captures runs the same calls once before.
+        """
         self.function[grid](*arguments, **constants, **config.arguments)
 
 

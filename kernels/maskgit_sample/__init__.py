@@ -27,4 +27,4 @@ def maskgit_sample(
     threshold: float | None = None,
     scratch: Tensor | None = None,
 ) -> None:
-    """`decide`; with `scratch`, int32 of `3 B n` elements, nothing is allocated on a CUDA device."""
+    """`decide`; with `scratch`, int32 of `4 B n` elements, nothing is allocated on a CUDA device."""

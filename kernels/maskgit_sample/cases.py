@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genie_rt.kernels.case import Case, Outputs
 from genie_rt.kernels.maskgit_sample.kernel import cost, maskgit_sample
-from genie_rt.kernels.maskgit_sample.reference import decide, decide_with
+from genie_rt.kernels.maskgit_sample.reference import decide, decide_with, sample
 from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.kernels.shapes import SHAPES
 
@@ -43,6 +43,13 @@ class Inputs:
         """`arguments` with copies of what a decision writes to."""
         passes = None if self.passes is None else self.passes.clone()
         return self.arguments(tokens=self.tokens.clone(), passes=passes, **changes)
+
+    def drawn(self, **changes: Any) -> dict[str, Any]:
+        """As keywords of `decide_with`, which is given its uniforms."""
+        u, noise_u = uniforms(self.seeds, self.frames, self.pass_index, self.tokens.shape[1])
+        given = self.arguments(u=u, noise_u=noise_u) | changes
+        del given["seeds"], given["frames"]
+        return given
 
 
 def make_schedules(num_schedules: int, num_passes: int, num_tokens: int) -> tuple[Tensor, Tensor]:
@@ -101,6 +108,54 @@ def make_inputs(
     )  # fmt: skip
 
 
+MARGIN = 2.0**-16
+"""How far uniforms and probabilities stay from where a decision changes: 16 times what rounding does."""
+
+CONFIDENCE_MARGIN = 32 * MARGIN
+"""The same of confidences, which are numbers up to about 30."""
+
+
+def make_decisive(inputs: Inputs, seed: int = 1) -> None:
+    """Draws logits anew, in place, until rounding decides nothing: two ways to compute it agree exactly.
+
+    What could be decided otherwise: a token whose uniform is next to the end of its share of the distribution
+    function; its probability next to the threshold; the last confidence that is kept, next to the first
+    that is not.
+    """
+    generator = torch.Generator(inputs.logits.device).manual_seed(seed)
+    logits = inputs.logits
+    while bool((undecided := _undecided(inputs)).any()):
+        size = (int(undecided.sum()), logits.shape[2])
+        fresh = 3 * torch.randn(*size, generator=generator, device=logits.device)
+        logits[undecided] = fresh.to(logits.dtype)
+
+
+def _undecided(inputs: Inputs) -> Tensor:
+    """Which tokens `[B, n]` rounding might decide otherwise."""
+    wide = inputs.logits.double()
+    given = inputs.drawn(logits=wide)
+    places = torch.arange(wide.shape[1], device=wide.device)[None]
+    index = (places if inputs.places is None else inputs.places).long().expand(len(wide), -1)
+    u, noise_u = (given[name].gather(1, index).double() for name in ("u", "noise_u"))
+    is_open = inputs.tokens.gather(1, index) < 0
+    token, p = sample(wide, u, inputs.temperature)
+    cdf = (wide / inputs.temperature).softmax(-1).cumsum(-1)
+    end = cdf.gather(-1, token[..., None])[..., 0]
+    near = torch.minimum(end - u, u - (end - p)) < MARGIN
+    if inputs.threshold is not None:
+        near |= (p - inputs.threshold).abs() < MARGIN
+    if inputs.targets is not None and inputs.noise is not None:
+        schedule = decide_with(**given)[1] - 1
+        keep = inputs.targets[schedule, inputs.pass_index] - (~is_open).sum(1)
+        scale = inputs.noise[schedule, inputs.pass_index].double()
+        confidence = p.log() - scale[:, None] * (-(noise_u + 2.0**-25).log()).log()
+        ranked = confidence.masked_fill(~is_open, -torch.inf).sort(-1, descending=True)
+        last = (keep - 1).clamp(0, wide.shape[1] - 2)[:, None]
+        ahead = ranked.values.gather(1, last) - ranked.values.gather(1, last + 1)
+        near |= near.scatter(1, ranked.indices.gather(1, last), ahead < CONFIDENCE_MARGIN)
+    return near & is_open
+
+
 def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
     """Of every size that a preset has."""
     for num_tokens, num_codes in dict.fromkeys((shape.tokens, shape.codes) for shape in SHAPES.values()):
@@ -113,6 +168,7 @@ def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
         }
         for name, sizes in kinds.items():
             inputs = make_inputs(dtype, device, num_tokens=num_tokens, num_codes=num_codes, **sizes)
+            make_decisive(inputs)
             yield _case(f"N={num_tokens} V={num_codes} {name}", inputs, sizes.get("num_decided", 0))
 
 
@@ -120,7 +176,7 @@ def _case(name: str, inputs: Inputs, num_decided: int) -> Case:
     """Reads `tokens` and writes to another tensor, so that every run does the same."""
     num_rows, num_places, num_codes = inputs.logits.shape
     out = inputs.tokens.clone()
-    scratch = torch.empty(3 * num_rows * num_places, dtype=torch.int32, device=out.device)
+    scratch = torch.empty(4 * num_rows * num_places, dtype=torch.int32, device=out.device)
     given = inputs.arguments(scratch=scratch, out=out)
     outputs = (out,) if inputs.passes is None else (out, inputs.passes)
 
@@ -150,9 +206,7 @@ def _case(name: str, inputs: Inputs, num_decided: int) -> Case:
 
 def baselines(inputs: Inputs) -> dict[str, Callable[[], object]]:
     """The same decision by library calls, eager and (on CUDA) compiled; both are given their uniforms."""
-    u, noise_u = uniforms(inputs.seeds, inputs.frames, inputs.pass_index, inputs.tokens.shape[1])
-    given = inputs.arguments(u=u, noise_u=noise_u)
-    del given["seeds"], given["frames"]
+    given = inputs.drawn()
 
     @functools.cache
     def compiled() -> Callable[..., object]:

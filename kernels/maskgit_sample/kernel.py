@@ -66,7 +66,7 @@ def sample_kernel(
     places,  # [B or 1, n]
     seeds,  # [B] int64
     frames,  # [B] int64
-    scratch,  # [3, B, n] int32
+    scratch,  # [4, B, n] int32
     num_items,  # B n
     num_places,  # n
     num_tokens,  # N
@@ -90,9 +90,9 @@ def sample_kernel(
     the groups; the chosen group's logits are read again, from the cache. So a logit costs one addition in
     place of a step of a scan, a comparison and a selection.
 
-    `RANKED` writes token (-1 where there is none to decide), p and the confidence noise to `scratch`; else
-    the token is decided: it goes to `out`. `SPARE` waits for `tokens` before it reads logits, and reads none
-    of a decided token: right where bytes count and wrong where latency does.
+    `RANKED` writes token (-1 where there is none to decide), p, log p and the confidence noise to `scratch`;
+    else the token is decided: it goes to `out`. `SPARE` waits for `tokens` before it reads logits, and reads
+    none of a decided token: right where bytes count and wrong where latency does.
     """
     BLOCK_N: tl.constexpr = ELEMENTS // BLOCK_V if ELEMENTS > BLOCK_V else 1
     GROUPS: tl.constexpr = BLOCK_V // GROUP
@@ -155,6 +155,8 @@ def sample_kernel(
         plane += num_items.to(tl.int64)
         tl.store(plane, p.to(tl.int32, bitcast=True), mask=is_item)
         plane += num_items.to(tl.int64)
+        tl.store(plane, tl.log(p).to(tl.int32, bitcast=True), mask=is_item)
+        plane += num_items.to(tl.int64)
         tl.store(plane, gumbel(noise_u).to(tl.int32, bitcast=True), mask=is_item)
     else:
         tl.store(out + at, token.to(tl.int64), mask=is_open)
@@ -162,11 +164,11 @@ def sample_kernel(
 
 @triton.jit
 def _keys(scratch, num_items, item, is_item, place, scale):
-    """Sort keys of some tokens: confidence first, then the lower place. `_LOWEST` where there is no token."""
+    """Sort keys of tokens: confidence first, then the lower place. `_LOWEST` where there is no token."""
     token = tl.load(scratch + item, mask=is_item, other=-1)
-    p = tl.load(scratch + num_items + item, mask=is_item, other=0).to(tl.float32, bitcast=True)
-    noise = tl.load(scratch + 2 * num_items + item, mask=is_item, other=0).to(tl.float32, bitcast=True)
-    confidence = tl.log(tl.where(token >= 0, p, 1.0)) + scale * noise
+    log_p = tl.load(scratch + 2 * num_items + item, mask=is_item, other=0).to(tl.float32, bitcast=True)
+    noise = tl.load(scratch + 3 * num_items + item, mask=is_item, other=0).to(tl.float32, bitcast=True)
+    confidence = tl.fma(scale, noise, log_p)  # rounds once wherever it is inlined
     confidence = tl.where(confidence == 0.0, 0.0, confidence)  # zeros are equal, whatever their sign
     bits = confidence.to(tl.int32, bitcast=True)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # as integers they compare as the numbers do
@@ -181,7 +183,7 @@ def _keys(scratch, num_items, item, is_item, place, scale):
     ]
 )  # fmt: skip
 def select_kernel(
-    scratch,  # [3, B, n] int32
+    scratch,  # [4, B, n] int32
     out,  # [B, N] int64
     places,  # [B or 1, n]
     targets,  # [Q, K] int32
@@ -277,7 +279,7 @@ def maskgit_sample(
     Args:
         logits, tokens, seeds, frames, places, targets, noise, passes: as the reference takes them, on one
             CUDA device and, but for the rows of `places`, contiguous.
-        scratch: int32, `3 B n` elements or more, contents of no interest; allocated where `targets` are given
+        scratch: int32, `4 B n` elements or more, contents of no interest; allocated where `targets` are given
             and it is not.
         out: `[B, N]` int64, where the decided tokens are written; `tokens` itself where not given.
         config, select_config: of the two kernels, in place of the committed ones.
@@ -305,10 +307,10 @@ def maskgit_sample(
     target = tokens if out is None else check_tensor("out", out, tokens.shape, [torch.int64], like=logits)
     if targets is not None:
         if scratch is None:
-            scratch = torch.empty(3 * num_items, dtype=torch.int32, device=logits.device)
+            scratch = torch.empty(4 * num_items, dtype=torch.int32, device=logits.device)
         check_tensor("scratch", scratch, [None] * scratch.ndim, [torch.int32], like=logits)
-        if scratch.numel() < 3 * num_items:
-            raise InputError(f"scratch: expected {3 * num_items} elements or more, found {scratch.numel()}")
+        if scratch.numel() < 4 * num_items:
+            raise InputError(f"scratch: expected {4 * num_items} elements or more, found {scratch.numel()}")
     reads = {"logits": logits, "seeds": seeds, "frames": frames, "places": places}
     reads |= {"targets": targets, "noise": noise}
     check_apart(out=target, tokens=None if out is None else tokens, **reads, passes=passes, scratch=scratch)
@@ -357,9 +359,7 @@ def _check_schedule(
         if any(given is not None for given in (targets, noise, passes, threshold)):
             raise InputError("targets, noise: expected both, for passes and threshold go with them")
         return
-    num_schedules, num_passes = check_tensor(
-        "targets", targets, [None, None], [torch.int32], like=logits
-    ).shape
+    num_schedules, num_passes = check_tensor("targets", targets, [None] * 2, [torch.int32], like=logits).shape
     check_tensor("noise", noise, [num_schedules, num_passes], [torch.float32], like=logits)
     if not num_schedules or pass_index >= num_passes:
         raise InputError(

@@ -21,7 +21,7 @@ MAX_PROGRAMS = 2**31 - 1
 _TO_INTEGER = tl.constexpr(2.0**23)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("height", "rows", "columns"))
 def _patchify(
     frames,
     patches,
@@ -56,7 +56,7 @@ def _patchify(
     tl.store(target + number, value.to(patches.dtype.element_ty), mask=asked)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("height", "rows", "columns", "bands"))
 def _unpatchify(
     patches,
     frames,
@@ -107,7 +107,7 @@ _PRESET_PATCHES = (4, 16)
 
 
 def _variants(pointers: tuple[str, str], sizes: tuple[str, ...], **constants: bool) -> tuple[Variant, ...]:
-    """For the presets, whose patches divide their widths.
+    """For the presets, whose widths are multiples of 16 and of their patches.
 
     Args:
         pointers, sizes: names of the run-time arguments, in order.
@@ -120,6 +120,7 @@ def _variants(pointers: tuple[str, str], sizes: tuple[str, ...], **constants: bo
                 **dict.fromkeys(sizes, "i32"),
             },
             constants={**constants, "PATCH": patch},
+            multiples_of_16=("width",),
         )
         for name in ("bf16", "fp16", "fp32")
         for patch in _PRESET_PATCHES

@@ -83,6 +83,7 @@ def _load_past(
     R: tl.constexpr,
     DH: tl.constexpr,
     AGES: tl.constexpr,
+    STREAMED: tl.constexpr,
 ):
     """Frames from age `first` on, below `end`: age and existence `[A]`, keys and values `[A, R, Dh]`.
 
@@ -93,8 +94,9 @@ def _load_past(
     exists = (page >= 0) & (page < num_pages)
     start = layer_start + page.to(tl.int64)[:, None] * page_size + in_run[None, :]
     mask = exists[:, None] & kept_run[None, :]
-    k = tl.load(start, mask=mask, other=0.0, eviction_policy="evict_first")  # not read again in this pass
-    v = tl.load(start + half * DH, mask=mask, other=0.0, eviction_policy="evict_first")
+    policy: tl.constexpr = "evict_first" if STREAMED else ""
+    k = tl.load(start, mask=mask, other=0.0, eviction_policy=policy)
+    v = tl.load(start + half * DH, mask=mask, other=0.0, eviction_policy=policy)
     return age, exists, tl.reshape(k, [AGES, R, DH]), tl.reshape(v, [AGES, R, DH])
 
 
@@ -139,6 +141,7 @@ def _temporal_attention(
     INDEXED: tl.constexpr,
     BYTES: tl.constexpr,
     AGES: tl.constexpr,
+    STREAMED: tl.constexpr,
 ):
     """`out = softmax(norm(q) k^T / sqrt(Dh) + bias[age]) v`, and the page write of the query frames.
 
@@ -183,8 +186,9 @@ def _temporal_attention(
     # The first loads of the past leave before anything is waited for.
     if WINDOW > 1:
         age, exists, keys, values = _load_past(
-            start, page_size, half, in_run, kept_run, in_table, num_pages, FRAMES, END, R, DH, AGES
-        )
+            start, page_size, half, in_run, kept_run, in_table, num_pages,
+            FRAMES, END, R, DH, AGES, STREAMED,
+        )  # fmt: skip
 
     newest = batch * FRAMES + FRAMES - 1
     frame_size = queries.to(tl.int64) * heads * DH
@@ -216,8 +220,9 @@ def _temporal_attention(
     for first in tl.static_range(FRAMES, END, AGES):
         if first > FRAMES:
             age, exists, keys, values = _load_past(
-                start, page_size, half, in_run, kept_run, in_table, num_pages, first, END, R, DH, AGES
-            )
+                start, page_size, half, in_run, kept_run, in_table, num_pages,
+                first, END, R, DH, AGES, STREAMED,
+            )  # fmt: skip
         seen = (exists & (age < WINDOW))[:, None] & kept[None, :]
         top, total, acc = _attend(q, keys, values, in_bias, age, seen, top, total, acc)
         if FRAMES == 2:  # all is one frame younger to the older query frame
@@ -231,18 +236,23 @@ def _temporal_attention(
 
 
 AUTOTUNE_SPACE = (
-    config(4, 1, BYTES=2048, AGES=8),
-    config(4, 1, BYTES=2048, AGES=16),
-    config(4, 1, BYTES=2048, AGES=4),
-    config(8, 1, BYTES=4096, AGES=8),
-    config(8, 1, BYTES=4096, AGES=16),
-    config(2, 1, BYTES=1024, AGES=8),
-    config(2, 1, BYTES=1024, AGES=16),
-    config(1, 1, BYTES=512, AGES=8),
-    config(1, 1, BYTES=512, AGES=16),
+    config(4, 1, BYTES=2048, AGES=8, STREAMED=1),
+    config(4, 1, BYTES=2048, AGES=16, STREAMED=1),
+    config(4, 1, BYTES=2048, AGES=4, STREAMED=1),
+    config(8, 1, BYTES=4096, AGES=8, STREAMED=1),
+    config(8, 1, BYTES=4096, AGES=16, STREAMED=1),
+    config(2, 1, BYTES=1024, AGES=8, STREAMED=1),
+    config(2, 1, BYTES=1024, AGES=16, STREAMED=1),
+    config(1, 1, BYTES=512, AGES=8, STREAMED=1),
+    config(1, 1, BYTES=512, AGES=16, STREAMED=1),
+    config(4, 1, BYTES=2048, AGES=8, STREAMED=0),
+    config(4, 1, BYTES=2048, AGES=4, STREAMED=0),
+    config(8, 1, BYTES=4096, AGES=8, STREAMED=0),
+    config(2, 1, BYTES=1024, AGES=8, STREAMED=0),
 )
 """`BYTES`: of a program's keys at one age; 16 a thread. `AGES` that are read at a time: more put more bytes
-in flight, and fewer leave registers for more programs beside each other."""
+in flight, and fewer leave registers for more programs beside each other. `STREAMED`: what was read leaves L2
+first, for nothing reads it again in this pass, unless sessions share their past."""
 
 
 def _variant(dtype: torch.dtype, head_width: int, window: int, frames: int, indexed: bool) -> str:

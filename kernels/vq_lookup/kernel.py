@@ -134,7 +134,7 @@ def _vq_lookup(
         tl.store(out_ptr + long_row, index.to(tl.int64), mask=is_row)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_rows",))
 def _vq_merge(
     partials_ptr, out_ptr, num_rows, SPLITS: tl.constexpr, PADDED_SPLITS: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -151,7 +151,7 @@ def _vq_merge(
     tl.store(out_ptr + row, tl.min(index, 0).to(tl.int64), mask=row < num_rows)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_rows", "num_codes"))
 def _vq_decode(
     indices_ptr, codebook_ptr, weight_ptr, out_ptr, num_rows, num_codes, width,
     D: tl.constexpr, PADDED_D: tl.constexpr, COSINE: tl.constexpr,
@@ -262,7 +262,12 @@ def _decode_variants() -> tuple[Variant, ...]:
                     "weight_ptr": f"*{TRITON_TYPES[weight_dtype]}",
                     "out_ptr": f"*{TRITON_TYPES[weight_dtype]}",
                 } | dict.fromkeys(("num_rows", "num_codes", "width"), "i32")
-                found[name] = Variant(name=name, types=types, constants=_constants(width, True))
+                found[name] = Variant(
+                    name=name,
+                    types=types,
+                    constants=_constants(width, True),
+                    multiples_of_16=("width",),
+                )
     return tuple(found.values())
 
 

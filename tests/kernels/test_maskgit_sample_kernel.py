@@ -135,7 +135,7 @@ def test_every_token_is_its_uniforms_inverse(
     inputs = make_inputs(
         dtype, DEVICE, num_rows=1, num_tokens=num_tokens, num_codes=num_codes, temperature=temperature
     )
-    scratch = torch.full((3, 1, num_tokens), -7, dtype=torch.int32, device=DEVICE)
+    scratch = torch.full((4, 1, num_tokens), -7, dtype=torch.int32, device=DEVICE)
     run(inputs, scratch=scratch)
     token = scratch[0].cpu().long()
     assert token.min() >= 0 and token.max() < num_codes
@@ -143,11 +143,11 @@ def test_every_token_is_its_uniforms_inverse(
     u, noise_u = uniforms(inputs.seeds.cpu(), inputs.frames.cpu(), 0, num_tokens)
     assert gap(p, u.double(), token).max() <= CDF_BOUND
     own = p.gather(-1, token[..., None])[..., 0]
-    error = (scratch[1].cpu().view(torch.float32).double().log() - own.log()).abs()
-    assert (error <= CONFIDENCE_BOUND * (2 + own.log().abs())).all()
+    p, log_p, gumbel_noise = scratch[1:].cpu().view(torch.float32).double()
+    for found in (p.log(), log_p):
+        assert ((found - own.log()).abs() <= CONFIDENCE_BOUND * (2 + own.log().abs())).all()
     noise = -(-(noise_u.double() + UNIT / 2).log()).log()
-    error = (scratch[2].cpu().view(torch.float32).double() - noise).abs()
-    assert (error <= GUMBEL_BOUND * (1 + noise.abs())).all()
+    assert ((gumbel_noise - noise).abs() <= GUMBEL_BOUND * (1 + noise.abs())).all()
 
 
 def test_a_gap_is_seen() -> None:
@@ -364,7 +364,7 @@ def test_nothing_outside_is_read_or_written(dtype: torch.dtype, adaptive: bool) 
     inputs = make_inputs(dtype, DEVICE, num_tokens=37, num_codes=35, adaptive=adaptive, threshold=threshold)
     expected, _ = expect(inputs)
     given = inputs.fresh(
-        scratch=torch.zeros(3, 2, 37, dtype=torch.int32, device=DEVICE), **fat(inputs.logits[:1, :9])
+        scratch=torch.zeros(4, 2, 37, dtype=torch.int32, device=DEVICE), **fat(inputs.logits[:1, :9])
     )
     wholes = {}
     for name, value in given.items():
@@ -440,7 +440,7 @@ def test_cases_are_right(dtype: torch.dtype) -> None:
 @pytest.mark.skipif(DEVICE != "cuda", reason="CUDA graphs need a CUDA device")
 def test_a_graph_decides_the_next_frame_from_new_tensors() -> None:
     inputs = make_inputs(torch.float32, DEVICE, num_tokens=256, num_codes=1024)
-    given = inputs.fresh(scratch=torch.empty(3, 2, 256, dtype=torch.int32, device=DEVICE))
+    given = inputs.fresh(scratch=torch.empty(4, 2, 256, dtype=torch.int32, device=DEVICE))
     maskgit_sample(**given)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

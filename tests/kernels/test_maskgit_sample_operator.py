@@ -9,9 +9,9 @@ from torch import Tensor
 
 from genie_rt.errors import GenieError, InputError, UnsupportedError
 from genie_rt.kernels.maskgit_sample import maskgit_sample as operator
-from genie_rt.kernels.maskgit_sample.cases import baselines, make_inputs
+from genie_rt.kernels.maskgit_sample.cases import MARGIN, baselines, make_decisive, make_inputs
 from genie_rt.kernels.maskgit_sample.kernel import maskgit_sample
-from genie_rt.kernels.maskgit_sample.reference import decide
+from genie_rt.kernels.maskgit_sample.reference import decide, decide_with
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -54,8 +54,8 @@ REFUSED: dict[str, tuple[Change, type[GenieError]]] = {
     "rows of passes": (lambda x: {"passes": x["passes"][:1]}, InputError),
     "threshold without passes": (lambda x: {"threshold": 0.5, "passes": None}, InputError),
     "threshold and places": (lambda x: {"threshold": 0.5, "places": make_places()}, InputError),
-    "short scratch": (lambda x: {"scratch": x["passes"].new_zeros(287)}, InputError),
-    "float scratch": (lambda x: {"scratch": x["noise"].new_zeros(288)}, UnsupportedError),
+    "short scratch": (lambda x: {"scratch": x["passes"].new_zeros(383)}, InputError),
+    "float scratch": (lambda x: {"scratch": x["noise"].new_zeros(384)}, UnsupportedError),
     "shape of out": (lambda x: {"out": x["tokens"][:1].clone()}, InputError),
     "tokens that are seeds": (lambda x: {"seeds": x["tokens"][0, :2]}, InputError),
     "scratch in the logits": (lambda x: {"scratch": x["logits"].view(torch.int32)}, InputError),
@@ -118,3 +118,28 @@ def test_baselines_decide_what_the_reference_decides() -> None:
         expected = inputs.fresh(logits=inputs.logits.double())
         decide(**expected)
         assert torch.equal(tokens, expected["tokens"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_decides_nothing_in_the_cases(dtype: torch.dtype) -> None:
+    """Uniforms that are off by as much as the margin allows give the same tokens; before, they do not."""
+    kinds: list[dict[str, Any]] = [
+        {"adaptive": True, "threshold": 0.5}, {"num_places": 400, "ranked": False},
+        {"num_decided": 200, "pass_index": 15},
+    ]  # fmt: skip
+    differs = []
+    for sizes in kinds:
+        inputs = make_inputs(dtype, "cpu", num_tokens=500, num_codes=1024, num_rows=8, **sizes)
+        wide = inputs.drawn(logits=inputs.logits.double())
+        moved = {"u": (wide["u"].double() + 0.9 * MARGIN).clamp(max=1 - 2**-30)}
+        differs.append(not torch.equal(decide_with(**wide)[0], decide_with(**wide | moved)[0]))
+        make_decisive(inputs)
+        wide = inputs.drawn(logits=inputs.logits.double())
+        expected = decide_with(**wide)
+        for sign in (-1, 1):
+            moved = {"u": (wide["u"].double() + 0.9 * sign * MARGIN).clamp(0, 1 - 2**-30)}
+            found = decide_with(**wide | moved)
+            assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+        narrow = decide_with(**inputs.drawn(logits=inputs.logits.float()))
+        assert torch.equal(narrow[0], expected[0]) and torch.equal(narrow[1], expected[1])
+    assert any(differs)
