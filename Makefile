@@ -58,7 +58,7 @@ TOKENIZER_FLAGS ?= $(LOOP) --steps 1200 --checkpoint-every 200
 DYNAMICS_FLAGS  ?= $(LOOP) --steps 1350 --checkpoint-every 100 --actions logged --corruption 0.15
 PLAN            := --passes 2 --temperature 0.4 --noise 1.0
 EXPORT           = $(GENIE) export $(RUN)/dynamics --out $(RUN)/bundle --name demo --overwrite $(PLAN) \
-                   --prompt $(RUN)/prompts/*.png
+                   --prompt $(RUN)/prompts/*.png --plans docs/demo-quality.json
 train-demo: export MALLOC_MMAP_MAX_ := 0
 train-demo: export MALLOC_TRIM_THRESHOLD_ := 100000000000
 

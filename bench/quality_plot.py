@@ -30,6 +30,9 @@ NAMES = {"none": "no reuse", "passes": "reuse between passes", "frames": "reuse 
 WIDTH, HEIGHT, DPI = 12.0, 7.6, 120
 """Inches and dots per inch; readable when shown 1200 pixels wide."""
 
+NEAR = 40
+"""Pixels between two marked points within which their names would lie on each other."""
+
 Figure = Callable[[QualityRow], float | None]
 
 
@@ -173,16 +176,21 @@ def _distances(axes: Axes, rows: Sequence[QualityRow], baselines: Baselines, x: 
 
 
 def _mark(axes: Axes, rows: Sequence[QualityRow], chosen: Mapping[str, Plan], x: Figure) -> None:
-    """Rings around the recommended plans, each with all the names that it has."""
+    """Rings around the recommended plans, each with its names; near ones below each other."""
+    marked: list[tuple[float, float]] = []  # in pixels
     for plan in dict.fromkeys(chosen.values()):
         row = next(row for row in rows if row.plan == plan)
         if (place := x(row)) is None:
             continue
         point = (place, row.quality.distance)
         axes.plot(*point, marker="o", markersize=11, markerfacecolor="none", markeredgecolor="black")
+        across, up = axes.transData.transform(point)
+        near = sum(abs(across - other) < NEAR and abs(up - above) < NEAR for other, above in marked)
+        marked.append((across, up))
         axes.annotate(
-            ", ".join(name for name, other in chosen.items() if other == plan), point, xytext=(0, -9),
-            textcoords="offset points", ha="center", va="top", fontsize=8.5, fontweight="bold",
+            ", ".join(name for name, other in chosen.items() if other == plan), point,
+            xytext=(0, -9 - 12 * near), textcoords="offset points", ha="center", va="top", fontsize=8.5,
+            fontweight="bold",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )  # fmt: skip
 
