@@ -20,9 +20,9 @@ from genie_rt.bench.decisions import FrameDecision
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.runtime.backends.protocol import FrameStats
-from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.dynamics import previous_frame
+from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
 
 
@@ -30,7 +30,7 @@ class RecomputedRollout:
     """Goes on from known frames by the paper's recipe, one frame per `step`.
 
     Args:
-        backend: whose model, dtype and device are used.
+        model: whose weights, dtype and device are used. Shared, not copied.
         tokens: `[T, N]` int64, the known frames' tokens; those before the last `W - 1` have no effect.
         actions: entry `t` led to frame `t`.
         frame_index: of the last known frame.
@@ -43,7 +43,7 @@ class RecomputedRollout:
 
     def __init__(
         self,
-        backend: ReferenceBackend,
+        model: WorldModel,
         tokens: Tensor,
         actions: Sequence[int],
         frame_index: int,
@@ -51,8 +51,10 @@ class RecomputedRollout:
         plan: Plan,
         seed: int,
     ) -> None:
-        config = backend.model.config
-        self.model, self.table, self.device = backend.model, backend.table, backend.device
+        config = model.config
+        self.model, self.device = model, model.tokenizer.codebook.device
+        with torch.inference_mode():
+            self.table = model.token_table()  # [V, E]
         self.config = config
         self.plan = plan
         self.window = config.dynamics.transformer.window

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,14 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchCommand:
-    """Latency of a frame, from the action to the picture, beside the paper's recipe.
+    """Latency of a frame, from the action to the picture, beside the paper's recipe and torch.compile.
 
     All rows are measured in one process, one frame each in turn, with the same weights, passes and threads.
+    Without a checkpoint: --preset NAME --random-weights.
     Other measurements: genie-rt bench ceilings, kernels, long, peek, quality.
     """
 
-    bundle: tyro.conf.Positional[str] = "demo"
-    """Name of a bundle that came with genie-rt, or the folder of any other."""
+    bundle: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[BUNDLE]")]] = None
+    """Name of a bundle that came with genie-rt, or the folder of any other; demo unless given."""
+
+    preset: str | None = None
+    """Measure a world of this preset's sizes in place of a bundle; with --random-weights."""
+
+    random_weights: bool = False
+    """That it has random weights, made on the device: they change no time. With --preset."""
 
     plan: str = "default"
     """A plan of the bundle."""
@@ -59,14 +67,17 @@ class BenchCommand:
     baseline: bool = True
     """Time the paper's recipe too: the last frames recomputed in each pass."""
 
+    compiled: tyro.conf.DisallowNone[bool | None] = None
+    """Time the same model under torch.compile too, which first compiles for minutes; on a GPU unless said."""
+
     backend: str = "auto"
     """Back end that computes the frames."""
 
     dtype: str = "float32"
     """Number format that the back end computes in."""
 
-    device: str = "cpu"
-    """Device that the back end computes on."""
+    device: str | None = None
+    """Device that the back end computes on; its own unless set."""
 
     threads: int | None = None
     """CPU threads to compute with; all unless set."""
@@ -78,19 +89,48 @@ class BenchCommand:
     """JSON file for the whole record: times, machine, versions, bundle, command."""
 
     def run(self) -> None:
-        from genie_rt.bench.frame_record import COMPARED
+        from genie_rt.bench.frame_record import COMPARED, COMPILED
         from genie_rt.bench.series import write_times
         from genie_rt.bench.tables import print_frames
 
         for q in self.percentile:
             if not 0 < q <= 100:
                 raise InputError(f"--percentile: expected numbers above 0 and up to 100, found {q:g}")
+        self._check_source()
         record = self._measure()
         print_frames(console(), record, self.percentile)
         write(self.json, record)
         if self.export_times is not None:
-            write_times(self.export_times, [item for item in record.body.series if item.name in COMPARED])
+            compared = (*COMPARED, COMPILED)
+            write_times(self.export_times, [item for item in record.body.series if item.name in compared])
             print(f"wrote {self.export_times}")
+
+    def _check_source(self) -> None:
+        """A bundle, or a preset with random weights."""
+        if self.preset is not None and self.bundle is not None:
+            raise InputError(
+                f"expected a bundle or --preset, found {self.bundle!r} and {self.preset!r}; leave one out"
+            )
+        if self.preset is not None and not self.random_weights:
+            raise InputError(
+                "--preset: expected --random-weights beside it, for a preset has sizes and no weights; or "
+                "name a bundle to measure"
+            )
+        if self.preset is None and self.random_weights:
+            raise InputError(
+                "--random-weights: expected --preset beside it, for their sizes, such as --preset coinrun"
+            )
+
+    def _words(self) -> str:
+        """The command again; a bundle stands by its place."""
+        command = words("bench", replace(self, bundle=None))
+        if self.preset is not None:
+            return command
+        return command.replace("genie-rt bench", shlex.join(["genie-rt", "bench", self._bundle]), 1)
+
+    @property
+    def _bundle(self) -> str:
+        return "demo" if self.bundle is None else self.bundle
 
     def _measure(self) -> Record[FrameBody]:
         start = time.perf_counter_ns()
@@ -99,7 +139,8 @@ class BenchCommand:
         import_ms = (time.perf_counter_ns() - start) / 1e6
         set_threads(self.threads)
         bench = FrameBench(
-            source=self.bundle,
+            source=None if self.preset is not None else self._bundle,
+            preset=self.preset,
             plan=self.plan,
             passes=self.passes,
             iterations=self.iterations,
@@ -108,12 +149,13 @@ class BenchCommand:
             sweep=self.sweep,
             compare_plans=self.compare_plans,
             baseline=self.baseline,
+            compiled=self.compiled,
             backend=self.backend,
             dtype=self.dtype,
             device=self.device,
         )
         with progress("measuring") as on_round:
-            return bench_frames(bench, import_ms=import_ms, command=words("bench", self), on_round=on_round)
+            return bench_frames(bench, import_ms=import_ms, command=self._words(), on_round=on_round)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +316,7 @@ class VerifyCommand:
     """JSON file for the whole record."""
 
     def run(self) -> int:
-        from genie_rt.bench.parity import YARDSTICK, VerifyBody, variants
+        from genie_rt.bench.parity import YARDSTICK, VerifyBody, runnable, variants
         from genie_rt.bench.quiet import Counters, disturbances
         from genie_rt.bench.record import Record, Subject
         from genie_rt.bench.tables import print_parity
@@ -290,6 +332,7 @@ class VerifyCommand:
         if not asked:
             known = ", ".join(f"{item.backend} {item.dtype}" for item in variants(self.device))
             raise InputError(f"there is nothing of that kind to compare; {self.device} has {known}")
+        asked, left_out = runnable(asked)
         yardstick = World.load(
             self.bundle, backend=YARDSTICK.backend, dtype=YARDSTICK.dtype, device=YARDSTICK.device
         )
@@ -297,7 +340,7 @@ class VerifyCommand:
         with progress("comparing", len(asked) * self.frames) as on_frame:
             rows = tuple(self._compare(yardstick, variant, plan, on_frame) for variant in asked)
         body = VerifyBody(subject=Subject.of(yardstick), plan=plan, frames=self.frames, rows=rows)
-        warnings = body.remarks()
+        warnings = left_out + body.remarks()
         if self.iterations:
             warnings += disturbances(before, Counters.read())
         record = Record.take(body, command=words("verify", self), device=self.device, warnings=warnings)

@@ -1,8 +1,9 @@
-"""How long a frame takes, from the action to the picture, beside the paper's recipe.
+"""How long a frame takes, from the action to the picture, beside the paper's recipe and beside torch.compile.
 
 All that is compared is timed in one process, interleaved: a session that commits within its step, one that
-commits in idle time, and the recipe of the paper, with the same weights, plan, dtype, device and threads, and
-with full windows. Other numbers of passes and other plans are compared with each other afterwards.
+commits in idle time, the recipe of the paper, and the same model under `torch.compile`, with the same
+weights, plan, device and threads, and with full windows. Other numbers of passes and other plans are compared
+with each other afterwards.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 
 from genie_rt.bench.baseline import RecomputedRollout
+from genie_rt.bench.compiled import COMPILER, WARM_UP_FRAMES, CompiledRollout, check_plan
 from genie_rt.bench.frame_record import (
+    COMPILED,
     IDLE_COMMIT,
     PLAN,
     RECOMPUTED,
@@ -30,10 +35,12 @@ from genie_rt.bench.quiet import Counters, disturbances
 from genie_rt.bench.record import Record, Subject, peak_rss_bytes
 from genie_rt.bench.series import Series
 from genie_rt.bench.timer import Candidate, Times, measure, paired_ratio, synchronise
-from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.errors import DeviceError, InputError, UnsupportedError
+from genie_rt.runtime.backends.choose import BACKENDS
 from genie_rt.runtime.backends.protocol import FrameStats
-from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.images import Picture
+from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Session, Snapshot
 from genie_rt.runtime.world import World
@@ -49,7 +56,8 @@ class FrameBench:
     """What to measure.
 
     Attributes:
-        source: a bundle's name or folder.
+        source: a bundle's name or folder; None where `preset` is given.
+        preset: a preset whose sizes a world of random weights is made of, in place of a bundle.
         plan: a plan of the bundle, by name.
         passes: `K`, passes per frame, None for those of the plan; the rest is the plan's.
         iterations, duration_s: rounds that count go on until there are so many and they took so long.
@@ -57,9 +65,12 @@ class FrameBench:
         sweep: other `K` to time briefly, each with the commit within the step.
         compare_plans: whether all plans of the bundle are timed beside each other too.
         baseline: whether the paper's recipe is timed too.
+        compiled: whether the model under `torch.compile` is; None: on a GPU, where it can decode the plan.
+        backend, dtype, device: as `World.load` takes them.
     """
 
-    source: str
+    source: str | None = None
+    preset: str | None = None
     plan: str = "default"
     passes: int | None = None
     iterations: int
@@ -68,16 +79,29 @@ class FrameBench:
     sweep: tuple[int, ...] = ()
     compare_plans: bool = False
     baseline: bool = True
+    compiled: bool | None = None
     backend: str = "auto"
     dtype: str = "float32"
-    device: str = "cpu"
+    device: str | None = None
 
     def __post_init__(self) -> None:
+        if (self.source is None) == (self.preset is None):
+            raise InputError(
+                f"expected a bundle or a preset, found source={self.source!r} and preset={self.preset!r}"
+            )
         if self.iterations < 1 or self.duration_s < 0 or self.warm_up_s < 0:
             raise InputError(
                 "expected 1 or more iterations, and 0 or more seconds to measure and to warm up, "
                 f"found {self.iterations}, {self.duration_s:g} and {self.warm_up_s:g}"
             )
+
+    def load(self, **changes: str) -> World:
+        """The world to measure, or with changes of `backend`, `dtype` or `device` one of the same weights."""
+        how: dict[str, str | None] = {"backend": self.backend, "dtype": self.dtype, "device": self.device}
+        if self.preset is not None:
+            return World.random(self.preset, **(how | changes))  # type: ignore[arg-type]
+        assert self.source is not None  # one of the two is given
+        return World.load(self.source, **(how | changes))  # type: ignore[arg-type]
 
 
 def bench_frames(
@@ -95,26 +119,29 @@ def bench_frames(
     """
     before = Counters.read()
     clock = [time.perf_counter_ns()]
-    world = World.load(bench.source, backend=bench.backend, dtype=bench.dtype, device=bench.device)
+    world = bench.load()
     clock.append(time.perf_counter_ns())
     changes = {} if bench.passes is None else {"passes": bench.passes}
     plan = world.plan(bench.plan, **changes)
+    if bench.compiled:
+        check_plan(plan)
     sweep = {f"{SWEEP}{k}": world.plan(_with_passes(plan, k)) for k in bench.sweep}
     session = world.session(plan=plan)
     session.reset(first_picture(world))
     clock.append(time.perf_counter_ns())
+    first = session.row
     session.step(0)
     clock.append(time.perf_counter_ns())
     load_ms, reset_ms, first_step_ms = ((b - a) / 1e6 for a, b in itertools.pairwise(clock))
 
-    past = Past.fill(session)
-    memory = _memory(reference_of(world))
+    past = Past.fill(session, before=[first])
+    memory = _memory(measured(world))
+    baselines, notes = _baselines(bench, past, plan)
     compared = [
         Player.of(STEP, session),
         Player.of(IDLE_COMMIT, past.session(plan), idle_commit=True),
+        *baselines,
     ]
-    if bench.baseline:
-        compared.append(past.recomputed(plan))
     times, series = _time(
         compared, bench.iterations, duration_s=bench.duration_s, warm_up_s=bench.warm_up_s, on_round=on_round
     )
@@ -129,16 +156,55 @@ def bench_frames(
             series += _time(players, rounds, warm_up_s=warm_up_s, on_round=on_round)[1]
 
     body = FrameBody(
-        subject=Subject.of(world),
+        subject=Subject.of(world, backend=_backend_name(world)),
         cold_start=ColdStart(
             import_ms=import_ms, load_ms=load_ms, reset_ms=reset_ms, first_step_ms=first_step_ms
         ),
         memory=memory,
         series=tuple(series),
-        times_faster=paired_ratio(times[RECOMPUTED], times[STEP]) if bench.baseline else None,
+        times_faster=_times_faster(times, RECOMPUTED),
+        times_faster_than_compiled=_times_faster(times, COMPILED),
     )
-    warnings = disturbances(before, Counters.read(), times)
-    return Record.take(body, command=command, device=bench.device, warnings=warnings)
+    warnings = notes + disturbances(before, Counters.read(), times)
+    return Record.take(body, command=command, device=str(measured(world).device), warnings=warnings)
+
+
+class Measured(Protocol):
+    """What a back end tells about itself, besides `Backend`, so that it can be measured."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights as they are kept."""
+        ...
+
+    @property
+    def page_bytes(self) -> int:
+        """Of the pages that somebody holds."""
+        ...
+
+    @property
+    def pool_bytes(self) -> int:
+        """Of all pages that memory is held for."""
+        ...
+
+
+def measured(world: World) -> Measured:
+    """The world's back end, if it tells what a measurement needs.
+
+    Raises:
+        UnsupportedError: it does not.
+    """
+    needed = ("device", "weight_bytes", "page_bytes", "pool_bytes")
+    missing = [name for name in needed if not hasattr(world.backend, name)]
+    if missing:
+        raise UnsupportedError(
+            f"the back end {_backend_name(world)!r} cannot be measured: it does not tell its "
+            f"{', '.join(missing)}; take another one with --backend"
+        )
+    return cast(Measured, world.backend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +223,7 @@ class Player:
     def of(cls, name: str, session: Session, *, idle_commit: bool = False) -> Player:
         """A session that plays on; its commits are fused into the step, or made in idle time."""
         actions, stats = held_actions(session.world), list[FrameStats]()
-        device = reference_of(session.world).device
+        device = measured(session.world).device
 
         def run() -> None:
             session.step(next(actions))
@@ -182,7 +248,8 @@ class Past:
     """A played session whose windows are full: where everything that is timed goes on from.
 
     Attributes:
-        tokens: `[T, N]` int64, all its frames' tokens. actions: the one that led to each of them.
+        tokens: `[T, N]` int64, its frames' tokens. actions: the one that led to each of them. Of all frames
+            since the reset if `fill` knew them all.
     """
 
     snapshot: Snapshot
@@ -190,11 +257,15 @@ class Past:
     actions: tuple[int, ...]
 
     @classmethod
-    def fill(cls, session: Session) -> Past:
-        """Plays on until the oldest frame has left every window."""
+    def fill(cls, session: Session, *, before: Sequence[Row] = ()) -> Past:
+        """Plays on until the oldest frame has left every window.
+
+        Args:
+            before: the rows of the frames before the session's last one, in order.
+        """
         config = session.world.bundle.config
         window = max(config.dynamics.transformer.window, config.tokenizer.decoder.window)
-        rows = [session.row]
+        rows = [*before, session.row]
         for action in itertools.islice(held_actions(session.world), window):
             session.step(action)
             rows.append(session.row)
@@ -210,20 +281,31 @@ class Past:
         session.restore(self.snapshot)
         return session
 
-    def recomputed(self, plan: Plan) -> Player:
+    def recomputed(self, plan: Plan, model: WorldModel) -> Player:
         """The paper's recipe, going on from here."""
-        row, world = self.snapshot.row, self.snapshot.world
-        rollout = RecomputedRollout(
-            reference_of(world), self.tokens, self.actions, row.frame_index, plan=plan, seed=row.seed
-        )
-        actions, stats = held_actions(world), list[FrameStats]()
+        return self._baseline(RECOMPUTED, RecomputedRollout, plan, model)
+
+    def compiled(self, plan: Plan, model: WorldModel) -> Player:
+        """The same model under `torch.compile`, going on from here. Its first frames compile it."""
+        return self._baseline(COMPILED, partial(CompiledRollout, compiler=COMPILER), plan, model)
+
+    def _baseline(
+        self,
+        name: str,
+        kind: Callable[..., RecomputedRollout | CompiledRollout],
+        plan: Plan,
+        model: WorldModel,
+    ) -> Player:
+        row = self.snapshot.row
+        rollout = kind(model, self.tokens, self.actions, row.frame_index, plan=plan, seed=row.seed)
+        actions, stats = held_actions(self.snapshot.world), list[FrameStats]()
 
         def run() -> None:
             rollout.step(next(actions))
             assert rollout.stats is not None  # a step sets it
             stats.append(rollout.stats)
 
-        return Player(candidate=Candidate(name=RECOMPUTED, run=run), plan=plan, stats=stats)
+        return Player(candidate=Candidate(name=name, run=run), plan=plan, stats=stats)
 
 
 def held_actions(world: World) -> Iterator[int]:
@@ -240,15 +322,54 @@ def first_picture(world: World) -> Picture:
     return np.full((tokenizer.height, tokenizer.width, 3), 127, np.uint8)
 
 
-def reference_of(world: World) -> ReferenceBackend:
-    """The world's back end, if it is the one that can be measured so far.
+def _baselines(bench: FrameBench, past: Past, plan: Plan) -> tuple[list[Player], list[str]]:
+    """The baselines that were asked for, warmed up, and a line for each that cannot run here."""
+    world, notes = past.snapshot.world, list[str]()
+    wanted: list[tuple[str, Callable[[Plan, WorldModel], Player], int]] = []
+    if bench.baseline:
+        wanted.append(("the paper's recipe", past.recomputed, 1))
+    compiled = measured(world).device.type == "cuda" if bench.compiled is None else bench.compiled
+    if compiled and plan.order != "maskgit":
+        notes.append(f'torch.compile was left out: it decodes plans of order "maskgit", not {plan.order!r}')
+    elif compiled:
+        wanted.append(("torch.compile", past.compiled, WARM_UP_FRAMES))
+    found: list[Player] = []
+    model: WorldModel | None = None
+    for name, make, warm_up in wanted:
+        try:
+            if model is None:
+                model, told = _torch_model(bench, world)
+                notes += told
+            player = make(plan, model)
+            for _ in range(warm_up):
+                player.candidate.run()
+            found.append(player)
+        except (DeviceError, UnsupportedError, torch.OutOfMemoryError) as error:
+            notes.append(f"{name} was left out: {str(error).splitlines()[0]}")
+    return found, notes
 
-    Raises:
-        UnsupportedError: it is another one.
+
+def _torch_model(bench: FrameBench, world: World) -> tuple[WorldModel, list[str]]:
+    """The world's weights as a plain torch model, and what has to be said about it.
+
+    Where the back end keeps them in another form, they are loaded, or drawn, once more.
     """
-    if not isinstance(world.backend, ReferenceBackend):
-        raise UnsupportedError("only the reference back end can be measured so far; say --backend reference")
-    return world.backend
+    model = getattr(world.backend, "model", None)
+    if isinstance(model, WorldModel):
+        return model, []
+    dtype = bench.dtype if bench.dtype in BACKENDS["reference"] else "bfloat16"
+    other = bench.load(backend="reference", dtype=dtype, device=str(measured(world).device))
+    notes = [] if dtype == bench.dtype else [f"the baselines compute in {dtype}, not in {bench.dtype}"]
+    return cast(WorldModel, other.backend.model), notes  # type: ignore[attr-defined]
+
+
+def _backend_name(world: World) -> str:
+    """As `World.load` knows it: "reference" for a `ReferenceBackend`."""
+    return type(world.backend).__name__.removesuffix("Backend").lower()
+
+
+def _times_faster(times: Mapping[str, Times], baseline: str) -> float | None:
+    return paired_ratio(times[baseline], times[STEP]) if baseline in times else None
 
 
 def _with_passes(plan: Plan, passes: int) -> Plan:
@@ -278,11 +399,10 @@ def _time(
     return times, series
 
 
-def _memory(backend: ReferenceBackend) -> Memory:
-    pools = (backend.dynamics_pages, backend.encoder_pages, backend.decoder_pages)
+def _memory(backend: Measured) -> Memory:
     return Memory(
         peak_rss_bytes=peak_rss_bytes(),
-        weight_bytes=sum(weight.numel() * weight.element_size() for weight in backend.model.parameters()),
-        page_bytes=sum(pool.num_used * pool.page_bytes for pool in pools),
-        pool_bytes=sum(pool.num_pages * pool.page_bytes for pool in pools),
+        weight_bytes=backend.weight_bytes,
+        page_bytes=backend.page_bytes,
+        pool_bytes=backend.pool_bytes,
     )

@@ -14,6 +14,9 @@ RECOMPUTED = "recomputed"
 COMPARED = (STEP, IDLE_COMMIT, RECOMPUTED)
 """Names of the series that a record compares; its sweep's are `sweep_K`, those of other plans `plan_NAME`."""
 
+COMPILED = "compiled"
+"""One more that is compared, where it was asked for: the same model under `torch.compile`."""
+
 SWEEP = "sweep_"
 PLAN = "plan_"
 
@@ -24,7 +27,7 @@ class ColdStart:
 
     Attributes:
         import_ms: to import torch and genie-rt; next to nothing where the process had them.
-        load_ms: to load the bundle: read, hash, check, convert.
+        load_ms: to load the bundle: read, hash, check, convert; or to make random weights.
         reset_ms: to take in the first picture.
         first_step_ms: of the first frame, with everything that happens once.
     """
@@ -62,7 +65,8 @@ class FrameBody:
     """The latency of a frame.
 
     Attributes:
-        times_faster: median over rounds of baseline / session; None where no baseline ran.
+        times_faster: median over rounds of the paper's recipe / session; None where the recipe did not run.
+        times_faster_than_compiled: the same of the compiled baseline; None where it did not run.
     """
 
     KIND: ClassVar[str] = "frame"
@@ -72,6 +76,7 @@ class FrameBody:
     memory: Memory
     series: tuple[Series, ...]
     times_faster: float | None
+    times_faster_than_compiled: float | None = None
 
     def find(self, name: str) -> Series:
         return next(series for series in self.series if series.name == name)

@@ -127,7 +127,7 @@ class KernelsCommand:
         from genie_rt.bench.quiet import Counters, disturbances
         from genie_rt.bench.record import Record
         from genie_rt.kernels.catalogue import chosen_ops
-        from genie_rt.runtime.world import find_device
+        from genie_rt.runtime.backends.choose import find_device
 
         before, device = Counters.read(), find_device(self.device)
         with progress("measuring") as on_row:
@@ -154,7 +154,7 @@ class KernelsCommand:
         from genie_rt.bench.kernel_tuning import choose_fastest
         from genie_rt.kernels.catalogue import all_cases, chosen_ops
         from genie_rt.kernels.launch import capability_of
-        from genie_rt.runtime.world import find_device
+        from genie_rt.runtime.backends.choose import find_device
 
         device, ops = find_device(self.device), chosen_ops(self.ops)
         clock = EventClock(device, self.repeats)

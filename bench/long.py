@@ -3,11 +3,15 @@
 Steps commit the frame before in their first pass. Every so often the player looks at all futures, and goes
 back a little, so that pages are shared, dropped and taken again. Memory and time are told per window of the
 rollout, a hundredth of it each.
+
+Machines get faster and slower within the minutes that this takes. So every tenth step a young session takes a
+step too, always from the same moment: a step is as fast as ever if it takes as many times that one's time.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import statistics
 import time
@@ -28,11 +32,15 @@ from genie_rt.runtime.config import DynamicsConfig, ModelConfig, TokenizerConfig
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.pages import PagePool
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.session import Session, Snapshot
 from genie_rt.runtime.world import World
 
 WINDOWS = 100
 LOOK_EVERY = 50
 """Steps between two looks at all futures; each is followed by going back to where the last one was."""
+
+CONTROL_EVERY = 10
+"""Steps between two of the young session's."""
 
 MAX_GROWTH_BYTES = 2**20
 """Resident memory that the later half of a rollout may gain, and MAX_GROWTH_PER_STEP for each step of it.
@@ -52,13 +60,14 @@ class Window:
 
     Attributes:
         end: steps that were done when it ended.
-        p50_us: median of a step.
+        p50_us: median of a step. control_p50_us: of the young session's in the same time.
         resident_bytes: memory of the process at its end, None where the system does not say.
         used_pages, held_pages: of all pools: that somebody holds, and that there is memory for.
     """
 
     end: int
     p50_us: float
+    control_p50_us: float
     resident_bytes: int | None
     used_pages: int
     held_pages: int
@@ -74,6 +83,7 @@ class LongBody:
         memory_growth_bytes: that a line through the resident memory of the later half gains over that half;
             None where the system does not say.
         first_p50_us, last_p50_us: median of the windows' medians, over the first and the last tenth.
+        first_times_control, last_times_control: the same of each window's median by that of its control.
     """
 
     KIND: ClassVar[str] = "long"
@@ -85,6 +95,8 @@ class LongBody:
     memory_growth_bytes: int | None
     first_p50_us: float
     last_p50_us: float
+    first_times_control: float
+    last_times_control: float
 
     @property
     def allowed_growth_bytes(self) -> int:
@@ -100,8 +112,8 @@ class LongBody:
 
     @property
     def is_latency_flat(self) -> bool:
-        """Whether a step takes as long at the end as at the beginning; a busy machine says no too."""
-        return abs(self.last_p50_us / self.first_p50_us - 1) <= MAX_DRIFT
+        """Whether a step takes as long at the end as at the beginning, by what the young session takes."""
+        return abs(self.last_times_control / self.first_times_control - 1) <= MAX_DRIFT
 
 
 def play_long(
@@ -132,12 +144,19 @@ def play_long(
     actions = held_actions(world)
     windows: list[Window] = []
     marked = session.snapshot()
+    control, young = _young_session(world, plan)
     taken: list[int] = []
+    control_taken: list[int] = []
     for step in range(1, steps + 1):
         action = next(actions)
         start = time.perf_counter_ns()
         session.step(action)
         taken.append(time.perf_counter_ns() - start)
+        if step % CONTROL_EVERY == 0:
+            control.restore(young)
+            start = time.perf_counter_ns()
+            control.step(action)
+            control_taken.append(time.perf_counter_ns() - start)
         if step % LOOK_EVERY == 0:
             session.restore(marked)
             session.peek()
@@ -151,16 +170,29 @@ def play_long(
                 Window(
                     end=step,
                     p50_us=statistics.median(taken) / 1e3,
+                    control_p50_us=statistics.median(control_taken or taken) / 1e3,
                     resident_bytes=resident_bytes(),
                     used_pages=sum(pool.num_used for pool in pools),
                     held_pages=sum(pool.num_pages for pool in pools),
                 )
             )
             taken.clear()
+            control_taken.clear()
             if on_window is not None:
                 on_window()
     body = summarise(Subject.of(world), session.plan, steps, windows)
     return Record.take(body, command=command, device=device, warnings=disturbances(before, Counters.read()))
+
+
+def _young_session(world: World, plan: Plan) -> tuple[Session, Snapshot]:
+    """A session of its own, and the moment at which all its windows are full for the first time."""
+    config = world.bundle.config
+    session = world.session(plan=plan)
+    session.reset(first_picture(world))
+    window = max(config.dynamics.transformer.window, config.tokenizer.decoder.window)
+    for action in itertools.islice(held_actions(world), window):
+        session.step(action)
+    return session, session.snapshot()
 
 
 def summarise(subject: Subject, plan: Plan, steps: int, windows: Sequence[Window]) -> LongBody:
@@ -177,7 +209,13 @@ def summarise(subject: Subject, plan: Plan, steps: int, windows: Sequence[Window
         memory_growth_bytes=growth,
         first_p50_us=statistics.median(window.p50_us for window in windows[:tenth]),
         last_p50_us=statistics.median(window.p50_us for window in windows[-tenth:]),
+        first_times_control=_times_control(windows[:tenth]),
+        last_times_control=_times_control(windows[-tenth:]),
     )
+
+
+def _times_control(windows: Sequence[Window]) -> float:
+    return statistics.median(window.p50_us / window.control_p50_us for window in windows)
 
 
 def slope(values: Iterable[float]) -> float:

@@ -30,12 +30,13 @@ from genie_rt.bench.decisions import FrameDecision
 from genie_rt.bench.frame import first_picture, held_actions
 from genie_rt.bench.record import Subject
 from genie_rt.bench.timer import Candidate, measure, paired_ratio
-from genie_rt.errors import DeviceError, InputError
+from genie_rt.errors import DeviceError, InputError, UnsupportedError
+from genie_rt.runtime.backends.choose import BACKENDS, Choice
 from genie_rt.runtime.backends.protocol import Backend, Probe
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.plan import Plan
-from genie_rt.runtime.world import BACKENDS, DTYPES, World
+from genie_rt.runtime.world import World
 
 TIMED_WARM_UP_S = 0.3
 
@@ -54,9 +55,33 @@ YARDSTICK = Variant(backend="reference", dtype="float64", device="cpu")
 
 def variants(device: str) -> list[Variant]:
     """Every back end and number format that can run on a device, but the yardstick."""
-    every = itertools.product(BACKENDS, DTYPES)
-    found = [Variant(backend=backend, dtype=dtype, device=device) for backend, dtype in every]
+    found = [
+        Variant(backend=backend, dtype=dtype, device=device)
+        for backend, dtypes in BACKENDS.items()
+        for dtype in dtypes
+        if backend != "cuda" or device.startswith("cuda")
+    ]
     return [variant for variant in found if variant != YARDSTICK]
+
+
+def runnable(asked: Sequence[Variant]) -> tuple[list[Variant], list[str]]:
+    """Those that this machine can compute, and why it cannot compute the others.
+
+    Raises:
+        UnsupportedError: it can compute none.
+    """
+    here: list[Variant] = []
+    reasons: list[str] = []
+    for variant in asked:
+        try:
+            Choice.of(variant.backend, variant.dtype, variant.device)
+        except UnsupportedError as error:
+            if variant is asked[-1] and not here:
+                raise
+            reasons.append(f"{variant.backend} {variant.dtype} is left out: {error}")
+        else:
+            here.append(variant)
+    return here, reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +194,15 @@ BOUNDS = {
     # 2**-8 a rounding, sums kept in float32. Measured on the demo: means 0.033, logits 0.052, 58 dB; two
     # to three times that, and pixels off by two levels
     "bfloat16": Bound(means=0.06, logit=0.15, sampling=2.0**-24, psnr_db=42),
+    # 2**-11 a rounding, sums kept in float32. Measured on the demo: means 0.0032, logits 0.0063, 66 dB; three
+    # times that
+    "float16": Bound(means=0.01, logit=0.02, sampling=2.0**-24, psnr_db=54),
+    # e4m3, 2**-4 a rounding, of weights and of what they multiply, besides bfloat16's. Measured on the demo:
+    # means 0.18, logits 0.31, 48 dB; two to three times that
+    "fp8": Bound(means=0.45, logit=0.75, sampling=2.0**-24, psnr_db=38),
+    # 127 steps a row, likewise. Measured on the demo: means 0.042, logits 0.10, 56 dB; two to three times
+    # that
+    "int8": Bound(means=0.1, logit=0.25, sampling=2.0**-24, psnr_db=42),
 }
 """By the number format that a candidate computes in."""
 

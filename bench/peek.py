@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from genie_rt.bench.frame import Past, first_picture, held_actions, reference_of
+from genie_rt.bench.frame import Past, first_picture, held_actions, measured
 from genie_rt.bench.quiet import Counters, disturbances
 from genie_rt.bench.record import Record, Subject
 from genie_rt.bench.series import Series
@@ -93,7 +93,7 @@ def bench_peek(
     session.reset(first_picture(world))
     snapshot = Past.fill(session).snapshot
     actions, count = held_actions(world), len(world.action_names)
-    backend, torch_device = world.backend, reference_of(world).device
+    backend, torch_device = world.backend, measured(world).device
     (committed,) = backend.commit([snapshot.row])
 
     def peek() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from genie_rt.bench.frame_record import IDLE_COMMIT, PLAN, RECOMPUTED, STEP, SWEEP
+from genie_rt.bench.frame_record import COMPILED, IDLE_COMMIT, PLAN, RECOMPUTED, STEP, SWEEP
 from genie_rt.runtime.tables import figure_table
 from genie_rt.runtime.units import scaled
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _ROWS = {
     IDLE_COMMIT: "commit in idle time",
     STEP: "commit in the step",
+    COMPILED: "torch.compile and SDPA",
     RECOMPUTED: "paper's recipe, {window} frames",
 }
 
@@ -45,6 +46,9 @@ def print_frames(console: Console, record: Record[FrameBody], percentiles: Seque
         ours, theirs = (body.find(name).tokens_per_frame for name in (STEP, RECOMPUTED))
         if ours is not None and theirs is not None:
             console.print(f"{_count(ours)} tokens are computed for a frame, by the recipe {_count(theirs)}")
+    if body.times_faster_than_compiled is not None:
+        ratio = f"{body.times_faster_than_compiled:.2f}"
+        console.print(f"{ratio} times the speed of the same model under torch.compile", style="bold")
     for title, prefix in (("passes a frame", SWEEP), ("plan", PLAN)):
         compared = [series for series in body.series if series.name.startswith(prefix)]
         if compared:
@@ -86,24 +90,28 @@ def print_long(console: Console, record: Record[LongBody]) -> None:
     """Prints a record of kind "long"."""
     body = record.body
     console.print(f"{body.subject.bundle}, {body.steps} steps, {_how(body.plan)} on {_where(record)}\n")
-    table = figure_table("steps", "p50 us", "resident", "pages in use", "pages held")
+    table = figure_table("steps", "p50 us", "times young", "resident", "pages in use", "pages held")
     every = max(len(body.windows) // 10, 1)
     for window in body.windows[every - 1 :: every]:
         resident = "unknown" if window.resident_bytes is None else scaled(window.resident_bytes, "B")
         pages = (str(window.used_pages), str(window.held_pages))
-        table.add_row(str(window.end), f"{window.p50_us:.0f}", resident, *pages)
+        times = f"{window.p50_us / window.control_p50_us:.3f}"
+        table.add_row(str(window.end), f"{window.p50_us:.0f}", times, resident, *pages)
     console.print(table)
     growth = "unknown" if body.memory_growth_bytes is None else scaled(body.memory_growth_bytes, "B")
-    change = body.last_p50_us / body.first_p50_us - 1
+    change = body.last_times_control / body.first_times_control - 1
     console.print(
         f"\nmemory {'flat' if body.is_memory_flat else 'GROWS'}: {growth} over the later half, "
         f"{scaled(body.allowed_growth_bytes, 'B')} are allowed",
         style="bold green" if body.is_memory_flat else "bold red",
     )
     console.print(
-        f"latency {'flat' if body.is_latency_flat else 'NOT FLAT'}: p50 {body.first_p50_us:.0f} us in the "
-        f"first tenth, {body.last_p50_us:.0f} us in the last ({change:+.0%})",
+        f"latency {'flat' if body.is_latency_flat else 'NOT FLAT'}: a step takes "
+        f"{body.first_times_control:.3f} times as long as a young session's in the first tenth, "
+        f"{body.last_times_control:.3f} in the last ({change:+.1%}); p50 {body.first_p50_us:.0f} us and "
+        f"{body.last_p50_us:.0f} us",
         style="bold green" if body.is_latency_flat else "yellow",
+        soft_wrap=True,
     )
     print_warnings(console, record.header.warnings)
 

@@ -13,9 +13,11 @@ from genie_rt.kernels.case import Case
 from genie_rt.kernels.launch import Kernel
 
 OPS = (
+    "embed_tokens",
     "norm_qkv",
     "spatial_attention",
     "temporal_attention",
+    "quantise",
     "mlp",
     "vq_lookup",
     "maskgit_sample",

@@ -15,12 +15,16 @@ from genie_rt.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from genie_rt.runtime.backends.cuda.budget import MemoryBudget
     from genie_rt.runtime.bundle import Bundle
     from genie_rt.runtime.config import ModelConfig
     from genie_rt.runtime.cost import ModelCost, PartCost
 
 PASSES = (1, 2, 4, 8, 25)
 """Passes per frame whose operations are listed, besides those of a bundle's default plan."""
+
+GPU_PRECISIONS = ("fp32", "bf16", "fp8", "int8")
+"""In which memory on a GPU is listed; fp16 takes what bf16 takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,14 @@ def _passes(bundle: Bundle | None) -> list[int]:
     return sorted({*PASSES, bundle.plans["default"].passes}) if bundle else list(PASSES)
 
 
+def _budgets(config: ModelConfig) -> list[MemoryBudget]:
+    """Of one session on one GPU, in each of `GPU_PRECISIONS`."""
+    from genie_rt.runtime.backends.cuda.budget import MemoryBudget
+    from genie_rt.runtime.backends.cuda.precision import Precision
+
+    return [MemoryBudget.of(config, Precision.of(name)) for name in GPU_PRECISIONS]
+
+
 # --- JSON ------------------------------------------------------------------------------------------------
 
 
@@ -86,6 +98,7 @@ def _as_json(source: str, config: ModelConfig, cost: ModelCost, bundle: Bundle |
         "commit_flops": cost.commit_flops,
         "frame_flops": {str(k): cost.frame_flops(k) for k in _passes(bundle)},
         "recomputed_frame_flops": {str(k): cost.recomputed_frame_flops(k) for k in _passes(bundle)},
+        "on_one_gpu": {budget.precision.name: _budget_json(budget) for budget in _budgets(config)},
         "config": to_dict(config),
     }
     if cost.lam is not None:
@@ -118,6 +131,15 @@ def _part_json(part: PartCost, *, at_play: bool) -> dict[str, Any]:
     }
 
 
+def _budget_json(budget: MemoryBudget) -> dict[str, int]:
+    return {
+        "weight_bytes": budget.weight_bytes,
+        "page_bytes": budget.page_bytes,
+        "work_bytes": budget.work_bytes,
+        "total_bytes": budget.total_bytes,
+    }
+
+
 # --- tables ----------------------------------------------------------------------------------------------
 
 
@@ -134,6 +156,8 @@ def _print(source: str, config: ModelConfig, cost: ModelCost, bundle: Bundle | N
     console.print(_parts_table(cost))
     console.print()
     console.print(_cache_table(cost))
+    console.print()
+    console.print(_gpu_table(_budgets(config)))
     console.print()
     console.print(_frame_table(config, cost, _passes(bundle)))
 
@@ -190,6 +214,18 @@ def _cache_table(cost: ModelCost) -> Table:
     table.add_section()
     total = [scaled(cost.cache_bytes(dtype), "B") for dtype in ("fp32", "bf16")]
     table.add_row("one session", "", "", "", *total, style="bold")
+    return table
+
+
+def _gpu_table(budgets: list[MemoryBudget]) -> Table:
+    """What the back end "cuda" allocates for one session."""
+    from genie_rt.runtime.tables import figure_table
+    from genie_rt.runtime.units import scaled
+
+    table = figure_table("on one GPU", "weights", "pages of one session", "work, up to", "total")
+    for budget in budgets:
+        sizes = (budget.weight_bytes, budget.page_bytes, budget.work_bytes, budget.total_bytes)
+        table.add_row(budget.precision.name, *(scaled(size, "B") for size in sizes))
     return table
 
 

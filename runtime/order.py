@@ -11,6 +11,8 @@ from genie_rt.kernels.philox.reference import STREAM_ORDER, uniforms_of_passes
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.plan import Plan
 
+HOST = torch.device("cpu")
+
 
 def halton_order(rows: int, columns: int) -> NDArray[np.int64]:
     """The cells of a grid in the order in which the Halton sequence of bases 2 and 3 first visits them.
@@ -43,12 +45,12 @@ def radical_inverse(index: NDArray[np.int64], base: int) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=16)
-def position_tokens(config: ModelConfig) -> Tensor:
+def position_tokens(config: ModelConfig, device: torch.device = HOST) -> Tensor:
     """Which tokens share a position: `[P, merge^2]` int64, indices in raster order. Not to be written to."""
     rows, columns = config.tokenizer.grid
     m = config.dynamics.merge
     token = torch.arange(rows * columns).view(rows // m, m, columns // m, m)
-    return token.transpose(1, 2).reshape(-1, m * m)
+    return token.transpose(1, 2).reshape(-1, m * m).to(device)
 
 
 def decision_order(plan: Plan, config: ModelConfig, seeds: Tensor, frames: Tensor) -> Tensor:
@@ -66,25 +68,25 @@ def decision_order(plan: Plan, config: ModelConfig, seeds: Tensor, frames: Tenso
     """
     whole = plan.reuse == "passes"
     if plan.order == "halton":
-        return _halton_tokens(config, whole).to(seeds.device)
-    members = position_tokens(config).to(seeds.device)  # [P, S]
-    units = _counting(len(members) if whole else members.numel()).to(seeds.device)
+        return _halton_tokens(config, whole, seeds.device)
+    members = position_tokens(config, seeds.device)  # [P, S]
+    units = _counting(len(members) if whole else members.numel(), seeds.device)
     u, _ = uniforms_of_passes(seeds, frames, units[:1], units, STREAM_ORDER)
     order = u[:, 0].argsort(dim=-1, stable=True)
     return members[order].flatten(1) if whole else order
 
 
 @lru_cache(maxsize=16)
-def _halton_tokens(config: ModelConfig, whole: bool) -> Tensor:
+def _halton_tokens(config: ModelConfig, whole: bool, device: torch.device) -> Tensor:
     """All tokens in Halton order, or all positions with their tokens: `[1, N]`."""
     rows, columns = config.tokenizer.grid
     if not whole:
-        return torch.from_numpy(halton_order(rows, columns))[None]
+        return torch.from_numpy(halton_order(rows, columns))[None].to(device)
     merge = config.dynamics.merge
     positions = torch.from_numpy(halton_order(rows // merge, columns // merge))
-    return position_tokens(config)[positions].view(1, -1)
+    return position_tokens(config)[positions].view(1, -1).to(device)
 
 
 @lru_cache(maxsize=16)
-def _counting(count: int) -> Tensor:
-    return torch.arange(count)
+def _counting(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genie_rt.errors import InputError, StateError
 from genie_rt.runtime.backends.protocol import Backend, FrameStats
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.deadline import Deadline
+from genie_rt.runtime.frames_out import HeldFrame, PendingFrame, held
 from genie_rt.runtime.images import Picture, check_frame
 from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.plan import Plan
@@ -28,10 +30,10 @@ __all__ = ["Session", "Snapshot"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """Where a step led to: the new row, its picture on the host, and what it took."""
+    """Where a step led to: the new row, its picture, and what it took."""
 
     row: Row
-    frame: Picture
+    frame: HeldFrame
     stats: FrameStats
 
 
@@ -40,7 +42,9 @@ class Session:
 
     A call that raises leaves the session as it was before the call.
 
-    Every picture that it returns is a new array, the caller's to write to.
+    Every picture that it returns is a new array or tensor, the caller's to write to. `step` returns it on the
+    host; `step_tensor` leaves it on the device, for libraries that read it there, and `step_async` copies it
+    to the host in the background. The frames are the same, and the three may take turns.
 
     The last frame has to be taken into the cache before the next can be decoded (its *commit*). Call `commit`
     when the frame is on the screen and it happens then, off the way from the next action to its picture
@@ -69,7 +73,7 @@ class Session:
         self._deadline = None if target_ms is None else Deadline(target_ms, *_limits(plan), clock_ns)
         self._passes: int | None = None
         self._row: Row | None = None
-        self._frame: Picture | None = None
+        self._frame: HeldFrame | None = None
         self._peeked: dict[int, Moment] = {}  # by action: what `step` would give, with `next_plan`
 
     @property
@@ -113,10 +117,13 @@ class Session:
 
     @property
     def frame(self) -> Picture:
-        """The last frame, `[Hout, Wout, 3]` uint8. Raises `StateError` before `reset`."""
+        """The last frame, `[Hout, Wout, 3]` uint8. Raises `StateError` before `reset`.
+
+        After `step_tensor` or `step_async` it waits for the frame.
+        """
         if self._frame is None:
             raise StateError("there is no frame yet: call reset(image) first")
-        return self._frame.copy()
+        return self._frame.picture().copy()
 
     @property
     def frame_index(self) -> int:
@@ -159,7 +166,8 @@ class Session:
         row, picture = self.world.backend.prefill(self.seed, torch.from_numpy(np.stack(checked)), led_by)
         frame = picture.cpu().numpy()
         self.stats = self._passes = None
-        return self._show(row, frame)
+        self._be_at(row, HeldFrame(frame))
+        return self.frame
 
     def step(self, action: str | int) -> Picture:
         """The frame that an action leads to.
@@ -185,6 +193,53 @@ class Session:
             (moment,) = advance(self.world.backend, [row], [index], self.next_plan)
             return self.take(moment, took_ms=(self.clock_ns() - start_ns) / 1e6)
         return self.take(moment)
+
+    def step_tensor(self, action: str | int) -> Tensor:
+        """The frame that an action leads to, left on the back end's device, for whoever reads it there.
+
+        It is enqueued on the current stream of that device and not waited for, but where the plan's order is
+        "adaptive" the host waits for the first pass, and who is two frames ahead of the device waits for it
+        as well. Other libraries take the tensor without a copy, by `__dlpack__` or
+        `__cuda_array_interface__`; the latter does not say on which stream it is made, so use the same there.
+
+        Args:
+            action: name or index.
+
+        Returns:
+            `[Hout, Wout, 3]` uint8, contiguous. The caller's: later steps leave it as it is, and what is
+            written to it changes nothing here. (So it is a copy, on the device, of what `frame` and
+            `snapshot` fetch when they are asked.)
+
+        Raises:
+            StateError: before `reset`; or the session has a deadline: that needs to know what a frame took,
+                and nobody knows before somebody waits for it.
+            InputError: the world has no such action.
+            DeviceError: the model gave NaN or Inf; of this frame, the back end may say so at the next call.
+        """
+        moment = self._enqueue(action)
+        tensor = moment.frame.copy_to(moment.row.tokens.device)
+        self._go_on(moment)
+        return tensor
+
+    def step_async(self, action: str | int) -> PendingFrame:
+        """The frame that an action leads to, copied to pinned host memory in the background.
+
+        Frame and copy are enqueued as in `step_tensor`, which see. On a CPU both are there at once.
+
+        Args:
+            action: name or index.
+
+        Returns:
+            What says when the picture is there, and gives it.
+
+        Raises:
+            StateError, InputError, DeviceError: as `step_tensor`; what is wrong with this frame,
+                `PendingFrame.wait` says.
+        """
+        moment = self._enqueue(action)
+        pending = PendingFrame(moment.frame, moment.row.tokens.device, self.world.backend)
+        self._go_on(moment)
+        return pending
 
     def commit(self) -> None:
         """Computes the last frame's page now, in idle time after the frame is shown.
@@ -221,7 +276,7 @@ class Session:
         if missing:
             moments = advance(self.world.backend, [row] * len(missing), missing, self.next_plan)
             self._peeked |= zip(missing, moments, strict=True)
-        return {names[index]: self._peeked[index].frame.copy() for index in asked}
+        return {names[index]: self._peeked[index].frame.picture().copy() for index in asked}
 
     def rollout(self, actions: Iterable[Iterable[str | int]], *, frames: bool = True) -> Rollout:
         """Where each of several sequences of actions would lead, for planners. The session stays where it is.
@@ -263,10 +318,13 @@ class Session:
         return twin
 
     def snapshot(self) -> Snapshot:
-        """This moment, to come back to with `restore`. Costs a few references, copies no tensor."""
+        """This moment, to come back to with `restore`. Costs a few references, copies no tensor.
+
+        After `step_tensor` or `step_async` it waits for the frame and fetches it.
+        """
         row, frame = self.row, self._frame
         assert frame is not None  # comes with the row
-        return Snapshot(self.world, row, frame)
+        return Snapshot(self.world, row, frame.picture())
 
     def restore(self, snapshot: Snapshot) -> Picture:
         """Goes back to a snapshot of any session of this world, and goes on with its seed.
@@ -283,7 +341,8 @@ class Session:
                 "restore it in a session of that world, or take it there as bytes"
             )
         self.seed = snapshot.row.seed
-        return self._show(snapshot.row, snapshot.frame)
+        self._be_at(snapshot.row, HeldFrame(snapshot.frame))
+        return self.frame
 
     # For a pool, which steps many sessions in one batch.
 
@@ -302,26 +361,44 @@ class Session:
 
     def take(self, moment: Moment, *, took_ms: float | None = None) -> Picture:
         """Goes on to where a step led. `took_ms` is None where it was known already."""
-        self.stats, self._passes = moment.stats, self.next_plan.passes
+        self._go_on(moment)
         if self._deadline is not None and took_ms is not None:
             self._deadline.feed(moment.stats.passes, took_ms)
-        return self._show(moment.row, moment.frame)
+        return self.frame
 
     def committed(self, row: Row) -> None:
         """The same moment with its page computed. What was peeked stays true."""
         self._row = row
 
-    def _show(self, row: Row, frame: Picture) -> Picture:
-        frame.setflags(write=False)  # snapshots share it; callers get copies
+    def _enqueue(self, action: str | int) -> Moment:
+        """Where an action leads to, which nobody has waited for yet."""
+        row, index = self.row, self.world.action(action)
+        if self._deadline is not None:
+            raise StateError(
+                "expected a session without a deadline, found one with "
+                f"target_ms={self._deadline.target_ms:g}, which has to know what each frame took; call step, "
+                "or make a session without target_ms and choose the passes yourself"
+            )
+        moment = self.peeked(index)
+        if moment is None:
+            (moment,) = advance(self.world.backend, [row], [index], self.next_plan, fetch=False)
+        return moment
+
+    def _go_on(self, moment: Moment) -> None:
+        self.stats, self._passes = moment.stats, self.next_plan.passes
+        self._be_at(moment.row, moment.frame)
+
+    def _be_at(self, row: Row, frame: HeldFrame) -> None:
         self._row, self._frame, self._peeked = row, frame, {}
-        return self.frame
 
 
-def advance(backend: Backend, rows: Sequence[Row], actions: Sequence[int], plan: Plan) -> list[Moment]:
-    """One batch of frames, with the pictures on the host: `[Hout, Wout, 3]` uint8 each, not shared."""
+def advance(
+    backend: Backend, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, fetch: bool = True
+) -> list[Moment]:
+    """One batch of frames. With `fetch` the pictures are waited for and on the host: see `held`."""
     new_rows, pictures, stats = backend.frame(rows, actions, plan)
     assert pictures is not None  # they were asked for
-    frames = [np.array(picture) for picture in pictures.cpu().numpy()]
+    frames = held(pictures, fetch=fetch)
     return [Moment(*parts) for parts in zip(new_rows, frames, stats, strict=True)]
 
 

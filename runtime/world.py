@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.errors import InputError
+from genie_rt.runtime.backends.choose import DTYPES, Choice
 from genie_rt.runtime.backends.protocol import Backend
-from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.images import Picture, load_image
 from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.pool import SessionPool
+from genie_rt.runtime.random_weights import random_bundle, random_model
 from genie_rt.runtime.session import Session, check_seed
 from genie_rt.runtime.snapshot import Snapshot, load_snapshot
-
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
-BACKENDS = ("reference",)
-DEVICES = ("cpu", "cuda")
 
 
 class World:
@@ -48,25 +45,23 @@ class World:
         *,
         backend: str = "auto",
         dtype: str = "float32",
-        device: str = "cpu",
+        device: str | None = None,
     ) -> World:
         """Loads a bundle; everything in it is checked before use.
 
         Args:
             source: a shipped bundle's name, or a bundle folder.
-            backend: "auto" or "reference".
-            dtype: "float32", "bfloat16" or "float64": the precision to compute in.
-            device: a torch device, "cpu" or "cuda".
+            backend: "reference", "cuda", or "auto": "cuda" on a CUDA device, else "reference".
+            dtype: to compute in: "float64", "float32" or "bfloat16" with "reference"; "float32", "bfloat16",
+                "float16", "fp8" or "int8" with "cuda".
+            device: a torch device, "cpu" or "cuda"; unless set "cuda" for that back end, else "cpu".
 
         Raises:
             BundleError: the bundle is missing or broken.
             UnsupportedError: there is no such back end or dtype, or this machine has no such device.
+            DeviceError: the device has not enough memory.
         """
-        if backend not in ("auto", *BACKENDS):
-            raise UnsupportedError(f"unknown back end {backend!r}: expected auto or {', '.join(BACKENDS)}")
-        if dtype not in DTYPES:
-            raise UnsupportedError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-        torch_device = find_device(device)
+        choice = Choice.of(backend, dtype, device)
         bundle = open_bundle(source)
         weights = load_weights(bundle, parameter_shapes(bundle.config))
         with torch.device("meta"):
@@ -74,7 +69,38 @@ class World:
         # copies, since the weights are views of the file: what happens to it later must not reach the world
         own = {name: value.to(DTYPES[dtype], copy=True) for name, value in weights.items()}
         model.load_state_dict(own, assign=True)
-        return cls(bundle, ReferenceBackend(model, torch_device, DTYPES[dtype]), dtype)
+        return cls(bundle, choice.build(model), dtype)
+
+    @classmethod
+    def random(
+        cls,
+        preset: str,
+        *,
+        seed: int = 0,
+        backend: str = "auto",
+        dtype: str = "float32",
+        device: str | None = None,
+    ) -> World:
+        """A world of a preset's sizes with random weights, to measure latency without a bundle.
+
+        Its frames are noise. The weights are made on the device in the dtype, one after the other: beside
+        them at most 64 MiB are needed, there and on the host. Actions are named "a0", "a1", ...; there are no
+        prompts, and one plan, "default".
+
+        Args:
+            preset: such as "coinrun"; `runtime.presets.PRESETS` lists them.
+            seed: 0 to 2**64 - 1, of the weights: the same seed and kind of device give the same weights.
+            backend, dtype, device: as `load` takes them.
+
+        Raises:
+            ConfigError: there is no such preset.
+            InputError: the seed is out of range.
+            UnsupportedError: as `load`.
+        """
+        choice = Choice.of(backend, dtype, device)
+        bundle = random_bundle(preset, seed=check_seed(seed), device=choice.device)
+        model = random_model(bundle.config, seed=seed, dtype=DTYPES[dtype], device=choice.device)
+        return cls(bundle, choice.build(model), dtype)
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -190,22 +216,3 @@ class World:
                 no session can be in.
         """
         return load_snapshot(self, source)
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device of that name.
-
-    Raises:
-        UnsupportedError: genie-rt does not run on such a device, or this machine has none.
-    """
-    try:
-        device = torch.device(name)
-        if device.type not in DEVICES:
-            raise RuntimeError(f"genie-rt runs on {' and '.join(DEVICES)}")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UnsupportedError(
-            f'the device {name!r} is not available here ({reason}); try device="cpu"'
-        ) from error
-    return device

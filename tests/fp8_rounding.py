@@ -4,7 +4,7 @@ import torch
 from comparator import assert_close_norm
 from torch import Tensor
 
-from genie_rt.kernels.norm_qkv.reference import FP8_MAX, SMALLEST_AMAX
+from genie_rt.kernels.quantise.reference import FP8_MAX, SMALLEST_AMAX
 
 ROUNDING = 1e-5
 """What `y / scale` is off by before it is rounded, relatively: some fp32 operations."""

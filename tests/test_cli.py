@@ -1,5 +1,6 @@
 """`genie-rt`: finding a command, refusing what is none, and turning errors into one line and an exit code."""
 
+import logging
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -218,3 +219,17 @@ def test_every_command_in_the_table_exists(name: tuple[str, ...], capsys: pytest
         cli.main([*name, "--help"])
     assert exit_.value.code == 0
     assert f"usage: genie-rt {' '.join(name)}" in capsys.readouterr().out
+
+
+def test_what_is_logged_goes_to_standard_error_while_a_command_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(argv: list[str]) -> int:
+        logging.getLogger("genie_rt.cuda").info("device memory: 1 GB")
+        return 0
+
+    monkeypatch.setattr(cli, "_dispatch", command)
+    assert cli.main([]) == 0
+    assert capsys.readouterr() == ("", "device memory: 1 GB\n")
+    logging.getLogger("genie_rt.cuda").info("nobody asked")
+    assert capsys.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""GELU between the two GEMMs of an MLP, optionally quantised to fp8.
+"""GELU between the two GEMMs of an MLP, optionally quantised to 8 bits.
 
 "Residual, next norm, quantise" after the second GEMM is `norm_qkv` with that GEMM's output as its `delta`.
 """
@@ -22,13 +22,14 @@ from genie_rt.kernels.launch import (
     next_power_of_2,
     on_device,
 )
-from genie_rt.kernels.norm_qkv.kernel import (
-    FP8_CAPABILITY,
+from genie_rt.kernels.quantise.kernel import (
+    FP8,
+    INT8,
     MAX_ROWS,
     MAX_WIDTH,
-    check_fp8,
-    fp8_outputs,
-    quantise_rows,
+    Format,
+    quantise_tile,
+    quantised_outputs,
     rows_of_tile,
 )
 from genie_rt.kernels.shapes import SHAPES
@@ -62,17 +63,20 @@ def _mlp_gelu(h_ptr, out_ptr, num_units, UNIT: tl.constexpr, BLOCK: tl.constexpr
 
 
 @triton.jit(do_not_specialize=("num_rows",))
-def _mlp_gelu_fp8(
+def _mlp_gelu_quantised(
     h_ptr, out_ptr, scale_ptr, num_rows, F: tl.constexpr, BLOCK_F: tl.constexpr, TILE: tl.constexpr
 ):
-    """`scale = max |gelu(h)| / 448; out = round(gelu(h) / scale)` of whole rows, as many as `TILE` holds."""
+    """`scale = max |gelu(h)| / largest; out = round(gelu(h) / scale)` of whole rows, as many as `TILE` holds.
+
+    In fp8 or int8, as `out_ptr` says.
+    """
     ROWS: tl.constexpr = TILE // BLOCK_F if TILE > BLOCK_F else 1
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK_F)
     inside = (row < num_rows)[:, None] & (column < F)[None, :]
     offset = row.to(tl.int64)[:, None] * F + column[None, :]
     h = tl.load(h_ptr + offset, mask=inside, other=0.0)
-    quantised, scale = quantise_rows(_wide_gelu(h))
+    quantised, scale = quantise_tile(_wide_gelu(h), out_ptr.dtype.element_ty)
     tl.store(out_ptr + offset, quantised, mask=inside)
     tl.store(scale_ptr + row, scale, mask=row < num_rows)
 
@@ -83,7 +87,7 @@ AUTOTUNE_SPACE = (
     config(8, 1, BLOCK=4096),
     config(8, 1, BLOCK=8192),
 )
-AUTOTUNE_SPACE_FP8 = (
+AUTOTUNE_SPACE_QUANTISED = (
     config(8, 1, TILE=4096),
     config(4, 1, TILE=2048),
     config(8, 1, TILE=8192),
@@ -103,33 +107,42 @@ def _variants() -> tuple[Variant, ...]:
     return tuple(found)
 
 
-def _variant_fp8(dtype: torch.dtype, width: int) -> str:
+def _variant_quantised(dtype: torch.dtype, width: int) -> str:
     return f"{TRITON_TYPES[dtype]}-f{width}"
 
 
-def _variants_fp8() -> tuple[Variant, ...]:
+def _variants_quantised(form: Format) -> tuple[Variant, ...]:
     return tuple(
         Variant(
-            name=_variant_fp8(dtype, width),
+            name=_variant_quantised(dtype, width),
             types={
                 "h_ptr": f"*{TRITON_TYPES[dtype]}",
-                "out_ptr": "*fp8e4nv",
+                "out_ptr": form.pointer,
                 "scale_ptr": "*fp32",
                 "num_rows": "i32",
             },
             constants={"F": width, "BLOCK_F": next_power_of_2(width)},
-            capability=FP8_CAPABILITY,
+            capability=form.capability,
         )
-        for dtype in FLOATS[1:]  # who runs fp32 does not want fp8
+        for dtype in FLOATS[1:]  # who runs fp32 does not want 8 bits
         for width in sorted({shape.mlp_width for shape in SHAPES.values()})
     )
 
 
 KERNEL = Kernel(name="mlp_gelu", function=_mlp_gelu, space=AUTOTUNE_SPACE, variants=_variants())
 KERNEL_FP8 = Kernel(
-    name="mlp_gelu_fp8", function=_mlp_gelu_fp8, space=AUTOTUNE_SPACE_FP8, variants=_variants_fp8()
+    name="mlp_gelu_fp8",
+    function=_mlp_gelu_quantised,
+    space=AUTOTUNE_SPACE_QUANTISED,
+    variants=_variants_quantised(FP8),
 )
-KERNELS = (KERNEL, KERNEL_FP8)
+KERNEL_INT8 = Kernel(
+    name="mlp_gelu_int8",
+    function=_mlp_gelu_quantised,
+    space=AUTOTUNE_SPACE_QUANTISED,
+    variants=_variants_quantised(INT8),
+)
+KERNELS = (KERNEL, KERNEL_FP8, KERNEL_INT8)
 
 
 def mlp_gelu(h: Tensor, *, out: Tensor | None = None, config: Config | None = None) -> Tensor:
@@ -179,22 +192,45 @@ def mlp_gelu_fp8(
     Raises:
         InputError, UnsupportedError: an argument is not as above, or the device has no fp8.
     """
-    check_device(h, KERNEL_FP8)
+    return _quantised(KERNEL_FP8, FP8, h, out, config)
+
+
+def mlp_gelu_int8(
+    h: Tensor, *, out: tuple[Tensor, Tensor] | None = None, config: Config | None = None
+) -> tuple[Tensor, Tensor]:
+    """Launches `reference.mlp_gelu_int8` on the current stream; does not synchronise.
+
+    Args:
+        h, config: as `mlp_gelu_fp8` takes them.
+        out: `[M, F]` int8 and `[M, 1]` fp32, memory of their own; allocated where not given.
+
+    Returns:
+        The quantised activations and the scales of their rows.
+
+    Raises:
+        InputError, UnsupportedError: an argument is not as above.
+    """
+    return _quantised(KERNEL_INT8, INT8, h, out, config)
+
+
+def _quantised(
+    kernel: Kernel, form: Format, h: Tensor, out: tuple[Tensor, Tensor] | None, chosen: Config | None
+) -> tuple[Tensor, Tensor]:
+    check_device(h, kernel)
     check_tensor("h", h, (None, None), FLOATS)
     num_rows, width = h.shape
     check_range("rows", num_rows, 1, MAX_ROWS)
     check_range("width", width, 1, MAX_WIDTH)
-    check_fp8(h.device, KERNEL_FP8.name)
-    out = fp8_outputs(h, out)
-    chosen = config or KERNEL_FP8.config_for(_variant_fp8(h.dtype, width), h.device)
+    out = quantised_outputs(kernel, form, h, out)
+    chosen = chosen or kernel.config_for(_variant_quantised(h.dtype, width), h.device)
     block_width = next_power_of_2(width)
     grid = (triton.cdiv(num_rows, rows_of_tile(chosen, block_width)),)
     with on_device(h.device):
-        KERNEL_FP8.launch(grid, chosen, h, *out, num_rows, F=width, BLOCK_F=block_width)
+        kernel.launch(grid, chosen, h, *out, num_rows, F=width, BLOCK_F=block_width)
     return out
 
 
-def cost(num_rows: int, width: int, dtype: torch.dtype, *, fp8: bool = False) -> Cost:
-    """Reads `h`, writes the activations."""
-    written = width + 4 if fp8 else width * dtype.itemsize
+def cost(num_rows: int, width: int, dtype: torch.dtype, *, quantised: bool = False) -> Cost:
+    """Reads `h`, writes the activations, in 8 bits with scales where `quantised`."""
+    written = width + 4 if quantised else width * dtype.itemsize
     return Cost(flops=0, bytes=num_rows * (width * dtype.itemsize + written))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
 
-from genie_rt.kernels.norm_qkv.reference import quantise_rows
+from genie_rt.kernels.quantise.reference import quantise_rows, quantise_rows_int8
 
 
 def mlp(x: Tensor, up: Tensor, down: Tensor) -> Tensor:
@@ -35,6 +35,11 @@ def mlp_gelu(h: Tensor) -> Tensor:
 def mlp_gelu_fp8(h: Tensor) -> tuple[Tensor, Tensor]:
     """`mlp_gelu`, quantised: what `quantise_rows` gives. The activations are not rounded in between."""
     return quantise_rows(_wide_gelu(h))
+
+
+def mlp_gelu_int8(h: Tensor) -> tuple[Tensor, Tensor]:
+    """`mlp_gelu`, quantised: what `quantise_rows_int8` gives. The activations are not rounded in between."""
+    return quantise_rows_int8(_wide_gelu(h))
 
 
 def _wide_gelu(h: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.functional import rms_norm as library_rms_norm
 from genie_rt.kernels.case import Case, Outputs
 from genie_rt.kernels.launch import capability_of
 from genie_rt.kernels.norm_qkv import kernel, reference
+from genie_rt.kernels.quantise.kernel import FP8, INT8, Format, quantised_outputs
 from genie_rt.kernels.shapes import SHAPES
 
 FRAMES = (1, 16)
@@ -31,17 +32,20 @@ def make_inputs(
 
 
 def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """Per preset and number of frames the norm, and where the device has fp8 that from 16 bits to it.
+    """Per preset and number of frames the norm; from 16 bits also to int8, and to fp8 where there is fp8.
 
     `run` adds to `x` at every call, so it is the first call that gives what `reference` does.
     """
-    fp8 = dtype.itemsize == 2 and capability_of(device) >= kernel.FP8_CAPABILITY
+    narrow = dtype.itemsize == 2
+    fp8 = narrow and capability_of(device) >= FP8.capability
     for name, shape in SHAPES.items():
         for frames in FRAMES:
             size = (frames * shape.positions, shape.width)
             yield _case(f"{name} T={frames}", *size, dtype, device)
             if fp8:
-                yield _fp8_case(f"{name} T={frames}", *size, dtype, device)
+                yield _quantised_case(FP8, f"{name} T={frames}", *size, dtype, device)
+            if narrow:
+                yield _quantised_case(INT8, f"{name} T={frames}", *size, dtype, device)
 
 
 def _case(name: str, num_rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Case:
@@ -76,28 +80,34 @@ def _case(name: str, num_rows: int, width: int, dtype: torch.dtype, device: torc
     )
 
 
-def _fp8_case(name: str, num_rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Case:
+def _quantised_case(
+    form: Format, name: str, num_rows: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Case:
+    op, launch, define, launched = {
+        FP8: ("norm_qkv_fp8", kernel.norm_qkv_fp8, reference.norm_qkv_fp8, kernel.KERNEL_FP8),
+        INT8: ("norm_qkv_int8", kernel.norm_qkv_int8, reference.norm_qkv_int8, kernel.KERNEL_INT8),
+    }[form]
     x, delta, weight = make_inputs(num_rows, width, dtype, device)
     before, own = x.clone(), x.clone()
-    out = kernel.fp8_outputs(x, None)
+    out = quantised_outputs(launched, form, x, None)
 
     def run() -> Outputs:
-        return x, *kernel.norm_qkv_fp8(x, delta, weight, out=out)
+        return x, *launch(x, delta, weight, out=out)
 
     def expected() -> Outputs:
         after = before.clone()
-        return after, *reference.norm_qkv_fp8(after, delta, weight)
+        return after, *define(after, delta, weight)
 
-    compiled = torch.compile(reference.norm_qkv_fp8)
+    baselines: dict[str, Callable[[], object]] = {"eager reference": lambda: define(own, delta, weight)}
+    if device.type == "cuda":
+        compiled = torch.compile(define)
+        baselines["torch.compile"] = lambda: compiled(own, delta, weight)
     return Case(
-        op="norm_qkv_fp8",
+        op=op,
         name=name,
         dtype=dtype,
         run=run,
         reference=expected,
-        baselines={
-            "eager reference": lambda: reference.norm_qkv_fp8(own, delta, weight),
-            "torch.compile": lambda: compiled(own, delta, weight),
-        },
-        cost=kernel.cost(num_rows, width, dtype, fp8=True),
+        baselines=baselines,
+        cost=kernel.cost(num_rows, width, dtype, quantised=True),
     )

@@ -1,4 +1,4 @@
-"""Residual addition and RMS norm of whole rows, optionally quantised to fp8."""
+"""Residual addition and RMS norm of whole rows, optionally quantised to 8 bits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from genie_rt.errors import UnsupportedError
 from genie_rt.kernels.arguments import FLOATS, check_apart, check_range, check_tensor
 from genie_rt.kernels.cost import Cost
 from genie_rt.kernels.launch import (
@@ -15,32 +14,25 @@ from genie_rt.kernels.launch import (
     Config,
     Kernel,
     Variant,
-    capability_of,
     check_device,
     config,
     next_power_of_2,
     on_device,
 )
-from genie_rt.kernels.norm_qkv.reference import EPS, FP8_MAX, SMALLEST_AMAX
+from genie_rt.kernels.norm_qkv.reference import EPS
+from genie_rt.kernels.quantise.kernel import (
+    FP8,
+    INT8,
+    MAX_ROWS,
+    MAX_WIDTH,
+    Format,
+    quantise_tile,
+    quantised_outputs,
+    rows_of_tile,
+)
 from genie_rt.kernels.shapes import SHAPES
 
-MAX_ROWS = 2**30
-MAX_WIDTH = 16384
-FP8_CAPABILITY = 89
-"""The lowest whose compiler knows e4m3."""
-
 _EPS = tl.constexpr(EPS)
-_FP8_MAX = tl.constexpr(FP8_MAX)
-_SMALLEST_AMAX = tl.constexpr(SMALLEST_AMAX)
-
-
-@triton.jit
-def quantise_rows(y):
-    """`round(y / scale)` in e4m3 and `scale = max |y| / 448` of each row of `y` [ROWS, BLOCK] fp32."""
-    amax = tl.maximum(tl.max(tl.abs(y), 1), _SMALLEST_AMAX)
-    scale = tl.div_rn(amax, tl.full(amax.shape, _FP8_MAX, tl.float32))
-    inverse = tl.div_rn(tl.full(amax.shape, _FP8_MAX, tl.float32), amax)
-    return (y * inverse[:, None]).to(tl.float8e4nv), scale
 
 
 @triton.jit
@@ -79,18 +71,21 @@ def _norm_qkv(
 
 
 @triton.jit(do_not_specialize=("num_rows",))
-def _norm_qkv_fp8(
+def _norm_qkv_quantised(
     x_ptr, delta_ptr, weight_ptr, y_ptr, scale_ptr, num_rows,
     D: tl.constexpr, BLOCK_D: tl.constexpr, HAS_DELTA: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """As `_norm_qkv`, then `scale = max |y| / 448` and `y = round(y / scale)` of each row."""
+    """As `_norm_qkv`, then `scale = max |y| / largest` and `y = round(y / scale)` of each row.
+
+    In fp8 or int8, as `y_ptr` says.
+    """
     ROWS: tl.constexpr = TILE // BLOCK_D if TILE > BLOCK_D else 1
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK_D)
     inside = (row < num_rows)[:, None] & (column < D)[None, :]
     offset = row.to(tl.int64)[:, None] * D + column[None, :]
     y = _norm_rows(x_ptr, delta_ptr, weight_ptr, offset, column, inside, D, HAS_DELTA)
-    quantised, scale = quantise_rows(y)
+    quantised, scale = quantise_tile(y, y_ptr.dtype.element_ty)
     tl.store(y_ptr + offset, quantised, mask=inside)
     tl.store(scale_ptr + row, scale, mask=row < num_rows)
 
@@ -108,37 +103,35 @@ AUTOTUNE_SPACE = (
 where a row of 8192 is longer than the tile. There is no loop, so there are no stages."""
 
 
-def rows_of_tile(chosen: Config, block_width: int) -> int:
-    """Rows of a program, as the kernels compute it."""
-    return max(1, dict(chosen.blocks)["TILE"] // block_width)
-
-
 def _variant(dtype: torch.dtype, width: int, has_delta: bool) -> str:
     return f"{TRITON_TYPES[dtype]}-d{width}" + ("-delta" if has_delta else "")
 
 
-def _variants(fp8: bool) -> tuple[Variant, ...]:
+def _variants(form: Format | None = None) -> tuple[Variant, ...]:
     found = []
-    for dtype in FLOATS[1:] if fp8 else FLOATS:  # who runs fp32 does not want fp8
+    for dtype in FLOATS[1:] if form else FLOATS:  # who runs fp32 does not want 8 bits
         number = f"*{TRITON_TYPES[dtype]}"
         types = dict.fromkeys(("x_ptr", "delta_ptr", "weight_ptr"), number)
-        types |= {"y_ptr": "*fp8e4nv", "scale_ptr": "*fp32"} if fp8 else {"y_ptr": number}
+        types |= {"y_ptr": form.pointer, "scale_ptr": "*fp32"} if form else {"y_ptr": number}
         types |= {"num_rows": "i32"}
         widths = sorted({shape.width for shape in SHAPES.values()})
         # the first norm of a frame has nothing to add
         for width, has_delta in [(width, True) for width in widths] + [(widths[0], False)]:
             constants = {"D": width, "BLOCK_D": next_power_of_2(width), "HAS_DELTA": has_delta}
             name = _variant(dtype, width, has_delta)
-            capability = FP8_CAPABILITY if fp8 else 80
+            capability = form.capability if form else 80
             found.append(Variant(name=name, types=types, constants=constants, capability=capability))
     return tuple(found)
 
 
-KERNEL = Kernel(name="norm_qkv", function=_norm_qkv, space=AUTOTUNE_SPACE, variants=_variants(fp8=False))
+KERNEL = Kernel(name="norm_qkv", function=_norm_qkv, space=AUTOTUNE_SPACE, variants=_variants())
 KERNEL_FP8 = Kernel(
-    name="norm_qkv_fp8", function=_norm_qkv_fp8, space=AUTOTUNE_SPACE, variants=_variants(fp8=True)
+    name="norm_qkv_fp8", function=_norm_qkv_quantised, space=AUTOTUNE_SPACE, variants=_variants(FP8)
 )
-KERNELS = (KERNEL, KERNEL_FP8)
+KERNEL_INT8 = Kernel(
+    name="norm_qkv_int8", function=_norm_qkv_quantised, space=AUTOTUNE_SPACE, variants=_variants(INT8)
+)
+KERNELS = (KERNEL, KERNEL_FP8, KERNEL_INT8)
 
 
 def norm_qkv(
@@ -194,37 +187,45 @@ def norm_qkv_fp8(
     Raises:
         InputError, UnsupportedError: an argument is not as above, or the device has no fp8.
     """
-    _check(x, delta, weight, KERNEL_FP8)
-    check_fp8(x.device, KERNEL_FP8.name)
-    out = fp8_outputs(x, out, delta=delta, weight=weight)
-    _launch(KERNEL_FP8, config, x, delta, weight, *out)
-    return out
+    return _quantised(KERNEL_FP8, FP8, x, delta, weight, out, config)
 
 
-def check_fp8(device: torch.device, name: str) -> None:
-    """Raises `UnsupportedError` on a CUDA device without e4m3."""
-    capability = capability_of(device)
-    if 0 < capability < FP8_CAPABILITY:
-        raise UnsupportedError(
-            f"{name}: expected a device of compute capability 8.9 or later for fp8, found "
-            f"{capability // 10}.{capability % 10}; choose bf16 or fp16"
-        )
-
-
-def fp8_outputs(
-    x: Tensor, out: tuple[Tensor, Tensor] | None, **others: Tensor | None
+def norm_qkv_int8(
+    x: Tensor,
+    delta: Tensor | None,
+    weight: Tensor,
+    *,
+    out: tuple[Tensor, Tensor] | None = None,
+    config: Config | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The quantised `[M, D]` and the scales `[M, 1]` that belong to `x` `[M, D]`: given ones are checked."""
-    if out is None:
-        return (
-            torch.empty_like(x, dtype=torch.float8_e4m3fn),
-            torch.empty(x.shape[0], 1, dtype=torch.float32, device=x.device),
-        )
-    quantised = check_tensor("out", out[0], x.shape, (torch.float8_e4m3fn,), like=x)
-    scale = check_tensor("scale", out[1], (x.shape[0], 1), (torch.float32,), like=x)
-    check_apart(out=quantised, scale=scale, x=x, **others)
-    check_apart(scale=scale, x=x, **others)
-    return quantised, scale
+    """Launches `reference.norm_qkv_int8` on the current stream; does not synchronise.
+
+    Args:
+        x, delta, weight, config: as `norm_qkv` takes them.
+        out: `[M, D]` int8 and `[M, 1]` fp32, memory of their own; allocated where not given.
+
+    Returns:
+        The quantised norm and the scales of its rows.
+
+    Raises:
+        InputError, UnsupportedError: an argument is not as above.
+    """
+    return _quantised(KERNEL_INT8, INT8, x, delta, weight, out, config)
+
+
+def _quantised(
+    kernel: Kernel,
+    form: Format,
+    x: Tensor,
+    delta: Tensor | None,
+    weight: Tensor,
+    out: tuple[Tensor, Tensor] | None,
+    config: Config | None,
+) -> tuple[Tensor, Tensor]:
+    _check(x, delta, weight, kernel)
+    out = quantised_outputs(kernel, form, x, out, delta=delta, weight=weight)
+    _launch(kernel, config, x, delta, weight, *out)
+    return out
 
 
 def _check(x: Tensor, delta: Tensor | None, weight: Tensor, kernel: Kernel) -> None:
@@ -252,8 +253,11 @@ def _launch(
         )  # fmt: skip
 
 
-def cost(num_rows: int, width: int, dtype: torch.dtype, *, has_delta: bool = True, fp8: bool = False) -> Cost:
-    """Reads `x` and `delta`, writes `x` where it changes, and `y`."""
+def cost(
+    num_rows: int, width: int, dtype: torch.dtype, *, has_delta: bool = True, quantised: bool = False
+) -> Cost:
+    """Reads `x` and `delta`, writes `x` where it changes and `y`, in 8 bits with scales where `quantised`."""
     size = dtype.itemsize
-    a_row = width * (size + (2 * size if has_delta else 0) + (1 if fp8 else size)) + (4 if fp8 else 0)
+    written = width + 4 if quantised else width * size
+    a_row = width * (size + (2 * size if has_delta else 0)) + written
     return Cost(flops=0, bytes=num_rows * a_row + width * size)

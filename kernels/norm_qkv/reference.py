@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from genie_rt.kernels.quantise.reference import quantise_rows, quantise_rows_int8
+
 EPS = 1e-6
 
 
@@ -19,27 +21,6 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + EPS)
     return (wide * scale * weight).to(x.dtype)
-
-
-FP8_MAX = 448.0
-"""The largest number of e4m3."""
-
-SMALLEST_AMAX = 1e-30
-"""What a row's largest magnitude counts as at least when it is quantised: rows of zeros have a scale too."""
-
-
-def quantise_rows(y: Tensor) -> tuple[Tensor, Tensor]:
-    """`round(y / scale)` with `scale = max |y| / 448` of each row, so that its largest number becomes 448.
-
-    Args:
-        y: `[..., D]`, at least fp32.
-
-    Returns:
-        `[..., D]` float8_e4m3fn, rounded to nearest even, and the scales, `[..., 1]` fp32: what
-        `torch._scaled_mm` takes as a matrix with row-wise scales.
-    """
-    scale = y.abs().amax(-1, keepdim=True).clamp_min(SMALLEST_AMAX) / FP8_MAX
-    return (y / scale).to(torch.float8_e4m3fn), scale.float()
 
 
 def norm_qkv(x: Tensor, delta: Tensor | None, weight: Tensor) -> Tensor:
@@ -60,6 +41,16 @@ def norm_qkv(x: Tensor, delta: Tensor | None, weight: Tensor) -> Tensor:
 
 def norm_qkv_fp8(x: Tensor, delta: Tensor | None, weight: Tensor) -> tuple[Tensor, Tensor]:
     """`norm_qkv`, quantised: what `quantise_rows` gives. The norm is not rounded in between."""
+    return quantise_rows(_wide_norm(x, delta, weight))
+
+
+def norm_qkv_int8(x: Tensor, delta: Tensor | None, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`norm_qkv`, quantised: what `quantise_rows_int8` gives. The norm is not rounded in between."""
+    return quantise_rows_int8(_wide_norm(x, delta, weight))
+
+
+def _wide_norm(x: Tensor, delta: Tensor | None, weight: Tensor) -> Tensor:
+    """As `norm_qkv`, in at least fp32."""
     if delta is not None:
         x.add_(delta)
-    return quantise_rows(rms_norm(x.to(torch.promote_types(x.dtype, torch.float32)), weight))
+    return rms_norm(x.to(torch.promote_types(x.dtype, torch.float32)), weight)

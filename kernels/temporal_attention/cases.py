@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from genie_rt.kernels.case import Case, Outputs
+from genie_rt.kernels.launch import capability_of
 from genie_rt.kernels.norm_qkv.reference import rms_norm
+from genie_rt.kernels.quantise.kernel import FP8
 from genie_rt.kernels.shapes import SHAPES, ModelShape
 from genie_rt.kernels.temporal_attention.kernel import cost, temporal_attention
-from genie_rt.kernels.temporal_attention.reference import paged_temporal_attention
+from genie_rt.kernels.temporal_attention.reference import indexable, paged_temporal_attention, to_page
 from genie_rt.kernels.temporal_attention.reference import temporal_attention as attention
 
 NUM_LAYERS = 4
@@ -42,12 +44,14 @@ class Inputs:
         )  # fmt: skip
 
     def widened(self) -> Inputs:
-        """A copy in twice the precision, of this layer alone."""
+        """A copy in twice the precision, of this layer alone; pages in 8 bits stay as they are."""
         wide = torch.float64 if self.qkv.dtype == torch.float32 else torch.float32
+        pages = self.pages[:, self.layer, None]
         return replace(
             self,
             qkv=self.qkv.to(wide), q_weight=self.q_weight.to(wide), k_weight=self.k_weight.to(wide),
-            bias=self.bias.to(wide), pages=self.pages[:, self.layer, None].to(wide), layer=0,
+            bias=self.bias.to(wide), pages=pages.clone() if pages.dtype == FP8.dtype else pages.to(wide),
+            layer=0,
         )  # fmt: skip
 
 
@@ -64,6 +68,7 @@ def make_inputs(
     num_layers: int = 1,
     queries: int | None = None,
     written: int = 0,
+    page_dtype: torch.dtype | None = None,
     seed: int = 0,
 ) -> Inputs:
     """Pages are full of keys and values and lie in any order; every past frame exists.
@@ -71,6 +76,7 @@ def make_inputs(
     Args:
         queries: positions of them, other ones for every row; None, all of them.
         written: how many of the query frames are written, the oldest ones.
+        page_dtype: of the pages; None, that of the rest.
     """
     generator = torch.Generator(device).manual_seed(seed)
     draw = partial(torch.randn, generator=generator, device=device)
@@ -86,7 +92,7 @@ def make_inputs(
         q_weight=(1 + 0.3 * draw(head_width)).to(dtype),
         k_weight=(1 + 0.3 * draw(head_width)).to(dtype),
         bias=draw(heads, window).to(dtype),
-        pages=draw(count + 1, num_layers, 2, positions, heads, head_width).to(dtype),
+        pages=to_page(draw(count + 1, num_layers, 2, positions, heads, head_width), page_dtype or dtype),
         table=table.to(device),
         layer=num_layers // 2,
         index=index,
@@ -94,11 +100,20 @@ def make_inputs(
 
 
 def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """Of every preset: one frame, one with the commit of the last frame, one at half of its positions."""
+    """Of every preset: one frame, one with the commit of the last frame, one at half of its positions.
+
+    With 16 bits the same again over pages in fp8, where there is fp8.
+    """
+    page_dtypes = [dtype]
+    if dtype.itemsize == 2 and capability_of(device) >= FP8.capability:
+        page_dtypes.append(FP8.dtype)
     for name, shape in SHAPES.items():
-        yield make_case(f"{name} T=1", shape, dtype, device)
-        yield make_case(f"{name} T=2", shape, dtype, device, frames=2)
-        yield make_case(f"{name} Q=P/2", shape, dtype, device, queries=shape.positions // 2)
+        for page_dtype in page_dtypes:
+            pages = "" if page_dtype == dtype else ", fp8 pages"
+            make = partial(make_case, shape=shape, dtype=dtype, device=device, page_dtype=page_dtype)
+            yield make(f"{name} T=1{pages}")
+            yield make(f"{name} T=2{pages}", frames=2)
+            yield make(f"{name} Q=P/2{pages}", queries=shape.positions // 2)
 
 
 def make_case(
@@ -110,12 +125,13 @@ def make_case(
     frames: int = 1,
     queries: int | None = None,
     num_layers: int = NUM_LAYERS,
+    page_dtype: torch.dtype | None = None,
 ) -> Case:
     """A full window of pages; the frame before the newest one is written, if it is a query frame."""
     inputs = make_inputs(
         dtype, device, frames=frames, positions=shape.positions, heads=shape.heads,
         head_width=shape.head_width, window=shape.window, num_layers=num_layers, queries=queries,
-        written=frames - 1,
+        written=frames - 1, page_dtype=page_dtype,
     )  # fmt: skip
     out = torch.empty_like(inputs.qkv[:, :, :, 0])
 
@@ -139,6 +155,7 @@ def make_case(
         cost=cost(
             dtype, batch=1, frames=frames, queries=queries or shape.positions, heads=shape.heads,
             head_width=shape.head_width, window=shape.window, written=frames - 1,
+            page_dtype=page_dtype,
         ),
     )  # fmt: skip
 
@@ -191,13 +208,15 @@ def baselines(inputs: Inputs) -> dict[str, Callable[[], Tensor]]:
 
 def _gathered(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     """q `[B, T, Q, H, Dh]`, k and v `[B, W - 1 + T, Q, H, Dh]` by age, normed; the older frame is written."""
-    frames = inputs.qkv.shape[1]
+    frames, dtype, page_dtype = inputs.qkv.shape[1], inputs.qkv.dtype, inputs.pages.dtype
     q, k, v = inputs.qkv.unbind(3)
     q, k = rms_norm(q, inputs.q_weight), rms_norm(k, inputs.k_weight)
-    table = inputs.table.long()
-    past = inputs.pages[table[:, frames:], inputs.layer]  # [B, W-1, 2, P, H, Dh]
+    k, v = to_page(k, page_dtype), to_page(v, page_dtype)
+    table, pages = inputs.table.long(), indexable(inputs.pages)
+    past = pages[table[:, frames:], inputs.layer].view(page_dtype).to(dtype)  # [B, W-1, 2, P, H, Dh]
     if inputs.index is not None:
         past = past.take_along_dim(inputs.index.long()[:, None, None, :, None, None], 3)
     if frames == 2:
-        inputs.pages[table[:, 1], inputs.layer] = torch.stack([k[:, 0], v[:, 0]], 1)
+        pages[table[:, 1], inputs.layer] = indexable(torch.stack([k[:, 0], v[:, 0]], 1))
+    k, v = k.to(dtype), v.to(dtype)
     return q, torch.cat([k.flip(1), past[:, :, 0]], 1), torch.cat([v.flip(1), past[:, :, 1]], 1)

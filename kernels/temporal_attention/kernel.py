@@ -17,8 +17,19 @@ from genie_rt.kernels.arguments import (
     check_tensor,
 )
 from genie_rt.kernels.cost import Cost
-from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config, on_device
+from genie_rt.kernels.launch import (
+    TRITON_TYPES,
+    Config,
+    Kernel,
+    Variant,
+    capability_of,
+    check_device,
+    config,
+    on_device,
+)
 from genie_rt.kernels.norm_qkv.reference import EPS
+from genie_rt.kernels.quantise.kernel import FP8
+from genie_rt.kernels.quantise.reference import FP8_MAX
 from genie_rt.kernels.shapes import SHAPES
 
 MAX_FRAMES = 2
@@ -36,6 +47,11 @@ _SIZES = (
 
 _EPS = tl.constexpr(EPS)
 _LOG2E = tl.constexpr(1.4426950408889634)  # exp2 is one instruction, so scores are kept in its units
+_FP8_MAX = tl.constexpr(FP8_MAX)
+_EXPONENT = tl.constexpr(0x7F800000)  # these bits of an fp32 number alone are the power of 2 below it
+_SMALLEST_NORMAL = tl.constexpr((127 - 6) << 23)  # 2**-6
+_TO_ANCHOR = tl.constexpr(20 << 23 | 1 << 22)  # a power of 2 to 1.5 * 2**20 of it
+_SIGN = tl.constexpr(-(2**31))
 
 
 @triton.jit
@@ -52,12 +68,33 @@ def _normed(x, weight):
 
 
 @triton.jit
-def _query_frame(qkv, offsets, inside, heads, q_weight, k_weight, DH: tl.constexpr):
-    """q with the scale of its scores, k rounded as a page holds it, v: `[R, Dh]` fp32 each, normed."""
+def round_to_e4m3(x):
+    """`x` fp32 on the grid of e4m3, in fp32: to nearest even, 448 where it is beyond; NaN stays.
+
+    A cast to e4m3 is exact then. Casts alone round differently on a GPU and in Triton's interpreter.
+    """
+    x = tl.maximum(x, -_FP8_MAX, propagate_nan=tl.PropagateNan.ALL)
+    x = tl.minimum(x, _FP8_MAX, propagate_nan=tl.PropagateNan.ALL)
+    bits = x.to(tl.int32, bitcast=True)
+    power = tl.maximum(bits & _EXPONENT, _SMALLEST_NORMAL)
+    # around the anchor floats are as far apart as e4m3 is around x, an eighth of that power: the sum rounds
+    anchor = (power + _TO_ANCHOR).to(tl.float32, bitcast=True)
+    rounded = (x + anchor) - anchor
+    return (rounded.to(tl.int32, bitcast=True) | (bits & _SIGN)).to(tl.float32, bitcast=True)  # -0 stays
+
+
+@triton.jit
+def _query_frame(
+    qkv, offsets, inside, heads, q_weight, k_weight, DH: tl.constexpr, page_number: tl.constexpr
+):
+    """q with the scale of its scores, k and v as a page holds them: `[R, Dh]` fp32 each, normed."""
     q = _normed(_load(qkv, offsets, inside), q_weight) * (_LOG2E * DH**-0.5)
     k = _normed(_load(qkv, offsets + heads * DH, inside), k_weight)
     v = _load(qkv, offsets + 2 * heads * DH, inside)
-    return q, k.to(qkv.dtype.element_ty).to(tl.float32), v
+    if page_number == tl.float8e4nv:
+        return q, round_to_e4m3(k), round_to_e4m3(v)
+    else:  # v has that precision already
+        return q, k.to(page_number).to(tl.float32), v
 
 
 @triton.jit
@@ -101,20 +138,32 @@ def _load_past(
 
 
 @triton.jit
-def _attend(q, k, v, in_bias, age, seen, top, total, out):
-    """Goes on with one query frame's softmax over `A` more frames.
+def _scores(q, k, in_bias, age, seen):
+    """`[A, R]` in units of exp2, of one query frame.
 
-    `q`, `out`: `[R, Dh]`; `k`, `v`: `[A, R, Dh]`; `in_bias`: `[R]` pointers to age 0; `age`: `[A]`; `seen`:
-    `[A, R]`; `top`, `total`: `[R]`, the largest score and the sum of weights so far.
+    `q`: `[R, Dh]`; `k`: `[A, R, Dh]`; `in_bias`: `[R]` pointers to age 0; `age`: `[A]`; `seen`: `[A, R]`.
     """
     bias = tl.load(in_bias[None, :] + age[:, None], mask=seen, other=0.0).to(tl.float32) * _LOG2E
     score = tl.sum(k.to(tl.float32) * q[None, :, :], 2) + bias
-    score = tl.where(seen, score, float("-inf"))
+    return tl.where(seen, score, float("-inf"))
+
+
+@triton.jit
+def _weights(score, top, total):
+    """Goes on with a softmax whose largest score and sum are `top` and `total` `[R]` so far.
+
+    Returns the weights `[A, R]` of the new frames, by how much earlier ones shrink, and the new two.
+    """
     new_top = tl.maximum(top, tl.max(score, 0))  # finite, for every query has seen itself
     weight = tl.exp2(score - new_top[None, :])
     shrink = tl.exp2(top - new_top)
-    out = out * shrink[:, None] + tl.sum(v.to(tl.float32) * weight[:, :, None], 0)
-    return new_top, total * shrink + tl.sum(weight, 0), out
+    return weight, shrink, new_top, total * shrink + tl.sum(weight, 0)
+
+
+@triton.jit
+def _add(out, shrink, weight, v):
+    """`out` `[R, Dh]` with more frames' values `[A, R, Dh]`."""
+    return out * shrink[:, None] + tl.sum(v.to(tl.float32) * weight[:, :, None], 0)
 
 
 @triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=("table", "index"))
@@ -151,7 +200,8 @@ def _temporal_attention(
     keys, and as many of values, in flight. What is read stays in registers and serves all query frames.
     Sessions follow each other within the grid, so that those which share a past share its reads in L2.
     """
-    R: tl.constexpr = BYTES * 8 // (DH * qkv.dtype.element_ty.primitive_bitwidth)
+    page_number: tl.constexpr = pages.dtype.element_ty
+    R: tl.constexpr = BYTES * 8 // (DH * page_number.primitive_bitwidth)
     END: tl.constexpr = WINDOW - 1 + FRAMES
     row = tl.program_id(0) // batch_size * R + tl.arange(0, R)
     run = tl.program_id(0) // batch_size * (R * DH) + tl.arange(0, R * DH)  # the rows' numbers, one by one
@@ -195,14 +245,16 @@ def _temporal_attention(
     q_scale = tl.load(q_weight + dim).to(tl.float32)
     k_scale = tl.load(k_weight + dim).to(tl.float32)
     bias_self = tl.load(in_bias, mask=inside, other=0.0).to(tl.float32) * _LOG2E
-    q, k, v = _query_frame(qkv + newest * 3 * frame_size, in_qkv, here, heads, q_scale, k_scale, DH)
+    q, k, v = _query_frame(
+        qkv + newest * 3 * frame_size, in_qkv, here, heads, q_scale, k_scale, DH, page_number
+    )
     _store_page(start, page_size, half, in_page, kept, tl.load(in_table), num_pages, k, v, DH)
     top = tl.sum(q * k, 1) + bias_self
     total = tl.full([R], 1.0, tl.float32)
     acc = v
     if FRAMES == 2:
         q1, k, v = _query_frame(
-            qkv + (newest - 1) * 3 * frame_size, in_qkv, here, heads, q_scale, k_scale, DH
+            qkv + (newest - 1) * 3 * frame_size, in_qkv, here, heads, q_scale, k_scale, DH, page_number
         )
         _store_page(start, page_size, half, in_page, kept, tl.load(in_table + 1), num_pages, k, v, DH)
         top1 = tl.sum(q1 * k, 1) + bias_self
@@ -223,11 +275,17 @@ def _temporal_attention(
                 start, page_size, half, in_run, kept_run, in_table, num_pages,
                 first, END, R, DH, AGES, STREAMED,
             )  # fmt: skip
+        # both query frames take the keys, then both the values: widened to fp32 these fill most registers
         seen = (exists & (age < WINDOW))[:, None] & kept[None, :]
-        top, total, acc = _attend(q, keys, values, in_bias, age, seen, top, total, acc)
+        score = _scores(q, keys, in_bias, age, seen)
         if FRAMES == 2:  # all is one frame younger to the older query frame
-            seen = exists[:, None] & kept[None, :]
-            top1, total1, acc1 = _attend(q1, keys, values, in_bias, age - 1, seen, top1, total1, acc1)
+            score1 = _scores(q1, keys, in_bias, age - 1, exists[:, None] & kept[None, :])
+        weight, shrink, top, total = _weights(score, top, total)
+        if FRAMES == 2:
+            weight1, shrink1, top1, total1 = _weights(score1, top1, total1)
+        acc = _add(acc, shrink, weight, values)
+        if FRAMES == 2:
+            acc1 = _add(acc1, shrink1, weight1, values)
 
     dtype: tl.constexpr = out.dtype.element_ty
     tl.store(out + newest * frame_size + in_out, (acc / total[:, None]).to(dtype), mask=here)
@@ -239,6 +297,7 @@ AUTOTUNE_SPACE = (
     config(4, 1, BYTES=2048, AGES=8, STREAMED=1),
     config(4, 1, BYTES=2048, AGES=16, STREAMED=1),
     config(4, 1, BYTES=2048, AGES=4, STREAMED=1),
+    config(4, 1, BYTES=2048, AGES=2, STREAMED=1),
     config(8, 1, BYTES=4096, AGES=8, STREAMED=1),
     config(8, 1, BYTES=4096, AGES=16, STREAMED=1),
     config(2, 1, BYTES=1024, AGES=8, STREAMED=1),
@@ -247,29 +306,36 @@ AUTOTUNE_SPACE = (
     config(1, 1, BYTES=512, AGES=16, STREAMED=1),
     config(4, 1, BYTES=2048, AGES=8, STREAMED=0),
     config(4, 1, BYTES=2048, AGES=4, STREAMED=0),
+    config(4, 1, BYTES=2048, AGES=2, STREAMED=0),
     config(8, 1, BYTES=4096, AGES=8, STREAMED=0),
     config(2, 1, BYTES=1024, AGES=8, STREAMED=0),
 )
 """`BYTES`: of a program's keys at one age; 16 a thread. `AGES` that are read at a time: more put more bytes
-in flight, and fewer leave registers for more programs beside each other. `STREAMED`: what was read leaves L2
-first, for nothing reads it again in this pass, unless sessions share their past."""
+in flight, and fewer leave registers for more programs beside each other; pages in 8 bits take the most, for
+16 bytes are 16 numbers. `STREAMED`: what was read leaves L2 first, for nothing reads it again in this pass,
+unless sessions share their past."""
 
 
-def _variant(dtype: torch.dtype, head_width: int, window: int, frames: int, indexed: bool) -> str:
-    name = f"{TRITON_TYPES[dtype]}-dh{head_width}-w{window}-t{frames}"
+def _variant(
+    dtype: torch.dtype, page_dtype: torch.dtype, head_width: int, window: int, frames: int, indexed: bool
+) -> str:
+    numbers = "-".join(TRITON_TYPES[kind] for kind in dict.fromkeys((dtype, page_dtype)))
+    name = f"{numbers}-dh{head_width}-w{window}-t{frames}"
     return f"{name}-indexed" if indexed else name
 
 
 def _variants() -> tuple[Variant, ...]:
+    """Pages in 8 bits go with 16 bits: who runs fp32 does not want them."""
     found = {}
-    for dtype in FLOATS:
+    formats = [(dtype, dtype) for dtype in FLOATS] + [(dtype, FP8.dtype) for dtype in FLOATS[1:]]
+    for dtype, page_dtype in formats:
         number = f"*{TRITON_TYPES[dtype]}"
-        types = dict.fromkeys(("qkv", "q_weight", "k_weight", "bias", "pages"), number)
-        types |= {"table": "*i32", "index": "*i32", "out": number}
+        types = dict.fromkeys(("qkv", "q_weight", "k_weight", "bias"), number)
+        types |= {"pages": f"*{TRITON_TYPES[page_dtype]}", "table": "*i32", "index": "*i32", "out": number}
         types |= dict.fromkeys(_SIZES, "i32")
         for shape in SHAPES.values():
             for frames, indexed in ((1, False), (2, False), (1, True)):
-                name = _variant(dtype, shape.head_width, shape.window, frames, indexed)
+                name = _variant(dtype, page_dtype, shape.head_width, shape.window, frames, indexed)
                 found[name] = Variant(
                     name=name,
                     types=types,
@@ -279,6 +345,7 @@ def _variants() -> tuple[Variant, ...]:
                         "DH": shape.head_width,
                         "INDEXED": indexed,
                     },
+                    capability=FP8.capability if page_dtype == FP8.dtype else 80,
                 )
     return tuple(found.values())
 
@@ -304,15 +371,16 @@ def temporal_attention(
 ) -> Tensor:
     """Launches `paged_temporal_attention` on the current stream; does not synchronise.
 
-    Queries and softmax stay in fp32. Keys are rounded to the dtype of `pages` before a query frame attends to
-    them, so that they are the keys that later frames will read. Numbers in `table` outside of
+    Queries and softmax stay in fp32. Keys and values are rounded to the dtype of `pages` before a query frame
+    attends to them, so that they are those that later frames will read. Numbers in `table` outside of
     `0 ... num_pages-1` are no pages and numbers in `index` outside of `0 ... P-1` are no positions: neither
     is read or written there.
 
     Args:
         qkv: `[B, T, Q, 3, H, Dh]` fp32, fp16 or bf16, contiguous; T is 1 or 2.
         q_weight, k_weight, bias: `[Dh]`, `[Dh]`, `[H, W]`, in the dtype of `qkv` or fp32; W at most 64.
-        pages: `[num_pages, L, 2, P, H, Dh]` in the dtype of `qkv`; the query frames' pages are written.
+        pages: `[num_pages, L, 2, P, H, Dh]` in the dtype of `qkv`, or float8_e4m3fn from sm_89 on; the query
+            frames' pages are written.
         table: `[B, W - 1 + T]` int32. No page that is written is named a second time.
         layer: in `0 ... L-1`.
         index: `[B or 1, Q]` int32, with T = 1; None where Q = P.
@@ -320,7 +388,7 @@ def temporal_attention(
         config: in place of the one that is tuned for this device.
 
     Raises:
-        InputError, UnsupportedError: an argument is not as above.
+        InputError, UnsupportedError: an argument is not as above, or the device has no fp8.
     """
     check_device(qkv, KERNEL)
     check_tensor("qkv", qkv, (None, None, None, 3, None, None), FLOATS)
@@ -329,7 +397,8 @@ def temporal_attention(
     check_range("sessions", batch, 1, MAX_SESSIONS)
     check_range("query frames", frames, 1, MAX_FRAMES)
     check_range("queries", queries, 1, MAX_POSITIONS)
-    check_tensor("pages", pages, (None, None, 2, None, heads, head_width), (qkv.dtype,), like=qkv)
+    check_tensor("pages", pages, (None, None, 2, None, heads, head_width), (qkv.dtype, FP8.dtype), like=qkv)
+    _check_has(pages.dtype, qkv.device)
     num_pages, num_layers, _, positions = pages.shape[:4]
     check_range("positions", positions, 1, MAX_POSITIONS)
     check_range("heads", heads, 1, MAX_WIDTH // head_width)
@@ -360,8 +429,9 @@ def temporal_attention(
     check_apart(pages=pages, **inputs)
 
     indexed = index is not None
-    chosen = config or KERNEL.config_for(_variant(qkv.dtype, head_width, window, frames, indexed), qkv.device)
-    program_rows = dict(chosen.blocks)["BYTES"] // (head_width * qkv.element_size())
+    variant = _variant(qkv.dtype, pages.dtype, head_width, window, frames, indexed)
+    chosen = config or KERNEL.config_for(variant, qkv.device)
+    program_rows = dict(chosen.blocks)["BYTES"] // (head_width * pages.element_size())
     grid = (batch * triton.cdiv(queries * heads, program_rows),)
     with on_device(qkv.device):
         KERNEL.launch(
@@ -374,21 +444,33 @@ def temporal_attention(
     return out
 
 
+def _check_has(page_dtype: torch.dtype, device: torch.device) -> None:
+    """Raises `UnsupportedError` where a device does not know the numbers of the pages."""
+    capability = capability_of(device)
+    if page_dtype == FP8.dtype and 0 < capability < FP8.capability:
+        raise UnsupportedError(
+            f"pages: expected a device of compute capability {FP8.capability // 10}.{FP8.capability % 10} or "
+            f"later for float8_e4m3fn, found {capability // 10}.{capability % 10}; keep them in the dtype of "
+            "qkv"
+        )
+
+
 def cost(
     dtype: torch.dtype, *, batch: int, frames: int, queries: int, heads: int, head_width: int, window: int,
-    past: int | None = None, written: int = 0,
+    past: int | None = None, written: int = 0, page_dtype: torch.dtype | None = None,
 ) -> Cost:  # fmt: skip
     """Where every row reads `past` pages (None: as many as its query frames see) and writes `written` ones.
 
-    Both products count as matrix products, which they are, though with one query a key they run on vector
-    units and hide behind the bytes.
+    Pages are in `page_dtype`; None: as the rest. Both products count as matrix products, which they are,
+    though with one query a key they run on vector units and hide behind the bytes.
     """
     past = window - 1 if past is None else past
     frame = queries * heads * head_width  # numbers of q, k or v of one frame
     keys = past + frames  # of the newest query frame; the older one sees one fewer query frame, one more past
     small = (2 * head_width + heads * window) * dtype.itemsize + batch * (window - 1 + frames) * 4
-    moved = 3 * frames + 2 * past + 2 * written + frames  # qkv, past, pages, out
+    moved = (3 + 1) * frames * dtype.itemsize  # qkv, out
+    moved += 2 * (past + written) * (page_dtype or dtype).itemsize
     return Cost(
         flops=4 * batch * sum(min(keys - own, window) for own in range(frames)) * frame,
-        bytes=batch * moved * frame * dtype.itemsize + small,
+        bytes=batch * moved * frame + small,
     )

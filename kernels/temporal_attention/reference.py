@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from genie_rt.kernels.arguments import check_tensor
 from genie_rt.kernels.norm_qkv.reference import rms_norm
+from genie_rt.kernels.quantise.reference import FP8_MAX
 
 
 def causal_ages(num_frames: int, window: int, device: torch.device | str = "cpu") -> Tensor:
@@ -54,6 +56,27 @@ def _by_matrices(q: Tensor, k: Tensor, v: Tensor, score_bias: Tensor) -> Tensor:
     return (scores.softmax(-1).to(v.dtype) @ v).permute(0, 3, 1, 2, 4)
 
 
+def to_page(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Keys or values as a page of a dtype holds them, rounded to nearest even.
+
+    In e4m3 there is no scale: a key is at most `sqrt(Dh)` times its norm's weight, a value is of order 1, and
+    the format goes from 2**-9 to 448. What is beyond, Inf too, becomes 448; NaN stays.
+
+    Args:
+        x: any shape, any floating dtype.
+        dtype: of the page.
+
+    Returns:
+        In that dtype; `x` itself where it has it already.
+    """
+    return (x.clamp(-FP8_MAX, FP8_MAX) if dtype == torch.float8_e4m3fn else x).to(dtype)
+
+
+def indexable(pages: Tensor) -> Tensor:
+    """A view of pages that torch can index, gather and scatter everywhere: of e4m3 that of the bytes."""
+    return pages.view(torch.uint8) if pages.dtype == torch.float8_e4m3fn else pages
+
+
 def paged_temporal_attention(
     qkv: Tensor,
     q_weight: Tensor,
@@ -67,13 +90,15 @@ def paged_temporal_attention(
     """`temporal_attention` of the newest `T` frames to themselves and to pages, with QK-norm and page write.
 
     Query frame `t` has age `T-1-t`, counted from the newest one. It sees the frame of age `a` if
-    `0 <= a - (T-1-t) < W` and that frame exists: query frames do, past ones where the table has a page.
+    `0 <= a - (T-1-t) < W` and that frame exists: query frames do, past ones where the table has a page. It
+    sees query frames, itself too, as a page holds them: rounded.
 
     Args:
         qkv: `[B, T, Q, 3, H, Dh]`, q, k and v before QK-norm; frame `T-1` is the newest.
         q_weight, k_weight: `[Dh]`, weights of the two norms (QK-norm: Henry et al. 2020, arXiv 2010.04245).
         bias: `[H, W]`, one learned score per head and age.
-        pages: `[num_pages, L, 2, P, H, Dh]`: keys after QK-norm, and values. Written to.
+        pages: `[num_pages, L, 2, P, H, Dh]`: keys after QK-norm, and values, in the dtype of `qkv` or, by
+            `to_page`, in float8_e4m3fn. Written to.
         table: `[B, W - 1 + T]` int32, the page of the frame of every age. Ages below `T` are query frames:
             their keys and values come from `qkv` and are written to that page. A number that is no page means
             that there is no such frame, or nothing to write. A page that is written is named only once.
@@ -82,20 +107,26 @@ def paged_temporal_attention(
 
     Returns:
         `[B, T, Q, H, Dh]`, contiguous, in the dtype of `qkv`.
+
+    Raises:
+        UnsupportedError: pages are of another dtype.
     """
+    check_tensor("pages", pages, (None,) * 6, (qkv.dtype, torch.float8_e4m3fn), contiguous=False)
     batch, frames, positions = qkv.shape[:3]
     q, k, v = qkv.unbind(3)
-    q, k = rms_norm(q, q_weight), rms_norm(k, k_weight)  # k is rounded as a page holds it
+    q, k = rms_norm(q, q_weight), rms_norm(k.to(torch.promote_types(k.dtype, torch.float32)), k_weight)
+    k, v = to_page(k, pages.dtype), to_page(v, pages.dtype)
     if index is None:
         index = torch.arange(positions, device=qkv.device)[None]
     index = index.long().expand(batch, -1)
-    by_position = pages[:, layer].transpose(1, 2)  # [num_pages, P, 2, H, Dh]
+    by_position = indexable(pages[:, layer]).transpose(1, 2)  # [num_pages, P, 2, H, Dh]
     exists = (table >= 0) & (table < len(pages))  # [B, W-1+T]
     past = exists[:, frames:, None]
     seen = by_position[torch.where(past, table[:, frames:, None], 0).long(), index[:, None]]
+    seen = seen.view(pages.dtype).to(qkv.dtype)
     seen = seen.masked_fill(~past[..., None, None, None], 0)  # [B, W-1, Q, 2, H, Dh]; junk may be NaN
-    all_k = torch.cat([k.flip(1), seen[..., 0, :, :]], 1)  # by age
-    all_v = torch.cat([v.flip(1), seen[..., 1, :, :]], 1)
+    all_k = torch.cat([k.to(qkv.dtype).flip(1), seen[..., 0, :, :]], 1)  # by age
+    all_v = torch.cat([v.to(qkv.dtype).flip(1), seen[..., 1, :, :]], 1)
 
     age = torch.arange(table.shape[1], device=qkv.device)
     ages = age - age[:frames].flip(0)[:, None]  # [T, W-1+T]: of every frame to every query frame
@@ -103,6 +134,6 @@ def paged_temporal_attention(
     out = temporal_attention(q, all_k, all_v, bias, torch.where(visible, ages, -1))
 
     row, own = exists[:, :frames].nonzero(as_tuple=True)
-    new = torch.stack([k, v], 3)[row, frames - 1 - own]  # [.., Q, 2, H, Dh]
+    new = indexable(torch.stack([k, v], 3))[row, frames - 1 - own]  # [.., Q, 2, H, Dh]
     by_position[table[row, own].long()[:, None], index[row]] = new
     return out.contiguous()

@@ -22,6 +22,7 @@ from genie_rt.errors import (
 )
 
 if TYPE_CHECKING:
+    from genie_rt.runtime.frames_out import PendingFrame
     from genie_rt.runtime.plan import Plan
     from genie_rt.runtime.pool import SessionPool
     from genie_rt.runtime.rollout import Rollout
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "PendingFrame": "genie_rt.runtime.frames_out",
     "Plan": "genie_rt.runtime.plan",
     "Rollout": "genie_rt.runtime.rollout",
     "Session": "genie_rt.runtime.session",
@@ -46,6 +48,7 @@ __all__ = [
     "DeviceError",
     "GenieError",
     "InputError",
+    "PendingFrame",
     "Plan",
     "Rollout",
     "Session",

@@ -9,6 +9,7 @@ when the reader of our output went away; 2 wrong usage; 130 interrupted.
 """
 
 import difflib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -127,6 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: `--help` of a command (0), or words and flags that do not exist (2).
     """
     debug = False
+    logger, handler = logging.getLogger("genie_rt"), logging.StreamHandler()  # bare messages to stderr
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         debug = Environment.read().debug
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
@@ -142,6 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit's flush must not fail again
         return 1
+    finally:
+        logger.removeHandler(handler)
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -232,13 +232,26 @@ class Decision:
 
 
 def change_of(rows: Sequence[Row], tokens: Tensor, members: Tensor, config: ModelConfig) -> Tensor:
+    """`spread_of_change` of rows and their new tokens `[R, N]`."""
+    last = torch.stack([row.tokens for row in rows])
+    before = torch.stack([row.change for row in rows])
+    return spread_of_change(last, tokens, before, members, config)
+
+
+def spread_of_change(
+    last: Tensor, tokens: Tensor, before: Tensor, members: Tensor, config: ModelConfig
+) -> Tensor:
     """How much changed lately at each position: `[R, P]` float32.
 
-    The number of tokens that the new frame `[R, N]` changed there and in the eight positions around, and half
-    of what the score was before.
+    The number of tokens that the new frame changed there and in the eight positions around, and half of what
+    the score was before.
+
+    Args:
+        last, tokens: `[R, N]` int64, the last frame's and the new one's.
+        before: `[R, P]` float32, the scores so far.
+        members: `[P, S]`, the tokens of each position.
     """
-    before = torch.stack([row.change for row in rows])
-    changed = (tokens != torch.stack([row.tokens for row in rows])).to(before.dtype)
+    changed = (tokens != last).to(before.dtype)
     height, width = (side // config.dynamics.merge for side in config.tokenizer.grid)
     counts = changed[:, members].sum(2).view(-1, 1, height, width)
     around = avg_pool2d(counts, 3, stride=1, padding=1, divisor_override=1)

@@ -46,6 +46,25 @@ class ReferenceBackend:
         with torch.inference_mode():
             self.table = model.token_table()  # [V, E]
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights as computed with."""
+        return sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
+
+    @property
+    def page_bytes(self) -> int:
+        """Of the pages that somebody holds."""
+        return sum(pool.num_used * pool.page_bytes for pool in self._pools)
+
+    @property
+    def pool_bytes(self) -> int:
+        """Of all pages that memory is held for."""
+        return sum(pool.num_pages * pool.page_bytes for pool in self._pools)
+
+    @property
+    def _pools(self) -> tuple[PagePool, ...]:
+        return self.dynamics_pages, self.encoder_pages, self.decoder_pages
+
     @torch.inference_mode()
     def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
         """See `Backend.prefill`."""

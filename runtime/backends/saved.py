@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import InputError
+from genie_rt.kernels.temporal_attention.reference import indexable
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.pages import PagePool, Pages
@@ -14,7 +15,7 @@ def save(row: Row, dynamics: PagePool, decoder: PagePool) -> dict[str, Tensor]:
 
     Returns:
         `tokens` `[N]` int64, `change` `[P]` float32, and the pages `dynamics`, `decoder` and `spatial`,
-        newest first, `[n, L, 2, P, H, Dh]` each, in the dtype of the back end.
+        newest first, `[n, L, 2, P, H, Dh]` each, in the dtype of their pool.
     """
     return {
         "tokens": row.tokens.cpu().clone(),
@@ -57,7 +58,7 @@ def load(
             raise InputError(f"{name}: expected at most {most[name]} pages, found {count}")
         _check(name, tensors[name], (count, *pool.shape), pool.dtype)
     for name in ("change", *pools):
-        if not bool(torch.isfinite(tensors[name]).all()):
+        if not _is_finite(tensors[name]):
             raise InputError(f"{name}: expected finite numbers, found NaN or Inf")
     pages: dict[str, Pages] = {
         name: tuple(pool.load(page) for page in tensors[name]) for name, pool in pools.items()
@@ -72,7 +73,13 @@ def load(
 def _gather(pool: PagePool, pages: Pages) -> Tensor:
     if not pages:
         return torch.empty((0, *pool.shape), dtype=pool.dtype)
-    return torch.stack([pool.view(page) for page in pages]).cpu()
+    return torch.stack([indexable(pool.view(page)) for page in pages]).view(pool.dtype).cpu()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.dtype == torch.float8_e4m3fn:  # no Inf; NaN is all ones but the sign
+        return not bool(((indexable(tensor) & 0x7F) == 0x7F).any())
+    return bool(torch.isfinite(tensor).all())
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

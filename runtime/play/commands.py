@@ -73,7 +73,7 @@ class PlayCommand:
     dtype: str = "float32"
     """Number format that the back end computes in."""
 
-    device: str = "cpu"
+    device: str | None = None
     """Device that the back end computes on."""
 
     threads: int | None = None

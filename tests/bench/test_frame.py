@@ -1,6 +1,8 @@
 """The baseline computes what it claims to, and a bench of a tiny world tells a whole record."""
 
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +22,27 @@ from makers import (
 from genie_rt.bench import frame
 from genie_rt.bench.baseline import RecomputedRollout
 from genie_rt.bench.commands import BenchCommand
+from genie_rt.bench.compiled import CompiledRollout
 from genie_rt.bench.decisions import FrameDecision
-from genie_rt.bench.frame_record import COMPARED, IDLE_COMMIT, RECOMPUTED, STEP, FrameBody
+from genie_rt.bench.frame_record import COMPARED, COMPILED, IDLE_COMMIT, RECOMPUTED, STEP, FrameBody
 from genie_rt.bench.record import read_record
 from genie_rt.bench.timer import Candidate
 from genie_rt.cli import main
-from genie_rt.errors import ConfigError, InputError, UnsupportedError
+from genie_rt.errors import ConfigError, DeviceError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
 from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.runtime.backends.protocol import FrameStats
+from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.cost import model_cost
+from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.naive import naive_rollout
 from genie_rt.runtime.order import position_tokens
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.presets import preset
+from genie_rt.runtime.random_weights import random_bundle
 from genie_rt.runtime.session import Session
+from genie_rt.runtime.world import World
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +81,9 @@ def test_the_baseline_is_the_papers_recipe(window: int, known: int, plan: Plan) 
     prompt, actions = torch.from_numpy(make_pictures(config, known)), make_actions(known + 6)
     expected = naive_rollout(backend.model, prompt, actions, plan, 5, last=window)
     tokens, _ = backend.model.tokenizer.encode(prompt[None], causal_ages(known, window))
-    rollout = RecomputedRollout(backend, tokens[0], [-1, *actions[: known - 1]], known - 1, plan=plan, seed=5)
+    rollout = RecomputedRollout(
+        backend.model, tokens[0], [-1, *actions[: known - 1]], known - 1, plan=plan, seed=5
+    )
     for action, wanted in zip(actions[known - 1 :], expected, strict=True):
         picture = rollout.step(action)
         assert torch.equal(rollout.tokens[0, -1], wanted.tokens)
@@ -89,7 +100,7 @@ def test_the_baseline_decides_as_a_session_does(plan: Plan, seed: int) -> None:
     session.reset(make_pictures(world.bundle.config, 1)[0])
     row = session.row
     rollout = RecomputedRollout(
-        world.backend, row.tokens[None], [row.action], row.frame_index, plan=plan, seed=seed
+        world.backend.model, row.tokens[None], [row.action], row.frame_index, plan=plan, seed=seed
     )
     for action in (0, 2, 1):  # as long as the window is not full the two are one function
         rollout.step(action)
@@ -122,7 +133,7 @@ def test_the_baseline_recomputes_a_full_window_and_decodes_its_own() -> None:
     model = world.backend.model
     for name, module in (("dynamics", model.dynamics.transformer), ("decoder", model.tokenizer.decoder)):
         module.register_forward_pre_hook(lambda _, args, name=name: seen.append((name, args[0].shape[1])))
-    past.recomputed(Plan(passes=2)).candidate.run()
+    past.recomputed(Plan(passes=2), model).candidate.run()
     assert seen == [("dynamics", 4), ("dynamics", 4), ("decoder", 2)]
 
 
@@ -138,7 +149,7 @@ def test_all_that_is_timed_goes_on_from_a_full_window() -> None:
     assert (len(row.dynamics), len(row.decoder)) == (3, 5)
     assert len(past.tokens) == len(past.actions) == row.frame_index + 1
     assert torch.equal(past.tokens[-1], row.tokens)
-    memory = frame._memory(world.backend)
+    memory = frame._memory(frame.measured(world))
     backend = world.backend
     assert memory.page_bytes == 3 * backend.dynamics_pages.page_bytes + 5 * backend.decoder_pages.page_bytes
     assert memory.pool_bytes > memory.page_bytes
@@ -290,3 +301,197 @@ def test_a_world_without_prompts_is_measured_from_grey() -> None:
     picture = frame.first_picture(world)
     session: Session = world.session()
     assert session.reset(picture).shape == (*world.output_size, 3)
+
+
+# --- random weights --------------------------------------------------------------------------------------
+
+
+BRIEF = ("--iterations", "2", "--duration", "0", "--warm-up", "0", "--sweep")
+
+
+def test_a_bench_of_random_weights_needs_no_bundle(
+    tiny_preset: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--preset", "tiny", "--random-weights", *BRIEF, "--json", str(tmp_path / "r.json")]
+    assert main(["bench", *words]) == 0
+    printed = capsys.readouterr().out
+    for text in ("tiny-random, 4 passes a frame", "paper's recipe", "weights ", "session "):
+        assert text in printed
+    record = read_record(tmp_path / "r.json", FrameBody)
+    subject = record.body.subject
+    assert (subject.bundle, subject.backend) == ("tiny-random", "reference")
+    assert subject.digest == random_bundle("tiny", seed=0, device="cpu").digest
+    assert subject.digest.startswith("random:")
+    assert record.body.memory.weight_bytes == model_cost(preset("tiny")).weight_bytes("fp32")
+    assert record.body.memory.page_bytes > 0
+    assert record.header.device.name == "cpu"
+    assert record.header.command == (
+        "genie-rt bench --preset tiny --random-weights --iterations 2 --duration 0.0 --warm-up 0 --sweep"
+    )
+
+
+def test_the_demo_is_measured_where_nothing_is_named() -> None:
+    assert BenchCommand()._words() == "genie-rt bench demo"
+    assert BenchCommand(bundle="my worlds/one", passes=2)._words() == (
+        "genie-rt bench 'my worlds/one' --passes 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "tiny"], "--preset: expected --random-weights"),
+        (["--random-weights"], "--random-weights: expected --preset"),
+        (["demo", "--random-weights"], "--random-weights: expected --preset"),
+        (["demo", "--preset", "tiny", "--random-weights"], "found 'demo' and 'tiny'"),
+        (["--preset", "tniy", "--random-weights"], "unknown preset 'tniy'"),
+    ],
+)
+def test_a_preset_and_random_weights_belong_together(
+    words: list[str], message: str, tiny_preset: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sources", [{}, {"source": "demo", "preset": "demo"}])
+def test_one_world_is_measured(sources: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="expected a bundle or a preset"):
+        frame.FrameBench(iterations=1, duration_s=0, warm_up_s=0, **sources)
+
+
+# --- the compiled baseline -------------------------------------------------------------------------------
+
+
+def test_a_bench_beside_torch_compile(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(frame, "COMPILER", None)  # the function as it is: compiling takes minutes
+    words = ("--passes", "3", "--sweep", "--compiled", "--json", str(tmp_path / "r.json"))
+    assert bench(bundle, *words, "--export-times", str(tmp_path / "t.json")) == 0
+    printed = capsys.readouterr().out
+    assert "torch.compile and SDPA" in printed and "times the speed of the same model under" in printed
+    record = read_record(tmp_path / "r.json", FrameBody)
+    body = record.body
+    assert [series.name for series in body.series] == [*COMPARED, COMPILED]
+    series = body.find(COMPILED)
+    assert (len(series.run_ns), series.passes_per_frame, series.tokens_per_frame) == (2, 3, 45)
+    assert body.times_faster_than_compiled is not None and body.times_faster_than_compiled > 0
+    assert record.header.command.endswith("--sweep --compiled")
+    assert "compiled_ms" in json.loads((tmp_path / "t.json").read_text())[0]
+
+
+def test_torch_compile_is_left_out_on_a_cpu(bundle: Path, tmp_path: Path) -> None:
+    assert bench(bundle, "--passes", "2", "--sweep", "--json", str(tmp_path / "r.json")) == 0
+    body = read_record(tmp_path / "r.json", FrameBody).body
+    assert [series.name for series in body.series] == [*COMPARED]
+    assert body.times_faster_than_compiled is None
+
+
+def test_a_plan_that_the_compiled_baseline_cannot_decode_is_refused(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(bundle, "--plan", "even", "--compiled") == 1
+    assert "maskgit" in capsys.readouterr().err
+
+
+def test_the_compiled_baseline_goes_on_where_the_bench_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(make_config(window=3, decoder_window=2))
+    plan = Plan(passes=2, temperature=0.8)
+    session = world.session(plan=plan, seed=4)
+    session.reset(make_pictures(world.bundle.config, 1)[0])
+    first = session.row
+    session.step(0)  # as `bench_frames` does, to time it
+    past = frame.Past.fill(session, before=[first])
+    pictures: list[Picture] = []
+    step = CompiledRollout.step
+
+    def noted(self: CompiledRollout, action: int) -> None:
+        pictures.append(step(self, action))
+
+    monkeypatch.setattr(CompiledRollout, "step", noted)
+    monkeypatch.setattr(frame, "COMPILER", None)
+    player = past.compiled(plan, world.backend.model)
+    for action in itertools.islice(frame.held_actions(world), 5):
+        player.candidate.run()
+        assert np.array_equal(pictures[-1], session.step(action))
+    assert [stats.passes for stats in player.stats] == [2] * 5
+
+
+# --- other back ends -------------------------------------------------------------------------------------
+
+
+class SealedBackend:
+    """A back end that tells of itself what it has to, and has no torch model."""
+
+    def __init__(self, inner: ReferenceBackend) -> None:
+        self._inner = inner
+        self.device, self.weight_bytes = inner.device, 7
+        self.page_bytes, self.pool_bytes = 8, 9
+
+    def __getattr__(self, name: str) -> object:
+        if name == "model":
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+
+def sealed(load: Callable[..., World]) -> Callable[..., World]:
+    """`World.load` as if `SealedBackend` were its default."""
+
+    def load_sealed(*arguments: object, backend: str = "auto", **options: object) -> World:
+        world = load(*arguments, **options)
+        return world if backend == "reference" else World(world.bundle, SealedBackend(world.backend), "int8")
+
+    return load_sealed
+
+
+def test_another_back_end_is_measured_beside_the_same_weights_in_torch(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(World, "load", sealed(World.load))
+    what = frame.FrameBench(source=str(bundle), passes=2, iterations=1, duration_s=0, warm_up_s=0)
+    record = frame.bench_frames(what, import_ms=0, command="x")
+    body = record.body
+    assert (body.subject.backend, body.subject.dtype) == ("sealed", "int8")
+    memory = body.memory
+    assert (memory.weight_bytes, memory.page_bytes, memory.pool_bytes) == (7, 8, 9)
+    assert [series.name for series in body.series] == [*COMPARED]
+
+
+@pytest.mark.parametrize("error", [DeviceError, torch.OutOfMemoryError])
+def test_baselines_that_do_not_fit_are_left_out_with_a_line(
+    bundle: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = sealed(World.load)
+
+    def full(*arguments: object, backend: str = "auto", **options: object) -> World:
+        if backend == "reference":
+            raise error("memory is full\nand more of it")
+        return load(*arguments, backend=backend, **options)
+
+    monkeypatch.setattr(World, "load", full)
+    assert bench(bundle, "--passes", "2", "--sweep", "--compiled") == 0
+    printed = capsys.readouterr().out
+    assert "note: the paper's recipe was left out: memory is full\n" in printed
+    assert "note: torch.compile was left out: memory is full\n" in printed
+    assert "times faster" not in printed
+
+
+def test_a_number_format_that_torch_lacks_is_compared_with_bfloat16(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(World, "load", sealed(World.load))
+    what = frame.FrameBench(source=str(bundle), iterations=1, duration_s=0, warm_up_s=0, dtype="int8")
+    world = World(make_world(make_config()).bundle, SealedBackend(make_world(make_config()).backend), "int8")
+    model, notes = frame._torch_model(what, world)
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    assert notes == ["the baselines compute in bfloat16, not in int8"]
+
+
+def test_a_back_end_that_tells_nothing_cannot_be_measured() -> None:
+    class SilentBackend:
+        device = torch.device("cpu")
+
+    bundle = make_world(make_config()).bundle
+    with pytest.raises(UnsupportedError, match=r"'silent' cannot be measured: .* weight_bytes, page_bytes"):
+        frame.measured(World(bundle, SilentBackend(), "float32"))  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_interpreted_kernels_are_not_compiled() -> None:
     [
         (["--compile-only", "--roofline"], "--compile-only or --roofline, found both"),
         (["--compile-only", "--arch", "sm_70"], "--arch: expected some of sm_80"),
-        (["--compile-only", "--ops", "conv"], "expected operators among norm_qkv"),
+        (["--compile-only", "--ops", "conv"], "expected operators among embed_tokens"),
         (["--roofline", "--dtypes", "int4"], "--dtypes: expected some of float32"),
         (["--jobs", "0"], "1 or more jobs"),
     ],

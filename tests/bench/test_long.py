@@ -85,7 +85,13 @@ def test_steps_leave_no_python_objects_behind() -> None:
 
 
 def windows(count: int = 100, **changes: object) -> list[Window]:
-    same = {"p50_us": 100.0, "resident_bytes": 10**8, "used_pages": 6, "held_pages": 48}
+    same = {
+        "p50_us": 100.0,
+        "control_p50_us": 100.0,
+        "resident_bytes": 10**8,
+        "used_pages": 6,
+        "held_pages": 48,
+    }
     return [Window(end=100 * (i + 1), **same | changes) for i in range(count)]
 
 
@@ -127,6 +133,14 @@ def test_a_change_of_latency_is_seen(last: float, flat: bool) -> None:
     parts = windows(90) + windows(10, p50_us=float(last))
     found = body(parts)
     assert (found.last_p50_us, found.is_latency_flat) == (last, flat)
+
+
+def test_a_machine_that_slows_down_is_no_change_of_latency() -> None:
+    """The young session slows down with it; where only one of the two does, it is one."""
+    slower = {"p50_us": 150.0, "control_p50_us": 150.0}
+    found = body(windows(50) + windows(50, **slower))
+    assert found.last_p50_us == 150 and found.is_latency_flat
+    assert not body(windows(50) + windows(50, **slower | {"control_p50_us": 100.0})).is_latency_flat
 
 
 def test_a_system_without_figures_is_not_judged_by_them() -> None:

@@ -21,11 +21,12 @@ from genie_rt.bench.parity import (
     compare,
     cumulative,
     distance_to_token,
+    runnable,
     variants,
 )
 from genie_rt.bench.record import read_record
 from genie_rt.cli import main
-from genie_rt.errors import BundleError, DeviceError, InputError
+from genie_rt.errors import BundleError, DeviceError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
 from genie_rt.runtime.backends.protocol import Probe
 from genie_rt.runtime.plan import Plan
@@ -358,7 +359,26 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_variant_but_the_yardstick_is_compared() -> None:
     assert YARDSTICK not in variants("cpu")
     assert {variant.dtype for variant in variants("cpu")} == {"float32", "bfloat16"}
-    assert {variant.dtype for variant in variants("cuda")} == {"float64", "float32", "bfloat16"}
+    by_backend: dict[str, set[str]] = {}
+    for variant in variants("cuda"):
+        by_backend.setdefault(variant.backend, set()).add(variant.dtype)
+    assert by_backend == {
+        "reference": {"float64", "float32", "bfloat16"},
+        "cuda": {"float32", "bfloat16", "float16", "fp8", "int8"},
+    }
+    assert set().union(*by_backend.values()) == set(BOUNDS)
+
+
+def test_what_this_machine_cannot_compute_is_left_out_and_said() -> None:
+    here, reasons = runnable(variants("cpu"))
+    assert here == variants("cpu") and not reasons
+    if not torch.cuda.is_available():
+        with pytest.raises(UnsupportedError, match="cuda"):
+            runnable(variants("cuda"))
+    mixed = [*variants("cpu"), Variant(backend="reference", dtype="fp8", device="cpu")]
+    here, reasons = runnable(mixed)
+    assert here == variants("cpu")
+    assert len(reasons) == 1 and "reference fp8 is left out" in reasons[0]
 
 
 def test_verify_tells_all_that_it_compared(

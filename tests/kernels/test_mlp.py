@@ -6,8 +6,8 @@ import torch
 from comparator import assert_close_norm
 from makers import make_tensor
 
-from genie_rt.kernels.mlp.reference import mlp, mlp_gelu, mlp_gelu_fp8
-from genie_rt.kernels.norm_qkv.reference import quantise_rows
+from genie_rt.kernels.mlp.reference import mlp, mlp_gelu, mlp_gelu_fp8, mlp_gelu_int8
+from genie_rt.kernels.quantise.reference import quantise_rows, quantise_rows_int8
 
 
 def test_mlp_is_its_formula() -> None:
@@ -32,7 +32,8 @@ def test_the_epilogues_are_the_gelu_in_the_middle() -> None:
     x, up, down = make_tensor(3, 5), make_tensor(7, 5, seed=1), make_tensor(5, 7, seed=2)
     h = x @ up.T
     assert_close_norm(mlp_gelu(h) @ down.T, mlp(x, up, down))
-    q, scale = mlp_gelu_fp8(h)
-    expected, expected_scale = quantise_rows(mlp_gelu(h))
-    assert torch.equal(q.float(), expected.float()) and torch.equal(scale, expected_scale)
+    for quantised, quantise in ((mlp_gelu_fp8, quantise_rows), (mlp_gelu_int8, quantise_rows_int8)):
+        q, scale = quantised(h)
+        expected, expected_scale = quantise(mlp_gelu(h))
+        assert torch.equal(q.float(), expected.float()) and torch.equal(scale, expected_scale)
     assert mlp_gelu(h.bfloat16()).dtype == torch.bfloat16

@@ -8,6 +8,7 @@ import torch
 from comparator import assert_close_norm
 from fp8_rounding import assert_quantised
 from guards import guarded, guards
+from int8_rounding import assert_quantised_int8
 from torch import Tensor
 
 pytest.importorskip("triton", reason="the kernels need Triton")
@@ -16,11 +17,18 @@ from genie_rt.errors import GenieError, InputError, UnsupportedError
 from genie_rt.kernels.launch import Config
 from genie_rt.kernels.mlp import mlp_gelu as operator
 from genie_rt.kernels.mlp import mlp_gelu_fp8 as operator_fp8
+from genie_rt.kernels.mlp import mlp_gelu_int8 as operator_int8
 from genie_rt.kernels.mlp import reference
 from genie_rt.kernels.mlp.cases import cases
 from genie_rt.kernels.mlp.cases import make_inputs as make_inputs_on
-from genie_rt.kernels.mlp.kernel import AUTOTUNE_SPACE, AUTOTUNE_SPACE_FP8, mlp_gelu, mlp_gelu_fp8
-from genie_rt.kernels.norm_qkv import kernel as norm_kernel
+from genie_rt.kernels.mlp.kernel import (
+    AUTOTUNE_SPACE,
+    AUTOTUNE_SPACE_QUANTISED,
+    mlp_gelu,
+    mlp_gelu_fp8,
+    mlp_gelu_int8,
+)
+from genie_rt.kernels.quantise import kernel as quantise_kernel
 
 pytestmark = [  # far out, numbers go through infinity
     pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
@@ -49,6 +57,7 @@ def test_kernels_are_their_reference(dtype: torch.dtype, shape: tuple[int, int])
     out = mlp_gelu(h)
     assert out.dtype == dtype
     assert_close_norm(out, expected)
+    assert_quantised_int8(*mlp_gelu_int8(h), expected)
     if HAS_FP8:
         assert_quantised(*mlp_gelu_fp8(h), expected)
 
@@ -95,6 +104,11 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, int]) -> None:
     assert mlp_gelu(h, out=out) is out
     assert_close_norm(out, expected)
     assert out_whole()
+    levels, levels_whole = guards(*shape, dtype=torch.int8, device=DEVICE)
+    scale, scale_whole = guards(shape[0], 1, dtype=torch.float32, device=DEVICE)
+    assert mlp_gelu_int8(h, out=(levels, scale)) == (levels, scale)
+    assert_quantised_int8(levels, scale, expected)
+    assert levels_whole() and scale_whole()
     if HAS_FP8:
         q, q_whole = guards(*shape, dtype=torch.float8_e4m3fn, device=DEVICE)
         scale, scale_whole = guards(shape[0], 1, dtype=torch.float32, device=DEVICE)
@@ -109,10 +123,16 @@ def test_memory_that_is_not_aligned_will_do() -> None:
     assert_close_norm(mlp_gelu(h), reference.mlp_gelu(h.double()))
 
 
-@needs_fp8
 def test_rows_of_nothing_have_a_scale() -> None:
-    q, scale = mlp_gelu_fp8(torch.zeros(2, 40, device=DEVICE))
-    assert not q.float().any() and (scale > 0).all() and torch.isfinite(1 / scale).all()
+    for launch in (mlp_gelu_fp8, mlp_gelu_int8) if HAS_FP8 else (mlp_gelu_int8,):
+        q, scale = launch(torch.zeros(2, 40, device=DEVICE))
+        assert not q.float().any() and (scale > 0).all() and torch.isfinite(1 / scale).all()
+
+
+def test_nan_and_infinity_show_in_the_scale_of_integers() -> None:
+    h = make_inputs(4, 40, torch.float32)
+    h[1, 5], h[2, 7] = torch.nan, torch.inf
+    assert mlp_gelu_int8(h)[1].isfinite().flatten().tolist() == [True, False, False, True]
 
 
 @pytest.mark.parametrize("config", AUTOTUNE_SPACE, ids=str)
@@ -121,11 +141,13 @@ def test_every_configuration_is_right(config: Config) -> None:
     assert_close_norm(mlp_gelu(h, config=config), reference.mlp_gelu(h.double()))
 
 
-@needs_fp8
-@pytest.mark.parametrize("config", AUTOTUNE_SPACE_FP8, ids=str)
-def test_every_fp8_configuration_is_right(config: Config) -> None:
+@pytest.mark.parametrize("config", AUTOTUNE_SPACE_QUANTISED, ids=str)
+def test_every_configuration_to_8_bits_is_right(config: Config) -> None:
     h = make_inputs(11, 500, torch.float16)
-    assert_quantised(*mlp_gelu_fp8(h, config=config), reference.mlp_gelu(h.double()))
+    expected = reference.mlp_gelu(h.double())
+    assert_quantised_int8(*mlp_gelu_int8(h, config=config), expected)
+    if HAS_FP8:
+        assert_quantised(*mlp_gelu_fp8(h, config=config), expected)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +171,9 @@ def test_what_it_cannot_take_is_refused(changes: dict[str, Any], error: type[Gen
     with pytest.raises(error, match="expected"):
         mlp_gelu(**given)
     if "out" not in changes:
-        with pytest.raises(error, match="expected"):
-            mlp_gelu_fp8(**given)
+        for launch in (mlp_gelu_fp8, mlp_gelu_int8):
+            with pytest.raises(error, match="expected"):
+                launch(**given)
     assert torch.equal(given["h"], before)
 
 
@@ -163,21 +186,29 @@ def test_outputs_that_overlap_are_refused() -> None:
         mlp_gelu_fp8(
             h, out=(torch.zeros(3, 8, dtype=torch.float8_e4m3fn, device=DEVICE), memory[:3].view(3, 1))
         )
+    with pytest.raises(InputError, match="overlaps"):
+        mlp_gelu_int8(h, out=(torch.zeros(3, 8, dtype=torch.int8, device=DEVICE), memory[:3].view(3, 1)))
+    with pytest.raises(UnsupportedError, match="expected int8"):
+        mlp_gelu_int8(h, out=(torch.zeros_like(h), torch.zeros(3, 1, device=DEVICE)))
     assert memory.eq(1).all()
 
 
-def test_fp8_limits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_of_8_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnsupportedError, match="width"):
         mlp_gelu_fp8(torch.ones(1, 16385, device=DEVICE))
-    monkeypatch.setattr(norm_kernel, "capability_of", lambda device: 80)
+    with pytest.raises(UnsupportedError, match="width"):
+        mlp_gelu_int8(torch.ones(1, 16385, device=DEVICE))
+    monkeypatch.setattr(quantise_kernel, "capability_of", lambda device: 80)
     with pytest.raises(UnsupportedError, match=r"8\.0"):
         mlp_gelu_fp8(torch.ones(1, 16, device=DEVICE))
+    assert mlp_gelu_int8(torch.ones(1, 16, device=DEVICE))[0].eq(127).all()
 
 
 def test_operators_are_sound() -> None:
     h = make_inputs(3, 16, torch.float32).cpu()
     torch.library.opcheck(operator, (h,))
     torch.library.opcheck(operator_fp8, (h,), test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(operator_int8, (h,), test_utils=("test_schema", "test_faketensor"))
 
 
 def test_compilation_sees_through_the_operators() -> None:
@@ -206,6 +237,8 @@ def test_cases_are_right_and_count_their_bytes() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_operator_launches_the_kernel() -> None:
     h = make_inputs(920, 2048, torch.bfloat16)
-    assert_close_norm(operator(h), reference.mlp_gelu(h.double()))
+    expected = reference.mlp_gelu(h.double())
+    assert_close_norm(operator(h), expected)
+    assert_quantised_int8(*operator_int8(h), expected)
     if HAS_FP8:
-        assert_quantised(*operator_fp8(h), reference.mlp_gelu(h.double()))
+        assert_quantised(*operator_fp8(h), expected)

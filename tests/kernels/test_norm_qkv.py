@@ -5,14 +5,8 @@ import torch
 from comparator import assert_close_norm
 from makers import make_tensor
 
-from genie_rt.kernels.norm_qkv.reference import (
-    EPS,
-    FP8_MAX,
-    norm_qkv,
-    norm_qkv_fp8,
-    quantise_rows,
-    rms_norm,
-)
+from genie_rt.kernels.norm_qkv.reference import EPS, norm_qkv, norm_qkv_fp8, norm_qkv_int8, rms_norm
+from genie_rt.kernels.quantise.reference import quantise_rows, quantise_rows_int8
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 16), (5, 7), (1, 1), (4, 33)])
@@ -62,19 +56,11 @@ def test_the_residual_is_added_before_the_norm_and_kept() -> None:
     assert torch.equal(norm_qkv(x, None, weight), y) and torch.equal(x, total)
 
 
-def test_quantised_rows_reach_the_largest_number_and_are_half_a_step_off_at_most() -> None:
-    y = make_tensor(5, 64, dtype=torch.float32) * torch.tensor([1e-6, 1e-3, 1.0, 1e3, 0.0])[:, None]
-    q, scale = quantise_rows(y)
-    assert q.dtype == torch.float8_e4m3fn and scale.dtype == torch.float32 and scale.shape == (5, 1)
-    assert q[:4].float().abs().amax(-1).tolist() == [FP8_MAX] * 4
-    error = (q.float() * scale - y).abs()
-    step = torch.maximum(y.abs() / 8, scale * 2.0**-9)  # 3 bits after the leading one; below 2**-6 fewer
-    assert (error <= step / 2 * (1 + 1e-5)).all()
-    assert not q[4].float().any() and scale[4] > 0
-
-
 def test_the_quantised_norm_is_not_rounded_in_between() -> None:
     x, weight = make_tensor(4, 32, dtype=torch.bfloat16), make_tensor(32, seed=1, dtype=torch.bfloat16)
-    found = norm_qkv_fp8(x.clone(), x, weight)
-    expected = quantise_rows(rms_norm((2 * x).float(), weight))
-    assert torch.equal(found[0].float(), expected[0].float()) and torch.equal(found[1], expected[1])
+    norm = rms_norm((2 * x).float(), weight)
+    for quantised, quantise in ((norm_qkv_fp8, quantise_rows), (norm_qkv_int8, quantise_rows_int8)):
+        total = x.clone()
+        found, expected = quantised(total, x, weight), quantise(norm)
+        assert torch.equal(total, 2 * x)
+        assert torch.equal(found[0].float(), expected[0].float()) and torch.equal(found[1], expected[1])

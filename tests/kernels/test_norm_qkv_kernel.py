@@ -7,18 +7,22 @@ import torch
 from comparator import assert_close_norm
 from fp8_rounding import assert_quantised
 from guards import guarded, guards
+from int8_rounding import assert_quantised_int8
 from torch import Tensor
 
 pytest.importorskip("triton", reason="the kernels need Triton")
 
 from genie_rt.errors import GenieError, InputError, UnsupportedError
 from genie_rt.kernels.launch import Config
-from genie_rt.kernels.norm_qkv import kernel, reference
 from genie_rt.kernels.norm_qkv import norm_qkv as operator
 from genie_rt.kernels.norm_qkv import norm_qkv_fp8 as operator_fp8
+from genie_rt.kernels.norm_qkv import norm_qkv_int8 as operator_int8
+from genie_rt.kernels.norm_qkv import reference
 from genie_rt.kernels.norm_qkv.cases import cases
 from genie_rt.kernels.norm_qkv.cases import make_inputs as make_inputs_on
-from genie_rt.kernels.norm_qkv.kernel import AUTOTUNE_SPACE, norm_qkv, norm_qkv_fp8
+from genie_rt.kernels.norm_qkv.kernel import AUTOTUNE_SPACE, norm_qkv, norm_qkv_fp8, norm_qkv_int8
+from genie_rt.kernels.quantise import kernel as quantise_kernel
+from genie_rt.kernels.quantise.reference import quantise_rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float16]
@@ -59,6 +63,13 @@ def check_fp8(x: Tensor, delta: Tensor | None, weight: Tensor, **options: Any) -
     assert_quantised(quantised, scale, normed(total, weight))
 
 
+def check_int8(x: Tensor, delta: Tensor | None, weight: Tensor, **options: Any) -> None:
+    total = added(x, delta)
+    quantised, scale = norm_qkv_int8(x, delta, weight, **options)
+    assert torch.equal(x, total)
+    assert_quantised_int8(quantised, scale, normed(total, weight))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_kernel_is_its_reference(dtype: torch.dtype, shape: tuple[int, int]) -> None:
@@ -75,6 +86,14 @@ def test_fp8_kernel_is_its_reference(dtype: torch.dtype, shape: tuple[int, int])
     x, delta, weight = make_inputs(*shape, dtype)
     check_fp8(x, delta, weight)
     check_fp8(x, None, weight.float())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_int8_kernel_is_its_reference(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    x, delta, weight = make_inputs(*shape, dtype)
+    check_int8(x, delta, weight)
+    check_int8(x, None, weight.float())
 
 
 def test_the_norm_sees_the_sum_as_it_is_stored() -> None:
@@ -98,7 +117,7 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, int]) -> None:
     x, delta, weight = make_inputs(*shape, torch.float16)
     total = added(x, delta)
     expected = normed(total, weight)
-    for launch in (norm_qkv, norm_qkv_fp8) if HAS_FP8 else (norm_qkv,):
+    for launch in (norm_qkv, norm_qkv_int8, norm_qkv_fp8) if HAS_FP8 else (norm_qkv, norm_qkv_int8):
         inputs, watches = zip(*(guarded(tensor) for tensor in (x, delta, weight)), strict=True)
         if launch is norm_qkv:
             out, whole = guards(*shape, dtype=torch.float16, device=DEVICE)
@@ -106,10 +125,12 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, int]) -> None:
             assert_close_norm(out, expected)
             watches += (whole,)
         else:
-            q, q_whole = guards(*shape, dtype=torch.float8_e4m3fn, device=DEVICE)
+            fp8 = launch is norm_qkv_fp8
+            number = torch.float8_e4m3fn if fp8 else torch.int8
+            q, q_whole = guards(*shape, dtype=number, device=DEVICE)
             scale, scale_whole = guards(shape[0], 1, dtype=torch.float32, device=DEVICE)
-            assert norm_qkv_fp8(*inputs, out=(q, scale)) == (q, scale)
-            assert_quantised(q, scale, expected)
+            assert launch(*inputs, out=(q, scale)) == (q, scale)
+            (assert_quantised if fp8 else assert_quantised_int8)(q, scale, expected)
             watches += (q_whole, scale_whole)
         assert torch.equal(inputs[0], total)
         assert torch.equal(inputs[1], delta) and torch.equal(inputs[2], weight)
@@ -124,16 +145,19 @@ def test_memory_that_is_not_aligned_will_do() -> None:
 def test_rows_of_nothing_give_nothing() -> None:
     x, weight = torch.zeros(2, 64, device=DEVICE), torch.ones(64, device=DEVICE)
     assert torch.equal(norm_qkv(x, None, weight), x)
-    if HAS_FP8:
-        quantised, scale = norm_qkv_fp8(x, None, weight)
+    for launch in (norm_qkv_fp8, norm_qkv_int8) if HAS_FP8 else (norm_qkv_int8,):
+        quantised, scale = launch(x, None, weight)
         assert torch.equal(quantised.float(), x) and (scale > 0).all() and torch.isfinite(1 / scale).all()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_nan_stays_in_its_row() -> None:
     x, delta, weight = make_inputs(4, 64, torch.float32)
     x[2, 5] = torch.nan
     y = norm_qkv(x, delta, weight)
     assert y[2].isnan().all() and y[[0, 1, 3]].isfinite().all()
+    _, scale = norm_qkv_int8(x, None, weight)  # the scale says it: integers cannot
+    assert not scale[2].isfinite() and scale[[0, 1, 3]].isfinite().all()
 
 
 def test_squares_beyond_fp16_do_not_overflow() -> None:
@@ -146,11 +170,12 @@ def test_squares_beyond_fp16_do_not_overflow() -> None:
 def test_every_configuration_is_right(config: Config) -> None:
     x, delta, weight = make_inputs(11, 500, torch.float16)
     check(x, delta, weight, config=config)
+    check_int8(x, delta, weight, config=config)
     if HAS_FP8:
         check_fp8(x, delta, weight, config=config)
 
 
-@pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize("number", [None, torch.float8_e4m3fn, torch.int8])
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -177,20 +202,22 @@ def test_every_configuration_is_right(config: Config) -> None:
     ],
     ids=str,
 )
-def test_what_it_cannot_take_is_refused(fp8: bool, changes: dict[str, Any], error: type[GenieError]) -> None:
+def test_what_it_cannot_take_is_refused(
+    number: torch.dtype | None, changes: dict[str, Any], error: type[GenieError]
+) -> None:
     given: dict[str, Any] = {name: torch.ones(3, 8, device=DEVICE) for name in ("x", "delta")}
     given["weight"] = torch.ones(8, device=DEVICE)
     for name, value in changes.items():
         moved = isinstance(value, Tensor) and value.device.type == "cpu"
         given[name] = given[value] if isinstance(value, str) else value.to(DEVICE) if moved else value
-    if fp8 and "out" in changes:
+    if number is not None and "out" in changes:
         given["out"] = (given["out"], torch.ones(3, 1, device=DEVICE))
         if error is InputError and not isinstance(changes["out"], str):
-            given["out"] = (given["out"][0].to(torch.float8_e4m3fn), given["out"][1])
+            given["out"] = (given["out"][0].to(number), given["out"][1])
         error = UnsupportedError if isinstance(changes["out"], str) else error  # another dtype, then
     before = given["x"].clone()
     with pytest.raises(error, match="expected"):
-        (norm_qkv_fp8 if fp8 else norm_qkv)(**given)
+        {None: norm_qkv, torch.float8_e4m3fn: norm_qkv_fp8, torch.int8: norm_qkv_int8}[number](**given)
     assert torch.equal(given["x"], before)
 
 
@@ -213,7 +240,7 @@ def test_fp8_outputs_that_overlap_are_refused() -> None:
 
 def test_wrong_quantisation_would_be_seen() -> None:
     y = make_inputs(3, 64, torch.float32)[0].double().cpu()
-    q, scale = reference.quantise_rows(y)
+    q, scale = quantise_rows(y)
     assert_quantised(q, scale, y)
     wide = q.float()
     broken = wide.clone()
@@ -228,10 +255,11 @@ def test_wrong_quantisation_would_be_seen() -> None:
 def test_a_device_without_fp8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     x, delta, weight = make_inputs(4, 16, torch.float32)
     before = x.clone()
-    monkeypatch.setattr(kernel, "capability_of", lambda device: 86)
+    monkeypatch.setattr(quantise_kernel, "capability_of", lambda device: 86)
     with pytest.raises(UnsupportedError, match=r"8\.6"):
         norm_qkv_fp8(x, delta, weight)
     assert torch.equal(x, before)
+    check_int8(x, delta, weight)  # every GPU has it
 
 
 @pytest.mark.parametrize("with_delta", [False, True])
@@ -240,6 +268,7 @@ def test_operators_are_sound(with_delta: bool) -> None:
     given = (x, delta if with_delta else None, weight)
     torch.library.opcheck(operator, given)
     torch.library.opcheck(operator_fp8, given, test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(operator_int8, given, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_compilation_sees_through_the_operators() -> None:
@@ -274,5 +303,6 @@ def test_operator_launches_the_kernel() -> None:
     y = operator(x, delta, weight)
     assert torch.equal(x, total)
     assert_close_norm(y, normed(total, weight))
+    assert_quantised_int8(*operator_int8(x, None, weight), normed(total, weight))
     if HAS_FP8:
         assert_quantised(*operator_fp8(x, None, weight), normed(total, weight))

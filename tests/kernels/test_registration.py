@@ -8,12 +8,18 @@ import pytest
 import torch
 
 LAUNCHERS = {
+    "embed_tokens": "embed_tokens",
     "norm_qkv": "norm_qkv",
     "norm_qkv_fp8": "norm_qkv",
+    "norm_qkv_int8": "norm_qkv",
     "spatial_attention": "spatial_attention",
     "temporal_attention": "temporal_attention",
     "mlp_gelu": "mlp",
     "mlp_gelu_fp8": "mlp",
+    "mlp_gelu_int8": "mlp",
+    "quantise_rows": "quantise",
+    "quantise_rows_int8": "quantise",
+    "dequantise_product": "quantise",
     "vq_lookup": "vq_lookup",
     "vq_decode": "vq_lookup",
     "maskgit_sample": "maskgit_sample",

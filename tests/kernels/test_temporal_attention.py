@@ -8,14 +8,18 @@ from comparator import assert_close_norm
 from makers import make_tensor
 from torch import Tensor
 
+from genie_rt.errors import UnsupportedError
 from genie_rt.kernels.norm_qkv.reference import rms_norm
 from genie_rt.kernels.temporal_attention.reference import (
     causal_ages,
+    indexable,
     paged_temporal_attention,
     temporal_attention,
+    to_page,
 )
 
 W = 4
+FP8 = torch.float8_e4m3fn
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tensor) -> Tensor:
@@ -107,20 +111,22 @@ def test_narrow_dtypes_are_close_and_stay(dtype: torch.dtype) -> None:
 # Through pages.
 
 
-def paged_arguments(batch: int, frames: int, positions: int = 3, layers: int = 2) -> dict[str, Tensor]:
+def paged_arguments(batch: int, frames: int, page_dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """A clip's projections, weights, and pages that nothing was written to."""
+    positions, layers = 3, 2
     return {
         "qkv": make_tensor(batch, frames, positions, 3, 2, 6, seed=1),
         "q_weight": 1 + 0.3 * make_tensor(6, seed=2),
         "k_weight": 1 + 0.3 * make_tensor(6, seed=3),
         "bias": make_tensor(2, W, seed=4),
-        "pages": torch.full((batch * frames, layers, 2, positions, 2, 6), torch.nan, dtype=torch.float64),
+        "pages": torch.full((batch * frames, layers, 2, positions, 2, 6), torch.nan, dtype=page_dtype),
     }
 
 
 def whole_clip(given: dict[str, Tensor]) -> Tensor:
     q, k, v = given["qkv"].unbind(3)
     q, k = rms_norm(q, given["q_weight"]), rms_norm(k, given["k_weight"])
+    k, v = (to_page(x, given["pages"].dtype).to(q.dtype) for x in (k, v))
     return temporal_attention(q, k, v, given["bias"], causal_ages(q.shape[1], W))
 
 
@@ -131,9 +137,10 @@ def pages_of(num_frames: int, frames: int, batch: int = 2) -> Tensor:
     return torch.where(frame >= 0, batch * frame + row, -1).to(torch.int32)
 
 
+@pytest.mark.parametrize("page_dtype", [torch.float64, FP8])
 @pytest.mark.parametrize("frames", [1, 2, 3])
-def test_a_rollout_through_pages_equals_the_whole_clip(frames: int) -> None:
-    given = paged_arguments(2, 9)
+def test_a_rollout_through_pages_equals_the_whole_clip(frames: int, page_dtype: torch.dtype) -> None:
+    given = paged_arguments(2, 9, page_dtype)
     expected, qkv = whole_clip(given), given.pop("qkv")
     for t in range(0, 9, frames):
         part = qkv[:, t : t + frames]
@@ -143,15 +150,17 @@ def test_a_rollout_through_pages_equals_the_whole_clip(frames: int) -> None:
     assert torch.isnan(given["pages"][:, 0]).all()  # the other layer
 
 
-def test_pages_are_written_only_where_the_table_says() -> None:
-    given = paged_arguments(2, 2)
+@pytest.mark.parametrize("page_dtype", [torch.float64, FP8])
+def test_pages_are_written_only_where_the_table_says(page_dtype: torch.dtype) -> None:
+    given = paged_arguments(2, 2, page_dtype)
     table = pages_of(2, 2)
     table[0, 0], table[1, 1] = -1, 4  # 4 is one too many
     paged_temporal_attention(**given, table=table, layer=0)
     _, k, v = given["qkv"].unbind(3)
-    expected = torch.stack([rms_norm(k, given["k_weight"]), v], 2)  # [B, T, 2, P, H, Dh]
+    expected = to_page(torch.stack([rms_norm(k, given["k_weight"]), v], 2), page_dtype)  # [B, T, 2, P, H, Dh]
     written = given["pages"][:, 0]
-    assert torch.equal(written[0], expected[0, 0]) and torch.equal(written[3], expected[1, 1])
+    for page, there in ((written[0], expected[0, 0]), (written[3], expected[1, 1])):
+        assert torch.equal(indexable(page), indexable(there))
     assert torch.isnan(written[1:3]).all() and torch.isnan(given["pages"][:, 1]).all()
 
 
@@ -184,3 +193,34 @@ def test_some_positions_see_their_own_past(index: list[list[int]]) -> None:
     written[places[1]] = True
     assert torch.equal(before[6, 1][:, written], whole[6, 1][:, written])
     assert not torch.equal(before[6, 1][:, ~written], whole[6, 1][:, ~written])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_beyond_fp8_becomes_its_largest_number(dtype: torch.dtype) -> None:
+    x = torch.tensor([448.0, 464, 465, 2e4, torch.inf, -500, -torch.inf, 432, 2.0**-10, -0.0], dtype=dtype)
+    page = to_page(x, FP8)
+    assert page.dtype == FP8
+    assert page.double().tolist() == [448, 448, 448, 448, 448, -448, -448, 448, 0, 0]  # ties to even
+    assert to_page(torch.tensor([torch.nan], dtype=dtype), FP8).double().isnan().all()
+    assert to_page(x, dtype) is x
+
+
+def test_keys_are_rounded_to_fp8_only_once() -> None:
+    """Not to the dtype of the rest before, which is another number now and then."""
+    given = paged_arguments(4, 1, FP8)
+    given |= {name: given[name].bfloat16() for name in ("qkv", "q_weight", "k_weight", "bias")}
+    table = torch.full((4, W), -1, dtype=torch.int32)
+    table[:, 0] = torch.arange(4)
+    paged_temporal_attention(**given, table=table, layer=0)
+    k = rms_norm(given["qkv"][:, 0, :, 1].float(), given["k_weight"])
+    written = indexable(given["pages"][:, 0, 0])
+    assert torch.equal(written, indexable(to_page(k, FP8)))
+    assert not torch.equal(written, indexable(to_page(k.bfloat16(), FP8)))
+
+
+def test_pages_of_another_dtype_are_refused_untouched() -> None:
+    for dtype in (torch.float32, torch.float8_e5m2):
+        given = paged_arguments(1, 1, dtype)
+        with pytest.raises(UnsupportedError, match="pages: expected float64 or float8_e4m3fn"):
+            paged_temporal_attention(**given, table=pages_of(1, 1, 1), layer=0)
+        assert given["pages"].double().isnan().all()

@@ -11,19 +11,30 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="the kernels need Triton")
 
+import triton
+import triton.language as tl
+
 from genie_rt.errors import GenieError, InputError, UnsupportedError
-from genie_rt.kernels.launch import Config
+from genie_rt.kernels.launch import Config, Trial
 from genie_rt.kernels.shapes import ModelShape
 from genie_rt.kernels.temporal_attention import kernel
 from genie_rt.kernels.temporal_attention import temporal_attention as operator
 from genie_rt.kernels.temporal_attention.cases import Inputs, make_case, make_inputs
-from genie_rt.kernels.temporal_attention.kernel import AUTOTUNE_SPACE, temporal_attention
-from genie_rt.kernels.temporal_attention.reference import paged_temporal_attention
+from genie_rt.kernels.temporal_attention.kernel import AUTOTUNE_SPACE, round_to_e4m3, temporal_attention
+from genie_rt.kernels.temporal_attention.reference import indexable, paged_temporal_attention, to_page
+
+# what is masked, and NaN, goes through arithmetic
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float16]
 if torch.cuda.is_available():
     DTYPES.append(torch.bfloat16)  # the interpreter gets it wrong
+FP8 = torch.float8_e4m3fn
+HAS_FP8 = not torch.cuda.is_available() or torch.cuda.get_device_capability() >= (8, 9)
+needs_fp8 = pytest.mark.skipif(not HAS_FP8, reason="needs compute capability 8.9")
+with_fp8 = pytest.mark.parametrize("page_dtype", [None, pytest.param(FP8, marks=needs_fp8)])
+"""Pages in the dtype of the rest, and in 8 bits."""
 
 
 def make(dtype: torch.dtype = torch.float32, **sizes: Any) -> Inputs:
@@ -44,9 +55,10 @@ def check(inputs: Inputs, **options: Any) -> None:
     found = temporal_attention(*inputs.arguments, **options)
     assert found.dtype == inputs.qkv.dtype
     assert_close_norm(found, out)
-    assert_close_norm(inputs.pages[:, inputs.layer], pages, inputs.qkv.dtype)
-    changed = (inputs.pages != before).flatten(3).any(-1)  # [num_pages, L, 2]
-    changed[:, inputs.layer] &= (pages == before[:, inputs.layer]).flatten(2).all(-1)  # those that may not
+    assert_close_norm(inputs.pages[:, inputs.layer].float(), pages.float(), inputs.qkv.dtype)
+    after, before, wanted = indexable(inputs.pages), indexable(before), indexable(pages)
+    changed = (after != before).flatten(3).any(-1)  # [num_pages, L, 2]
+    changed[:, inputs.layer] &= (wanted == before[:, inputs.layer]).flatten(2).all(-1)  # those that may not
     assert not changed.any()
 
 
@@ -69,9 +81,26 @@ def test_kernel_is_its_reference(dtype: torch.dtype, sizes: dict[str, int]) -> N
     check(make(dtype, **sizes))
 
 
+@needs_fp8
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"positions": 3, "heads": 2, "frames": 2, "written": 1},
+        {"positions": 2, "heads": 1, "head_width": 128, "window": 17, "written": 1},
+        {"positions": 13, "heads": 2, "head_width": 64, "window": 6, "queries": 5, "batch": 2, "written": 1},
+        {"positions": 1, "heads": 1, "window": 1, "written": 2, "frames": 2},
+    ],
+    ids=str,
+)
+def test_kernel_is_its_reference_over_pages_in_fp8(dtype: torch.dtype, sizes: dict[str, int]) -> None:
+    check(make(dtype, page_dtype=FP8, **sizes))
+
+
+@with_fp8
 @pytest.mark.parametrize("frames", [1, 2])
-def test_frames_that_do_not_exist_are_not_seen(frames: int) -> None:
-    inputs = make(batch=4, frames=frames, window=9, written=frames)
+def test_frames_that_do_not_exist_are_not_seen(frames: int, page_dtype: torch.dtype | None) -> None:
+    inputs = make(batch=4, frames=frames, window=9, written=frames, page_dtype=page_dtype)
     past = inputs.table[:, frames:]
     past[0] = -1
     past[1, 3:] = -1
@@ -106,9 +135,11 @@ def test_positions_that_do_not_exist_have_no_past() -> None:
     assert torch.equal(inputs.pages, before)
 
 
+@with_fp8
 @pytest.mark.parametrize("config", AUTOTUNE_SPACE, ids=lambda config: str(config.arguments))
-def test_every_configuration_is_right(config: Config) -> None:
-    check(make(frames=2, positions=3, heads=2, head_width=128, window=11, written=1), config=config)
+def test_every_configuration_is_right(config: Config, page_dtype: torch.dtype | None) -> None:
+    sizes = {"frames": 2, "positions": 3, "heads": 2, "head_width": 128, "window": 11, "written": 1}
+    check(make(page_dtype=page_dtype, **sizes), config=config)
 
 
 def test_weights_in_fp32_go_with_narrow_activations() -> None:
@@ -117,17 +148,110 @@ def test_weights_in_fp32_go_with_narrow_activations() -> None:
     check(replace(inputs, **wide))
 
 
-def test_a_fused_commit_is_the_commit_and_then_the_frame() -> None:
-    """The newer frame sees the older one's key as its page would give it: rounded."""
-    inputs = make(torch.float16, frames=2, positions=16, window=6, written=1)
+@with_fp8
+def test_a_fused_commit_is_the_commit_and_then_the_frame(page_dtype: torch.dtype | None) -> None:
+    """The newer frame sees the older one's keys and values as its page would give them: rounded."""
+    inputs = make(torch.float16, frames=2, positions=16, window=6, written=1, page_dtype=page_dtype)
     fused = temporal_attention(*inputs.arguments)
     pages = inputs.pages.clone()
     inputs.pages[inputs.table[0, 1]] = torch.nan
     older = replace(inputs, qkv=inputs.qkv[:, :1].contiguous(), table=inputs.table[:, 1:].contiguous())
     newer = replace(inputs, qkv=inputs.qkv[:, 1:].contiguous(), table=inputs.table[:, :-1].contiguous())
     apart = [temporal_attention(*part.arguments) for part in (older, newer)]
-    assert torch.equal(inputs.pages[:, inputs.layer], pages[:, inputs.layer])
+    assert torch.equal(indexable(inputs.pages[:, inputs.layer]), indexable(pages[:, inputs.layer]))
     assert_close_norm(fused, torch.cat(apart, 1), factor=0.01)  # sums in another order: few roundings differ
+
+
+@needs_fp8
+def test_a_frame_sees_itself_as_its_page_will_give_it() -> None:
+    inputs = make(torch.float16, window=1, written=1, page_dtype=FP8)
+    out = temporal_attention(*inputs.arguments)
+    page = inputs.pages[int(inputs.table[0, 0]), inputs.layer]
+    assert torch.equal(indexable(page[1]), indexable(to_page(inputs.qkv[0, 0, :, 2], FP8)))
+    assert torch.equal(out[0, 0], page[1].half())  # alone it has a weight of 1
+
+
+@needs_fp8
+def test_what_fp8_cannot_say_becomes_its_largest_number_and_nan_shows() -> None:
+    inputs = make(window=1, written=1, page_dtype=FP8, num_layers=1)
+    values = inputs.qkv[0, 0, :, 2]
+    values[0, 0, 0], values[0, 1, 0], values[1, 2, 5] = 1e5, -449, -torch.inf
+    values[3, 1, 7] = torch.nan
+    inputs.k_weight[3] = 1e6
+    out = temporal_attention(*inputs.arguments)
+    keys = inputs.pages[inputs.table[0, 0], 0, 0].float()
+    assert set(keys[..., 3].abs().flatten().tolist()) == {448}
+    assert (out[0, 0, 0, 0, 0], out[0, 0, 0, 1, 0], out[0, 0, 1, 2, 5]) == (448, -448, -448)
+    nan = torch.zeros(7, 3, 32, dtype=torch.bool)
+    nan[3, 1, 7] = True
+    assert torch.equal(out[0, 0].isnan().cpu(), nan)
+
+
+@triton.jit
+def _round(x, rounded, cast, COUNT: tl.constexpr):
+    place = tl.arange(0, COUNT)
+    on_grid = round_to_e4m3(tl.load(x + place))
+    tl.store(rounded + place, on_grid)
+    tl.store(cast + place, on_grid.to(tl.float8e4nv))
+
+
+@needs_fp8
+def test_numbers_are_rounded_to_fp8_as_torch_does() -> None:
+    """At every number of e4m3, halfway between any two, and at the floats on either side of each."""
+    grid = torch.arange(127, dtype=torch.uint8).view(FP8).float()  # from 0 to 448
+    points = torch.cat([grid, (grid[1:] + grid[:-1]) / 2, torch.tensor([464.0, 1e4, 3e38, 1e-30, torch.inf])])
+    up, down = (points.nextafter(torch.tensor(to)) for to in (torch.inf, -torch.inf))
+    points = torch.cat([points, up, down, torch.rand(200, generator=torch.Generator().manual_seed(0))])
+    points = torch.cat([points, -points])
+    x = torch.zeros(2048)
+    x[: len(points)] = points
+    rounded, cast = torch.empty_like(x, device=DEVICE), torch.empty_like(x, dtype=FP8, device=DEVICE)
+    _round[(1,)](x.to(DEVICE), rounded, cast, COUNT=len(x))
+    expected = x.clamp(-448, 448).to(FP8)
+    assert torch.equal(indexable(cast).cpu(), indexable(expected))  # the sign of 0 as well
+    assert torch.equal(rounded.cpu(), expected.float())
+    assert len(rounded.unique()) == 2 * 127 - 1  # every number of e4m3
+
+
+@needs_fp8
+def test_every_number_of_fp8_is_read_as_what_it_is() -> None:
+    inputs = make(window=2, heads=2, head_width=64, positions=2, page_dtype=FP8, num_layers=1)
+    inputs.qkv[:, :, :, :2], inputs.bias[:] = 0, torch.tensor([-1e4, 0.0])  # all weight is on the last frame
+    numbers = torch.arange(256, dtype=torch.uint8)
+    numbers[numbers & 127 == 127] = 0  # the two that are NaN
+    page = inputs.pages[int(inputs.table[0, 1]), 0]
+    indexable(page[1]).copy_(numbers.view(page[1].shape))
+    out = temporal_attention(*inputs.arguments)
+    assert torch.equal(out[0, 0].flatten().cpu(), numbers.view(FP8).float())
+
+
+@pytest.mark.parametrize("capability", [80, 86])
+def test_pages_in_fp8_are_refused_where_there_is_no_fp8(
+    capability: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "capability_of", lambda device: capability)
+    inputs = make(page_dtype=FP8, written=1)
+    before = inputs.pages.clone()
+    with pytest.raises(
+        UnsupportedError, match=r"pages: expected .* 8\.9 or later .* found 8\.[06]; keep them"
+    ):
+        temporal_attention(*inputs.arguments)
+    assert torch.equal(indexable(inputs.pages), indexable(before))
+
+
+def test_pages_in_fp8_have_configurations_of_their_own() -> None:
+    found = {}
+    for variant in kernel.KERNEL.variants:
+        found[variant.name] = variant.types["qkv"], variant.types["pages"], variant.capability
+    assert found["bf16-dh128-w16-t1"] == ("*bf16", "*bf16", 80)
+    assert found["bf16-fp8e4nv-dh128-w16-t1"] == ("*bf16", "*fp8e4nv", 89)
+    assert found["fp16-fp8e4nv-dh32-w8-t1-indexed"] == ("*fp16", "*fp8e4nv", 89)
+    with Trial() as trial:
+        temporal_attention(*make(torch.float16, window=8).arguments)
+        if HAS_FP8:
+            temporal_attention(*make(torch.float16, window=8, page_dtype=FP8).arguments)
+    asked = {variant for _, variant in trial.asked}
+    assert asked == {"fp16-dh32-w8-t1", "fp16-fp8e4nv-dh32-w8-t1"} if HAS_FP8 else {"fp16-dh32-w8-t1"}
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
@@ -151,9 +275,10 @@ def guarded(x: Tensor, fill: float, room: int = 512) -> tuple[Tensor, Callable[[
     return inner, untouched
 
 
+@with_fp8
 @pytest.mark.parametrize("sizes", [{"frames": 2}, {"queries": 5}], ids=str)
-def test_nothing_outside_is_read_or_written(sizes: dict[str, int]) -> None:
-    inputs = make(torch.float16, batch=2, positions=13, window=6, written=1, **sizes)
+def test_nothing_outside_is_read_or_written(sizes: dict[str, int], page_dtype: torch.dtype | None) -> None:
+    inputs = make(torch.float16, batch=2, positions=13, window=6, written=1, page_dtype=page_dtype, **sizes)
     unused = sorted(set(range(len(inputs.pages))) - set(inputs.table.flatten().tolist()))
     inputs.pages[:, 1 - inputs.layer] = torch.nan
     inputs.pages[unused] = torch.nan
@@ -207,6 +332,7 @@ REFUSED: dict[str, tuple[Callable[[Inputs], dict[str, Any]], type[GenieError], s
     "bias's heads": (lambda i: {"bias": i.bias[:1]}, InputError, "bias"),
     "bias's strides": (lambda i: {"bias": strided(i.bias)}, InputError, "bias"),
     "pages' dtype": (lambda i: {"pages": i.pages.half()}, UnsupportedError, "pages"),
+    "pages' other 8 bits": (lambda i: {"pages": i.pages.to(torch.float8_e5m2)}, UnsupportedError, "pages"),
     "pages' heads": (lambda i: {"pages": i.pages[..., :1, :].contiguous()}, InputError, "pages"),
     "pages' strides": (lambda i: {"pages": strided(i.pages)}, InputError, "pages"),
     "pages' device": (lambda i: {"pages": i.pages.to("meta")}, InputError, "pages"),
@@ -264,18 +390,23 @@ def test_operator_is_registered_right(sizes: dict[str, int]) -> None:
         torch.float32, "cpu", batch=2, positions=4, heads=2, head_width=32, window=3, **sizes
     )
     torch.library.opcheck(operator, inputs.arguments)
+    if HAS_FP8:  # torch cannot compare its numbers, which "test_schema" would
+        tests = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+        inputs = replace(inputs, pages=to_page(inputs.pages, FP8))
+        torch.library.opcheck(operator, inputs.arguments, test_utils=tests)
 
 
+@with_fp8
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compilers_see_through_the_operator(backend: str) -> None:
-    inputs, other = make(frames=2, written=1), make(frames=2, written=1)
+def test_compilers_see_through_the_operator(backend: str, page_dtype: torch.dtype | None) -> None:
+    inputs, other = (make(frames=2, written=1, page_dtype=page_dtype) for _ in range(2))
 
     def doubled(inputs: Inputs) -> Tensor:
         return 2 * operator(*inputs.arguments)
 
     compiled = torch.compile(lambda *given: 2 * operator(*given), fullgraph=True, backend=backend)
     assert torch.equal(compiled(*inputs.arguments), doubled(other))
-    assert torch.equal(inputs.pages, other.pages)
+    assert torch.equal(indexable(inputs.pages), indexable(other.pages))
 
 
 TINY = ModelShape(
@@ -284,28 +415,34 @@ TINY = ModelShape(
 )  # fmt: skip
 
 
+@with_fp8
 @pytest.mark.parametrize("options", [{}, {"frames": 2}, {"queries": 8}], ids=str)
-def test_cases_and_their_baselines_agree(options: dict[str, int]) -> None:
-    case = make_case("tiny", TINY, torch.float32, torch.device(DEVICE), num_layers=2, **options)
+def test_cases_and_their_baselines_agree(options: dict[str, int], page_dtype: torch.dtype | None) -> None:
+    dtype = torch.float32 if page_dtype is None else torch.float16
+    given = {"num_layers": 2, "page_dtype": page_dtype, **options}
+    case = make_case("tiny", TINY, dtype, torch.device(DEVICE), **given)
     reference = case.reference()
     found = case.run()
     assert len(found) == options.get("frames", 1)
     for ours, theirs in zip(found, reference, strict=True):
-        assert_close_norm(ours, theirs)
+        assert_close_norm(ours.float(), theirs.float(), dtype)
     assert {"sdpa", "sdpa, stacked"} <= case.baselines.keys()
     for baseline in case.baselines.values():
         assert_close_norm(baseline(), reference[0])
 
 
-def test_cost_counts_every_byte_once() -> None:
+@with_fp8
+def test_cost_counts_every_byte_once(page_dtype: torch.dtype | None) -> None:
     inputs = make(torch.float16, batch=2, frames=2, written=1)
     small = (inputs.q_weight, inputs.k_weight, inputs.bias, inputs.table, inputs.qkv)
     frame = inputs.qkv[0, 0, :, 0].numel()
     cost = kernel.cost(
-        torch.float16, batch=2, frames=2, queries=7, heads=3, head_width=32, window=4, written=1
-    )
+        torch.float16, batch=2, frames=2, queries=7, heads=3, head_width=32, window=4, written=1,
+        page_dtype=page_dtype,
+    )  # fmt: skip
     # of each row: two outputs, keys and values of three pages read and of one written
-    assert cost.bytes == sum(x.nbytes for x in small) + 2 * (2 + 2 * 3 + 2 * 1) * 2 * frame
+    paged = 2 if page_dtype is None else 1
+    assert cost.bytes == sum(x.nbytes for x in small) + 2 * (2 * 2 + (2 * 3 + 2 * 1) * paged) * frame
     assert cost.flops == 2 * 2 * 4 * (2 * 2 * frame)  # rows, queries, keys each, two products
 
 

@@ -33,7 +33,7 @@ def test_every_specialisation_names_all_arguments_of_its_kernel() -> None:
 
 def test_a_program_that_writes_to_what_it_reads_has_a_number_for_every_thread() -> None:
     """With fewer, two warps would hold the same number, and one might read what the other had written."""
-    for name in ("norm_qkv", "norm_qkv_fp8", "mlp_gelu", "mlp_gelu_fp8"):
+    for name in ("norm_qkv", "norm_qkv_fp8", "norm_qkv_int8", "mlp_gelu", "mlp_gelu_fp8", "mlp_gelu_int8"):
         for config in KERNELS[name].space:
             blocks = dict(config.blocks)
             assert (blocks.get("TILE") or blocks["BLOCK"]) >= 32 * config.num_warps, (name, config)

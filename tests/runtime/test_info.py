@@ -9,8 +9,10 @@ from makers import ACTIONS, make_config, make_model, make_pictures
 from genie_rt.cli import main
 from genie_rt.export.bundle import write_bundle
 from genie_rt.runtime import bundle as bundle_module
+from genie_rt.runtime.backends.cuda.budget import MemoryBudget
+from genie_rt.runtime.backends.cuda.precision import Precision
 from genie_rt.runtime.plan import Plan
-from genie_rt.runtime.presets import PRESETS
+from genie_rt.runtime.presets import PRESETS, preset
 from genie_rt.runtime.units import counted, scaled
 
 
@@ -35,7 +37,8 @@ def info(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_a_preset_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
     printed = info(capsys, "coinrun")
     for text in ("coinrun (preset)", "64 x 64 pixels", "16 x 16 = 256 tokens", "50.7M", "training only",
-                 "27.6 GFLOP", "6.29 MB", "K=25", "16 frames a pass"):  # fmt: skip
+                 "27.6 GFLOP", "6.29 MB", "K=25", "16 frames a pass", "on one GPU",
+                 "pages of one session"):  # fmt: skip
         assert text in printed
     assert "digest" not in printed
 
@@ -43,7 +46,7 @@ def test_a_preset_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bundle_in_tables(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = info(capsys, str(bundle))
     for text in ("tiny (bundle)", "digest", "left, stay, right (no key pressed: stay)", "000.png, 001.png",
-                 "plan default", "7 passes, temperature 0.5", "steps 5", "K=7"):  # fmt: skip
+                 "plan default", "7 passes, temperature 0.5", "steps 5", "K=7", "on one GPU"):  # fmt: skip
         assert text in printed
     assert "x" * 200 not in printed
     assert "\x1b" not in printed and "a?[31mb" in printed
@@ -60,6 +63,11 @@ def test_every_preset_as_json(name: str, capsys: pytest.CaptureFixture[str]) -> 
     assert sum(part["cache_bytes"]["bf16"] for part in at_play) == values["cache_bytes"]["bf16"]
     assert [part["name"] for part in values["parts"] if not part["at_play"]] == ["latent action model"]
     assert set(values["frame_flops"]) == {"1", "2", "4", "8", "25"}
+    assert list(values["on_one_gpu"]) == ["fp32", "bf16", "fp8", "int8"]
+    for precision, sizes in values["on_one_gpu"].items():
+        budget = MemoryBudget.of(preset(name), Precision.of(precision))
+        assert sizes["total_bytes"] == budget.total_bytes
+        assert sum(sizes.values()) == 2 * budget.total_bytes
 
 
 def test_a_bundle_as_json(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,6 +125,12 @@ def test_sessions_of_one_world_do_not_disturb_each_other() -> None:
     assert [list(frames) for frames in zip(*together, strict=True)] == alone
 
 
+def test_a_session_that_leaves_its_frames_on_the_device_replays_too() -> None:
+    session = started()
+    frames = [session.step_tensor(action).cpu().numpy().tobytes() for action in LED_BY]
+    assert frames == frames_of(started(), LED_BY)
+
+
 def test_sessions_in_several_threads_give_the_frames_they_give_alone() -> None:
     seeds = range(4)
     alone = [frames_of(started(seed), LED_BY) for seed in seeds]
@@ -360,6 +366,8 @@ BAD_CALLS: dict[str, tuple[type[Exception], str, Callable[[Session], object]]] =
         InputError, "uint8", lambda s: s.reset(PICTURES.astype(np.float64), [0, 1, 2]),  # type: ignore[arg-type]
     ),
     "unknown action": (InputError, "left, stay, right", lambda s: s.step("fly")),
+    "unknown action on the device": (InputError, "left, stay, right", lambda s: s.step_tensor("fly")),
+    "unknown action in the background": (InputError, "0 to 2", lambda s: s.step_async(3)),
     "other case": (InputError, "left, stay, right", lambda s: s.step("LEFT")),
     "index too large": (InputError, "0 to 2", lambda s: s.step(3)),
     "negative index": (InputError, "0 to 2", lambda s: s.step(-1)),
@@ -388,6 +396,8 @@ def test_bad_input_raises_one_error_and_leaves_the_session(call: str) -> None:
 
 EARLY_CALLS: dict[str, Callable[[Session], object]] = {
     "step": lambda s: s.step(0),
+    "step_tensor": lambda s: s.step_tensor(0),
+    "step_async": lambda s: s.step_async(0),
     "commit": lambda s: s.commit(),
     "snapshot": lambda s: s.snapshot(),
     "frame": lambda s: s.frame,

@@ -1,0 +1,450 @@
+"""The `cuda` back end: static memory, Triton kernels and cuBLAS, one graph a frame."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from genie_rt.errors import DeviceError, StateError
+from genie_rt.kernels.launch import capability_of
+from genie_rt.kernels.maskgit_sample import maskgit_sample
+from genie_rt.kernels.patchify import patchify
+from genie_rt.kernels.vq_lookup import vq_lookup
+from genie_rt.runtime.backends import saved
+from genie_rt.runtime.backends.cuda.budget import FRAME_SLOTS, MemoryBudget, available_bytes, log
+from genie_rt.runtime.backends.cuda.frame import Frame, Kind, Memory
+from genie_rt.runtime.backends.cuda.graphs import CapturedFrame, Graphs
+from genie_rt.runtime.backends.cuda.inputs import NO_PAGE, RowInputs
+from genie_rt.runtime.backends.cuda.packed import PackedModel, pack
+from genie_rt.runtime.backends.cuda.pages import FrameMemory, PageMemory, settle
+from genie_rt.runtime.backends.cuda.precision import Precision
+from genie_rt.runtime.backends.cuda.transformer import evaluate
+from genie_rt.runtime.backends.cuda.turns import Turns, Verdicts
+from genie_rt.runtime.backends.decide import spread_of_change
+from genie_rt.runtime.backends.protocol import FrameStats, Probe
+from genie_rt.runtime.backends.row import Row, is_shared
+from genie_rt.runtime.model.dynamics import UNDECIDED
+from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.runtime.pages import Page, Pages
+from genie_rt.runtime.plan import Plan
+
+MAX_FRAMES = 64
+"""Captured frames that are kept; the one that was not used for longest goes first."""
+
+MAX_PADDED = 4096
+"""Batches are filled up to a power of two, up to here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CudaRow(Row):
+    """A `Row` whose `tokens` and `change` lie in the back end's memory, where `slot` keeps them."""
+
+    slot: Page
+
+
+class CudaBackend:
+    """Runs a packed model.
+
+    Several threads may call it, on several streams; one call runs after the other, on the device too.
+
+    Args:
+        model: a `WorldModel`, anywhere.
+        precision: of weights and activations.
+        device: a CUDA device; a CPU runs the operators' references in the same order.
+        num_sessions: whose pages there is room for from the start. More are made room for by moving.
+        release: takes the weights away from `model` while they are packed.
+
+    Raises:
+        UnsupportedError: the device cannot compute in that precision.
+        DeviceError: there is not enough memory.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        precision: Precision,
+        device: torch.device,
+        *,
+        num_sessions: int = 1,
+        release: bool = False,
+    ) -> None:
+        self.device, self.config, self.precision = device, model.config, precision
+        self.dtype = precision.activations
+        config, tokens, pages = self.config, self.config.tokenizer.num_tokens, precision.pages
+        if device.type == "cuda":
+            budget = MemoryBudget.of(config, precision, num_sessions=num_sessions)
+            log(budget)
+            budget.check(available_bytes(model, device, release=release), capability=capability_of(device))
+        with torch.inference_mode():
+            self.model: PackedModel = pack(model, precision, device, release=release)
+            self.memory = Memory(
+                dynamics=PageMemory(
+                    config.dynamics.transformer, config.num_positions, pages, device,
+                    num_pages=num_sessions * config.dynamics.transformer.window,
+                ),
+                encoder=PageMemory(config.tokenizer.encoder, tokens, pages, device, num_pages=0),
+                decoder=PageMemory(
+                    config.tokenizer.decoder, tokens, pages, device,
+                    num_pages=num_sessions * config.tokenizer.decoder.window + config.dynamics.num_actions,
+                ),
+                frames=FrameMemory(tokens, config.num_positions, device, num_slots=FRAME_SLOTS),
+            )  # fmt: skip
+        self._graphs = Graphs(device)
+        self._frames: OrderedDict[tuple[Plan, Kind], CapturedFrame] = OrderedDict()
+        self._where: tuple[int, ...] = ()  # the memory that they know
+        self._turns = Turns(device)
+        self._verdicts = Verdicts()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights as they are kept."""
+        return self.model.num_bytes
+
+    @property
+    def page_bytes(self) -> int:
+        """Of the pages that somebody holds."""
+        return sum(pool.num_used * pool.page_bytes for pool in self._pools)
+
+    @property
+    def pool_bytes(self) -> int:
+        """Of all pages that memory is held for."""
+        return sum(pool.num_pages * pool.page_bytes for pool in self._pools)
+
+    @property
+    def _pools(self) -> tuple[PageMemory, ...]:
+        return self.memory.dynamics, self.memory.encoder, self.memory.decoder
+
+    @torch.inference_mode()
+    def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
+        """See `Backend.prefill`."""
+        with self._turns.take():
+            self.check()
+            change = torch.zeros(1, self.config.num_positions, device=self.device)
+            none = torch.zeros(self.config.tokenizer.num_tokens, dtype=torch.int64, device=self.device)
+            row: Row = Row(
+                seed=row_seed, frame_index=-1, tokens=none, action=actions[0], pending=False,
+                dynamics=(), encoder=(), decoder=(), spatial=(), change=change[0],
+            )  # fmt: skip
+            encoder: Pages = ()
+            for frame, action in zip(frames.to(self.device), actions, strict=True):
+                if row.pending:
+                    (row,) = self._commit([row])
+                tokens, encoder = self._encode(frame, encoder)
+                (row,), pictures = self._show([row], [action], tokens)
+            self.check()
+            return row, pictures[0]
+
+    @torch.inference_mode()
+    def frame(
+        self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, decode: bool = True
+    ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
+        """See `Backend.frame`. Whether logits or pixels were finite is found out by the next call."""
+        with self._turns.take():
+            self.check()
+            if decode:
+                self._check_decoder_pages(rows)
+            if is_shared(rows) and len(rows) > 1 and rows[0].pending:
+                rows = self._commit(rows)  # its page is written once
+            kinds = [(row.pending, plan.reuse == "frames" and bool(row.spatial)) for row in rows]
+            parts = []
+            for kind in dict.fromkeys(kinds):
+                chosen = [i for i, other in enumerate(kinds) if other == kind]
+                mine, led_by = [rows[i] for i in chosen], [actions[i] for i in chosen]
+                parts.append((chosen, self._frame_of_kind(mine, led_by, plan, kind, decode)))
+            if len(parts) == 1:
+                return parts[0][1]
+            new_rows: list[Row | None] = [None] * len(rows)
+            stats: list[FrameStats | None] = [None] * len(rows)
+            size = (len(rows), *self.config.tokenizer.output_size, 3)
+            pictures = torch.empty(size, dtype=torch.uint8, device=self.device) if decode else None
+            for chosen, (own_rows, shown, own_stats) in parts:
+                for i, row, stat in zip(chosen, own_rows, own_stats, strict=True):
+                    new_rows[i], stats[i] = row, stat
+                if pictures is not None and shown is not None:
+                    pictures[chosen] = shown
+            return new_rows, pictures, stats  # type: ignore[return-value]  # all of them are there
+
+    @torch.inference_mode()
+    def commit(self, rows: Sequence[Row]) -> list[Row]:
+        """See `Backend.commit`."""
+        with self._turns.take():
+            self.check()
+            pending = [row for row in rows if row.pending]
+            done = iter(self._commit(pending) if pending else ())
+            return [next(done) if row.pending else row for row in rows]
+
+    @torch.inference_mode()
+    def probe(
+        self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor, plan: Plan, pass_index: int
+    ) -> Probe:
+        """See `Backend.probe`."""
+        with self._turns.take():
+            self.check()
+            plan = Plan(passes=1, temperature=plan.temperature, noise=0.0)
+            kind = Kind(num_rows=len(rows), pending=False, spatial=False, decode=False)
+            frame = Frame(self.model, self.memory, plan, kind)
+            frame.inputs.send([_inputs(row, action) for row, action in zip(rows, actions, strict=True)])
+            frame.previous.copy_(torch.stack([row.tokens for row in rows]))
+            frame.tokens.copy_(tokens)
+            logits = frame.scores(frame.hidden())
+            candidates = torch.full_like(tokens, UNDECIDED)
+            seeds, frames = (frame.inputs.column(name) for name in ("seed", "frame_index"))
+            maskgit_sample(logits, candidates, seeds, frames, pass_index, plan.temperature)
+            self._raise_if_broken(frame)
+            return Probe(logits=logits, candidates=candidates)
+
+    @torch.inference_mode()
+    def show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
+        """See `Backend.show`."""
+        with self._turns.take():
+            self.check()
+            return self._show(rows, actions, tokens)
+
+    def save_row(self, row: Row) -> dict[str, Tensor]:
+        """A row's tensors on the CPU, its pages gathered; see `saved.save`."""
+        with self._turns.take():
+            return saved.save(row, self.memory.dynamics, self.memory.decoder)
+
+    @torch.inference_mode()
+    def load_row(
+        self, tensors: dict[str, Tensor], *, seed: int, frame_index: int, action: int, pending: bool
+    ) -> Row:
+        """The row that `save_row` took apart; see `saved.load`."""
+        with self._turns.take():
+            row = saved.load(
+                tensors, self.config, self.memory.dynamics, self.memory.decoder,
+                seed=seed, frame_index=frame_index, action=action, pending=pending,
+            )  # fmt: skip
+            return self._placed(row)
+
+    @torch.inference_mode()
+    def check(self) -> None:
+        """Raises `DeviceError` where a frame was not finite, of those computed by now.
+
+        Waits for none. The next call does the same.
+        """
+        with self._turns.take():
+            if (broken := self._verdicts.broken()) is not None:
+                self._raise_broken(*broken)
+
+    # One kind of rows.
+
+    def _frame_of_kind(
+        self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, kind: tuple[bool, bool], decode: bool
+    ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
+        pending, spatial = kind
+        memory = self.memory
+        # taken first: growing moves the memory that a captured frame knows
+        last = [memory.dynamics.take() if pending else None for _ in rows]
+        slots = [memory.frames.take() for _ in rows]
+        shown = [memory.decoder.take() if decode else None for _ in rows]
+        around = [memory.dynamics.take() if plan.reuse == "frames" else None for _ in rows]
+        pages = [_pushed(memory.dynamics, row.dynamics, page) for row, page in zip(rows, last, strict=True)]
+        inputs = [
+            _inputs(row, action, slot_out=slot.index, last=page, decoder=picture, spatial_out=spatial_out)
+            for row, action, slot, page, picture, spatial_out in zip(
+                rows, actions, slots, last, shown, around, strict=True
+            )
+        ]
+        padded = len(rows) if plan.reuse == "frames" else _padded(len(rows))  # its blanks would write a page
+        captured = self._captured(
+            plan, Kind(num_rows=padded, pending=pending, spatial=spatial, decode=decode)
+        )
+        frame = captured.frame
+        frame.inputs.send(inputs)
+        passes = captured.run(self._graphs, len(rows))
+        self._verdicts.note(frame)
+        new_rows: list[Row] = [
+            CudaRow(
+                seed=row.seed, frame_index=row.frame_index + 1, tokens=memory.frames.tokens[slot.index],
+                action=int(action), pending=True, dynamics=own, encoder=(),
+                decoder=_pushed(memory.decoder, row.decoder, picture) if decode else (),
+                spatial=() if page is None else (page,), change=memory.frames.change[slot.index], slot=slot,
+            )
+            for row, action, slot, own, picture, page in zip(
+                rows, actions, slots, pages, shown, around, strict=True
+            )
+        ]  # fmt: skip
+        num_tokens = self.config.tokenizer.num_tokens
+        spared = plan.passes * num_tokens - frame.tokens_of(plan.passes)
+        stats = [FrameStats(passes=own, tokens=own * num_tokens - spared) for own in passes]
+        return new_rows, frame.rgb[: len(rows)].clone() if decode else None, stats
+
+    def _captured(self, plan: Plan, kind: Kind) -> CapturedFrame:
+        """The frame of a plan and kind. All are captured anew once memory has moved."""
+        memory = self.memory
+        kept = (memory.dynamics.memory, memory.decoder.memory, memory.frames.tokens)
+        where = tuple(tensor.data_ptr() for tensor in kept)
+        if where != self._where:
+            settle(self.device)
+            self._frames.clear()
+            self._where = where
+        key = (plan, kind)
+        if key not in self._frames:
+            self._frames[key] = CapturedFrame(Frame(self.model, memory, plan, kind))
+        self._frames.move_to_end(key)
+        while len(self._frames) > MAX_FRAMES:
+            settle(self.device)
+            self._frames.popitem(last=False)
+        return self._frames[key]
+
+    def _commit(self, rows: Sequence[Row]) -> list[Row]:
+        """Computes the pages of rows that are all pending; of one that stands there many times, once."""
+        if is_shared(rows) and len(rows) > 1:
+            return self._commit(rows[:1]) * len(rows)
+        memory = self.memory
+        last = [memory.dynamics.take() for _ in rows]
+        kind = Kind(num_rows=_padded(len(rows)), pending=True, spatial=False, decode=False)
+        captured = self._captured(COMMIT, kind)
+        captured.frame.inputs.send([_inputs(row, 0, last=page) for row, page in zip(rows, last, strict=True)])
+        captured.commit(self._graphs)
+        self._verdicts.note(captured.frame)
+        return [
+            replace(row, pending=False, dynamics=memory.dynamics.push(row.dynamics, page))
+            for row, page in zip(rows, last, strict=True)
+        ]
+
+    # Eager: what a session's start and the comparison of back ends need.
+
+    def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Pages]:
+        """One picture `[H, W, 3]` uint8 after those of `pages`, to tokens `[1, N]`."""
+        tokenizer, pool = self.model.tokenizer, self.memory.encoder
+        page = pool.take()
+        patches = patchify(frame[None, None], self.config.tokenizer.patch, self.dtype)
+        x = tokenizer.patch_in(patches.flatten(0, 2)) + tokenizer.encoder_position
+        ages = [page.index, *(past.index for past in pages)]
+        table = torch.full((1, pool.window), NO_PAGE, dtype=torch.int32)
+        table[0, : len(ages)] = torch.tensor(ages[: pool.window], dtype=torch.int32)
+        hidden = evaluate(tokenizer.encoder, x[None, None], pool.memory, table.to(self.device))
+        vectors = tokenizer.code_in(hidden.flatten(0, 2))
+        if not bool(torch.isfinite(vectors).all()):
+            raise DeviceError(
+                "the tokenizer's encoder gave NaN or Inf; the weights are broken or the precision is too "
+                "narrow: try float32, or check the bundle"
+            )
+        return vq_lookup(vectors, tokenizer.codebook, True)[None], pool.push(pages, page)
+
+    def _show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
+        kind = Kind(num_rows=len(rows), pending=False, spatial=False, decode=True)
+        frame = Frame(self.model, self.memory, Plan(passes=1), kind)
+        pages = [self.memory.decoder.take() for _ in rows]
+        slots = [self.memory.frames.take() for _ in rows]
+        inputs = [
+            _inputs(row, action, slot_out=slot.index, decoder=page)
+            for row, action, slot, page in zip(rows, actions, slots, pages, strict=True)
+        ]
+        frame.inputs.send(inputs)
+        frame.tokens.copy_(tokens)
+        frame.decode()
+        self._raise_if_broken(frame)
+        new_rows: list[Row] = []
+        for i, (row, action, slot, page) in enumerate(zip(rows, actions, slots, pages, strict=True)):
+            change = row.change[None]
+            if row.frame_index >= 0:
+                change = spread_of_change(
+                    row.tokens[None], tokens[i : i + 1], change, self.model.members, self.config
+                )
+            new_rows.append(
+                self._placed(
+                    replace(
+                        row, frame_index=row.frame_index + 1, tokens=tokens[i], action=int(action),
+                        pending=True, decoder=self.memory.decoder.push(row.decoder, page), spatial=(),
+                        change=change[0],
+                    ),
+                    slot,
+                )
+            )  # fmt: skip
+        return new_rows, frame.rgb
+
+    def _placed(self, row: Row, slot: Page | None = None) -> CudaRow:
+        """A row with its tokens in the back end's memory."""
+        frames = self.memory.frames
+        slot = slot or frames.take()
+        frames.tokens[slot.index], frames.change[slot.index] = row.tokens, row.change
+        return CudaRow(
+            seed=row.seed, frame_index=row.frame_index, tokens=frames.tokens[slot.index], action=row.action,
+            pending=row.pending, dynamics=row.dynamics, encoder=row.encoder, decoder=row.decoder,
+            spatial=row.spatial, change=frames.change[slot.index], slot=slot,
+        )  # fmt: skip
+
+    def _check_decoder_pages(self, rows: Sequence[Row]) -> None:
+        room = self.memory.decoder.window - 1
+        for row in rows:
+            if len(row.decoder) != min(row.frame_index + 1, room):
+                raise StateError(
+                    "expected a state whose frames were all decoded, found one that was played without "
+                    "pictures; start from the moment before that"
+                )
+
+    def _raise_if_broken(self, frame: Frame) -> None:
+        """Raises `DeviceError` where a run gave NaN or Inf; waits for it."""
+        dynamics, decoder = frame.broken.any(1).tolist()
+        if dynamics or decoder:
+            self._raise_broken(frame, dynamics)
+
+    def _raise_broken(self, frame: Frame, dynamics: bool) -> NoReturn:
+        """Raises `DeviceError`, naming the layers between which a run first gave NaN or Inf.
+
+        It is run again for that, with the inputs that are there: a later run's, if one has been enqueued.
+        """
+        transformer = self.model.dynamics.transformer if dynamics else self.model.tokenizer.decoder
+        count = len(transformer.blocks)
+        finite: dict[int, bool] = {}
+
+        def on_layer(layer: int, values: Tensor) -> None:
+            finite[layer] = bool(torch.isfinite(values).all())
+
+        frame.hidden(on_layer=on_layer) if dynamics else frame.decode(on_layer)
+        first = next((layer for layer in range(count) if not finite[layer]), count)
+        places = ["the input", *(f"layer {layer}" for layer in range(count)), "the output"]
+        part = "dynamics" if dynamics else "tokenizer's decoder"
+        raise DeviceError(
+            f"the {part} of {count} layers gave NaN or Inf, first between {places[first]} and "
+            f"{places[first + 1]}; the weights are broken or the precision is too narrow: try float32, or "
+            "check the bundle"
+        )
+
+
+COMMIT = Plan(passes=1)
+"""Any plan: a commit has none."""
+
+
+def _inputs(
+    row: Row,
+    action: int,
+    *,
+    slot_out: int = 0,
+    last: Page | None = None,
+    decoder: Page | None = None,
+    spatial_out: Page | None = None,
+) -> RowInputs:
+    """What the device is told about a row. `last` is the page of its last frame where that is pending."""
+    past = [page.index for page in row.dynamics]
+    first = NO_PAGE
+    if last is not None:
+        first = last.index
+    elif past and not row.pending:
+        first, past = past[0], past[1:]
+    return RowInputs(
+        seed=row.seed, frame_index=row.frame_index + 1, action=int(action), last_action=row.action,
+        slot_in=row.slot.index if isinstance(row, CudaRow) else 0, slot_out=slot_out,
+        last=first, past=past,
+        decoder=NO_PAGE if decoder is None else decoder.index,
+        decoder_past=[page.index for page in row.decoder],
+        spatial_in=row.spatial[0].index if row.spatial else 0,
+        spatial_out=0 if spatial_out is None else spatial_out.index,
+    )  # fmt: skip
+
+
+def _pushed(pool: PageMemory, pages: Pages, page: Page | None) -> Pages:
+    return pages if page is None else pool.push(pages, page)
+
+
+def _padded(num_rows: int) -> int:
+    """Rows of the captured batch: the next power of two, so that players come and go without a capture."""
+    return num_rows if num_rows > MAX_PADDED else 1 << (num_rows - 1).bit_length()

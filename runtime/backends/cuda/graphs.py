@@ -1,0 +1,135 @@
+"""Stages of a frame as CUDA graphs: captured once, then one launch each. On a CPU they just run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import torch
+
+from genie_rt.errors import DeviceError, UnsupportedError
+from genie_rt.runtime.backends.cuda.frame import Frame
+
+Stage = Callable[[], None]
+
+
+class Graph:
+    """A captured stage. Calling it is one launch."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph) -> None:
+        self._graph = graph
+
+    def __call__(self) -> None:
+        self._graph.replay()
+
+    @property
+    def num_nodes(self) -> int:
+        """Kernels, copies and fills in it.
+
+        Raises:
+            UnsupportedError: the package `cuda-bindings` is not there.
+        """
+        try:
+            runtime = import_module("cuda.bindings.runtime")
+        except ImportError as error:
+            raise UnsupportedError(
+                'to count the nodes of a graph takes cuda-bindings: pip install "genie-rt[gpu]"'
+            ) from error
+        status, _, count = runtime.cudaGraphGetNodes(runtime.cudaGraph_t(self._graph.raw_cuda_graph()), 0)
+        if int(status):
+            raise DeviceError(f"cudaGraphGetNodes: expected success, found {status!r}")
+        return int(count)
+
+
+class Graphs:
+    """Captures stages on one device; all graphs share their temporary memory, since they run one by one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        # one for all runs before a capture: cuBLAS keeps a work space for every stream that it has seen
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def prepare(self, stage: Stage) -> Stage:
+        """Runs a stage, and returns what runs it again.
+
+        On CUDA it is run once, so that kernels are compiled and libraries have their work space, and then
+        captured, which runs nothing. Afterwards it has been run once, as on a CPU.
+
+        Args:
+            stage: enqueues on the current stream over tensors that stay where they are; asks nothing of the
+                device, and may be run twice on the same inputs.
+
+        Raises:
+            DeviceError: there is not enough memory; what was captured before still works.
+        """
+        if (side := self._side) is None:
+            stage()
+            return stage
+        try:
+            side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(side):
+                stage()
+            torch.cuda.current_stream(self.device).wait_stream(side)
+            torch.cuda.synchronize(self.device)
+            graph = torch.cuda.CUDAGraph(keep_graph=True)  # to count its nodes by
+            with torch.cuda.graph(graph, pool=self._pool):
+                stage()
+            graph.instantiate()
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            free, total = torch.cuda.mem_get_info(self.device)
+            raise DeviceError(
+                f"expected memory for one more captured frame, found {free / 1e9:.2f} GB free of "
+                f"{total / 1e9:.2f}; take a smaller batch, fewer sessions, or a narrower dtype"
+            ) from error
+        return Graph(graph)
+
+
+class CapturedFrame:
+    """A frame and its stages, each captured when it is first run."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self._stages: dict[object, Stage] = {}
+
+    def run(self, graphs: Graphs, num_rows: int) -> list[int]:
+        """The whole frame. Returns the passes that each of the first rows took; the others fill it up."""
+        frame, plan = self.frame, self.frame.plan
+        if plan.order != "adaptive":
+
+            def whole() -> None:
+                frame.first()
+                frame.rest(plan.passes)
+
+            self._stage("whole", whole, graphs)
+            return [plan.passes] * num_rows
+        self._stage("first", frame.first, graphs)
+        passes: list[int] = frame.passes.tolist()[:num_rows]  # waits for the first pass
+        most = max(passes)
+        self._stage(most, lambda: frame.rest(most), graphs)
+        return passes
+
+    def num_nodes(self) -> dict[str, int]:
+        """Of the graph of each stage that was captured."""
+        return {
+            str(name): stage.num_nodes for name, stage in self._stages.items() if isinstance(stage, Graph)
+        }
+
+    def commit(self, graphs: Graphs) -> None:
+        """The commit alone."""
+        frame = self.frame
+
+        def stage() -> None:
+            frame.broken.zero_()
+            slots = frame.inputs.column("slot_in")
+            torch.index_select(frame.memory.frames.tokens, 0, slots, out=frame.previous)
+            frame.commit()
+
+        self._stage("commit", stage, graphs)
+
+    def _stage(self, name: object, stage: Stage, graphs: Graphs) -> None:
+        if name in self._stages:
+            self._stages[name]()
+        else:
+            self._stages[name] = graphs.prepare(stage)

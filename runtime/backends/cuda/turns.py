@@ -1,0 +1,71 @@
+"""One call after the other on the device too, and what the host learns of each without waiting for it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from genie_rt.runtime.backends.cuda.frame import Frame
+
+
+class Turns:
+    """Orders calls that work on the same memory, whichever threads and streams they come from."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._lock = threading.RLock()
+        self._done = torch.cuda.Event() if device.type == "cuda" else None
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Within its block, the current stream works after all that earlier blocks enqueued.
+
+        The host waits for other threads' blocks, and for nothing on the device.
+        """
+        with self._lock:
+            if self._done is None:
+                yield
+                return
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(self._done)  # waits for nothing where it was never recorded
+            try:
+                yield
+            finally:
+                self._done.record(stream)
+
+
+class Verdicts:
+    """Which frames gave NaN or Inf, known once they have been computed."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Frame, Tensor, torch.cuda.Event | None]] = deque()
+
+    def note(self, frame: Frame) -> None:
+        """Sends to the host whether a frame that the current stream was told to compute is finite."""
+        is_cuda = frame.broken.is_cuda
+        broken = torch.empty(frame.broken.shape, dtype=torch.bool, pin_memory=is_cuda)
+        broken.copy_(frame.broken, non_blocking=True)
+        arrived = torch.cuda.current_stream(frame.broken.device).record_event() if is_cuda else None
+        self._waiting.append((frame, broken, arrived))
+
+    def broken(self) -> tuple[Frame, bool] | None:
+        """A computed frame that was not finite, and whether the dynamics gave it; None where there is none.
+
+        Waits for none. Frames noted after the one it tells of are forgotten: pages that are not finite stay
+        so, and the next frame tells of them again.
+        """
+        while self._waiting:
+            frame, broken, arrived = self._waiting[0]
+            if arrived is not None and not arrived.query():
+                return None
+            self._waiting.popleft()
+            dynamics, decoder = broken.any(1).tolist()
+            if dynamics or decoder:
+                self._waiting.clear()
+                return frame, dynamics
+        return None

@@ -1,0 +1,302 @@
+"""The `cuda` back end's orchestration, with the operators' references on a CPU: all of it but the kernels.
+
+In float64 it gives what `reference` gives, token for token and free-running: tables, pages, commits, batches,
+plans and reuse are the same algorithm.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from makers import make_actions, make_config, make_model, make_pictures, make_world
+
+from genie_rt.errors import DeviceError, StateError
+from genie_rt.runtime.backends.cuda.backend import CudaBackend
+from genie_rt.runtime.backends.cuda.frame import Frame
+from genie_rt.runtime.backends.cuda.precision import Precision
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.plan import ORDERS, Plan
+from genie_rt.runtime.session import Session
+from genie_rt.runtime.world import World
+
+FP64 = Precision.of("fp64")
+CPU = torch.device("cpu")
+
+
+def make_cuda_world(config: ModelConfig, seed: int = 0, **options: Any) -> World:
+    """`make_world` with the other back end, the same weights and digest."""
+    world = make_world(config, seed)
+    return World(world.bundle, CudaBackend(make_model(config, seed), FP64, CPU, **options), "float64")
+
+
+def play(world: World, plan: Plan, frames: int, *, idle: bool = False, prompt: int = 1) -> list[Any]:
+    """Tokens, picture and stats of each frame."""
+    config = world.bundle.config
+    session = world.session(seed=3, plan=plan)
+    actions = make_actions(frames + prompt - 1)
+    seen: list[Any] = [session.reset(make_pictures(config, prompt), actions[: prompt - 1]).tobytes()]
+    for action in actions[prompt - 1 :]:
+        if idle:
+            session.commit()
+        picture = session.step(action)
+        seen.append((session.row.tokens.tolist(), picture.tobytes(), session.stats))
+    return seen
+
+
+def assert_same(config: ModelConfig, plan: Plan, frames: int = 12, **options: Any) -> None:
+    expected = play(make_world(config), plan, frames, **options)
+    found = play(make_cuda_world(config), plan, frames, **options)
+    for t, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        assert ours == theirs, f"frame {t}"
+    assert len({str(frame) for frame in found}) > len(found) // 2  # it does not stand still
+
+
+@pytest.mark.parametrize("idle", [False, True])
+@pytest.mark.parametrize("merge", [1, 2])
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_is_the_references(order: str, merge: int, idle: bool) -> None:
+    config = make_config(grid=(4, 6), merge=merge)
+    assert_same(config, Plan(order=order, passes=5, threshold=0.3), idle=idle, prompt=2)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_every_window_is_the_references(window: int) -> None:
+    assert_same(make_config(window=window), Plan(passes=3))
+
+
+@pytest.mark.parametrize("order", ["halton", "random"])
+@pytest.mark.parametrize("merge", [1, 2])
+def test_reuse_between_passes_is_the_references(order: str, merge: int) -> None:
+    config = make_config(grid=(4, 6), merge=merge)
+    assert_same(config, Plan(order=order, passes=4, reuse="passes"))
+
+
+@pytest.mark.parametrize("merge", [1, 2])
+@pytest.mark.parametrize("fresh", [0.4, 1.0])
+def test_reuse_between_frames_is_the_references(fresh: float, merge: int) -> None:
+    config = make_config(grid=(4, 6), merge=merge)
+    assert_same(config, Plan(passes=3, reuse="frames", fresh=fresh))
+
+
+@pytest.mark.parametrize("switch", ["tie_codebook", "previous_token", "copy_logit"])
+def test_every_switch_of_the_model_is_the_references(switch: str) -> None:
+    config = make_config(merge=1)
+    assert_same(replace(config, dynamics=replace(config.dynamics, **{switch: False})), Plan(passes=3))
+
+
+def test_a_pool_is_its_sessions_whoever_else_is_in_the_batch() -> None:
+    config, plan = make_config(), Plan(order="adaptive", passes=6, threshold=0.3)
+    pictures = make_pictures(config, 3)
+    alone = [make_world(config).session(seed=seed, plan=plan) for seed in range(3)]
+    world = make_cuda_world(config)
+    pool = world.pool(4, plan=plan)
+    together: list[Session] = []
+    expected: list[list[Any]] = [[], [], []]
+    for t in range(9):
+        if t % 3 == 0:  # one more joins; the others are in the middle of their games
+            seed = t // 3
+            together.append(pool.join(seed=seed))
+            for session in (alone[seed], together[seed]):
+                session.reset(pictures[seed])
+        if t == 4:
+            together[0].commit()  # rows of two kinds in one batch
+        actions = {session: (t + i) % 3 for i, session in enumerate(together)}
+        frames = pool.step(actions)
+        for i, session in enumerate(together):
+            expected[i].append(alone[i].step((t + i) % 3))
+            assert np.array_equal(frames[session], expected[i][-1])
+            assert torch.equal(session.row.tokens, alone[i].row.tokens)
+            assert session.stats == alone[i].stats
+
+
+def test_rows_that_fill_up_a_batch_decide_no_passes() -> None:
+    """Blank rows are unsure of everything; three real ones of a batch of four may be sure."""
+    config, plan = make_config(), Plan(order="adaptive", passes=6, threshold=0.05)
+    world = make_cuda_world(config)
+    pool = world.pool(3, plan=plan)
+    players = [pool.join(seed=seed) for seed in range(3)]
+    for player in players:
+        player.reset(make_pictures(config, 1)[0])
+    calls: list[int] = []
+    rest = Frame.rest
+
+    def noted(frame: Frame, passes: int) -> None:
+        calls.append(passes)
+        rest(frame, passes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Frame, "rest", noted)
+        for t in range(8):
+            pool.step(dict.fromkeys(players, t % 3))
+            assert calls[-1] == max(player.stats.passes for player in players if player.stats)
+    assert min(calls) < 6
+
+
+def test_players_come_and_go_without_a_new_capture() -> None:
+    config = make_config()
+    world = make_cuda_world(config, num_sessions=8)
+    pool = world.pool(8)
+    players = [pool.join(seed=seed) for seed in range(4)]
+    for player in players:
+        player.reset(make_pictures(config, 1)[0])
+    pool.step(dict.fromkeys(players, 0))
+    known = set(world.backend._frames)
+    pool.leave(players.pop())
+    pool.step(dict.fromkeys(players, 1))
+    assert set(world.backend._frames) == known
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_peeks_are_the_references(idle: bool) -> None:
+    config = make_config(grid=(4, 6), merge=2)
+    worlds = make_world(config), make_cuda_world(config)
+    sessions = [world.session(seed=5, plan=Plan(passes=4)) for world in worlds]
+    for session in sessions:
+        session.reset(make_pictures(config, 1)[0])
+    for t in range(6):
+        if idle:
+            for session in sessions:
+                session.commit()
+        seen = [session.peek() for session in sessions]
+        assert {name: frame.tobytes() for name, frame in seen[0].items()} == {
+            name: frame.tobytes() for name, frame in seen[1].items()
+        }
+        steps = [session.step(t % 3).tobytes() for session in sessions]
+        assert steps[0] == steps[1]
+    assert all(pool.num_used for pool in (worlds[1].backend.memory.dynamics,))
+
+
+def test_rollouts_without_pictures_are_the_references() -> None:
+    config = make_config()
+    worlds = make_world(config), make_cuda_world(config)
+    plans = [[0, 1, 2, 0], [0, 1, 1, 1], [2, 2, 2, 2]]
+    found = []
+    for world in worlds:
+        session = world.session(seed=5)
+        session.reset(make_pictures(config, 1)[0])
+        found.append(session.rollout(plans, frames=False).tokens)
+    assert np.array_equal(*found)
+    with pytest.raises(StateError, match="decoded"):
+        (row,), _, _ = world.backend.frame([session.row], [0], Plan(passes=1), decode=False)
+        world.backend.frame([row], [0], Plan(passes=1))
+
+
+def test_snapshots_pass_between_the_back_ends() -> None:
+    config, plan = make_config(), Plan(passes=3)
+    worlds = make_world(config), make_cuda_world(config)
+    sessions = [world.session(seed=5, plan=plan) for world in worlds]
+    for session in sessions:
+        session.reset(make_pictures(config, 1)[0])
+        for action in (0, 1, 2, 1):
+            session.step(action)
+    crossed = [world.session(plan=plan) for world in worlds]
+    for session, world, other in zip(crossed, worlds, reversed(sessions), strict=True):
+        session.restore(world.load_snapshot(other.snapshot().to_bytes()))
+    steps = {session.step(2).tobytes() for session in (*sessions, *crossed)}
+    assert len(steps) == 1
+
+
+def test_pages_and_slots_return_when_nobody_holds_them() -> None:
+    config = make_config()
+    world = make_cuda_world(config)
+    memory = world.backend.memory
+    slots = len(memory.frames.tokens)
+    session = world.session(plan=Plan(passes=2, order="maskgit", reuse="frames"))
+    session.reset(make_pictures(config, 1)[0])
+    for t in range(100):
+        session.step(t % 3)
+        if t % 10 == 0:
+            session.peek()
+    assert len(memory.frames.tokens) == slots
+    window = config.dynamics.transformer.window
+    assert memory.dynamics.num_used <= window + 1
+    assert memory.encoder.num_used == 0
+    del session
+    assert memory.dynamics.num_used == memory.decoder.num_used == 0
+    assert len(memory.frames.free) == slots - 1
+
+
+def test_memory_that_grows_changes_nothing() -> None:
+    config, plan = make_config(window=4), Plan(passes=3)
+    worlds = make_world(config), make_cuda_world(config, num_sessions=1)
+    before = worlds[1].backend.memory.dynamics.num_pages
+    held: list[list[Session]] = [[], []]
+    for kind, world in enumerate(worlds):
+        for seed in range(40):
+            session = world.session(seed=seed, plan=plan)
+            session.reset(make_pictures(config, 1)[0])
+            session.step(seed % 3)
+            held[kind].append(session)
+    assert worlds[1].backend.memory.dynamics.num_pages > before
+    for ours, theirs in zip(*held, strict=True):
+        assert np.array_equal(ours.step(1), theirs.step(1))
+
+
+def test_no_memory_for_more_pages_is_an_error_that_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(window=4)
+    world = make_cuda_world(config)
+    sessions = [world.session(seed=seed) for seed in range(3)]
+    sessions[0].reset(make_pictures(config, 1)[0])
+    for _ in range(4):
+        sessions[0].step(0)
+    held = [sessions[0].fork(seed=seed) for seed in range(3)]
+    pool = world.backend.memory.dynamics
+    taken = [pool.take() for _ in range(len(pool.free))]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    expected = held[0].snapshot()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", full)
+        with pytest.raises(DeviceError, match="pages"):
+            held[0].step(1)
+    taken.clear()
+    twin = world.session()
+    twin.restore(expected)
+    assert np.array_equal(held[0].step(1), twin.step(1))  # as if nothing had happened
+
+
+def test_nan_is_reported_by_the_next_call_with_the_layer() -> None:
+    config = make_config()
+    world = make_cuda_world(config)
+    session = world.session(plan=Plan(passes=2))
+    session.reset(make_pictures(config, 1)[0])
+    weight = world.backend.model.dynamics.transformer.blocks[1].temporal.q_norm
+    kept = weight.clone()
+    with torch.inference_mode():
+        weight.fill_(torch.nan)
+    session.step(0)
+    with pytest.raises(DeviceError, match=r"dynamics of .* between layer 0 and layer 1"):
+        session.step(0)
+    with torch.inference_mode():
+        weight.copy_(kept)
+    session.reset(make_pictures(config, 1)[0])
+    session.step(0)
+    session.step(0)
+
+
+def test_a_wrong_age_or_a_stale_page_is_seen() -> None:
+    """The comparison above has teeth: a page that is off by one, or not written, changes tokens."""
+    config, plan = make_config(), Plan(passes=3)
+    expected = play(make_world(config), plan, 12)
+    for column in ("fused", "later"):
+        world = make_cuda_world(config)
+        inputs_of = world.backend._captured
+
+        def shifted(plan: Plan, kind: Any, inputs_of: Any = inputs_of, column: str = column) -> Any:
+            captured = inputs_of(plan, kind)
+            send = captured.frame.inputs.send
+
+            def wrong(rows: Any) -> None:
+                send(rows)
+                table = getattr(captured.frame.inputs, column)
+                table[:, 2:] = table[:, 2:].flip(1)  # the past in another order
+
+            captured.frame.inputs.send = wrong
+            return captured
+
+        world.backend._captured = shifted
+        assert play(world, plan, 12) != expected
