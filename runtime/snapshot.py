@@ -25,6 +25,7 @@ from torch import Tensor
 
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.atomic import atomic_file
+from genie_rt.runtime.backends.choose import DTYPES
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig, TransformerConfig, from_dict, to_dict
 from genie_rt.runtime.images import Picture
@@ -255,7 +256,7 @@ def _most_bytes(world: World) -> int:
     """Bytes of the largest snapshot of this world, and some: what is longer is none."""
     config = world.bundle.config
     tokenizer, dynamics = config.tokenizer, config.dynamics.transformer
-    itemsize: int = getattr(torch, world.dtype).itemsize
+    itemsize = DTYPES[world.dtype].itemsize
     num_values = dynamics.window * _page_size(dynamics, config.num_positions)  # one page more: the spatial
     num_values += (tokenizer.decoder.window - 1) * _page_size(tokenizer.decoder, tokenizer.num_tokens)
     height, width = tokenizer.output_size

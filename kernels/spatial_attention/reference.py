@@ -19,7 +19,7 @@ def spatial_attention(q: Tensor, k: Tensor, v: Tensor, q_weight: Tensor, k_weigh
     Returns:
         `[B, Q, H, Dh]`.
     """
-    return _attend(rms_norm(q, q_weight), rms_norm(k, k_weight), v)
+    return attend(rms_norm(q, q_weight), rms_norm(k, k_weight), v)
 
 
 def spatial_attention_kept(
@@ -58,11 +58,11 @@ def spatial_attention_kept(
             at = positions[inside].long()
             kept[frame, 0, at], kept[frame, 1, at] = k[frame, inside], v[frame, inside]
         k, v = kept.unbind(1)
-    return _attend(rms_norm(q, q_weight), k, v).contiguous()
+    return attend(rms_norm(q, q_weight), k, v).contiguous()
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`softmax(q k^T / sqrt(Dh)) v` of `[B, Q, H, Dh]` and twice `[B, P, H, Dh]`."""
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`softmax(q k^T / sqrt(Dh)) v` of `[B, Q, H, Dh]` and twice `[B, P, H, Dh]`, queries and keys normed."""
     dtype = v.dtype
     if q.device.type == "cpu":  # there, bf16 attention is less exact and slower than fp32's
         wide = torch.promote_types(dtype, torch.float32)

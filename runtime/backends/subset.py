@@ -7,7 +7,8 @@ saw of it when it last was. Computed at all positions it is `STTransformer.forwa
 from torch import Tensor
 
 from genie_rt.kernels.mlp.reference import mlp
-from genie_rt.kernels.spatial_attention.reference import spatial_attention
+from genie_rt.kernels.norm_qkv.reference import rms_norm
+from genie_rt.kernels.spatial_attention.reference import attend
 from genie_rt.runtime.model.transformer import KeysValues, STBlock, STTransformer
 
 
@@ -25,7 +26,7 @@ def evaluate(
     Args:
         x: `[B, T, Q, D]`, embedded inputs of these positions.
         ages, history: as `STTransformer.forward` takes them; the history at these positions.
-        kept: per layer keys (before their norm) and values of spatial attention at all positions,
+        kept: per layer keys (after their norm) and values of spatial attention at all positions,
             `[B, T, P, H, Dh]` each. Not changed.
         index: `[B or 1, Q]` int64, which positions; None, all of them, and then `kept` is not looked at.
 
@@ -38,12 +39,11 @@ def evaluate(
         assert isinstance(block, STBlock)  # a ModuleList does not know
         attention = block.spatial
         q, k, v = attention.project(block.spatial_norm(x))  # [B, T, Q, H, Dh]
+        q, k = rms_norm(q, attention.q_norm), rms_norm(k, attention.k_norm)
         if index is not None:
             assert kept is not None
             k, v = (_replaced(old, new, index) for old, new in zip(kept[layer], (k, v), strict=True))
-        out = spatial_attention(
-            q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attention.q_norm, attention.k_norm
-        )
+        out = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
         x = x + attention.out(out.flatten(-2).view(*x.shape[:-1], -1))
         attended, keys_values = block.temporal(
             block.temporal_norm(x), ages, history[layer] if history is not None else None

@@ -183,8 +183,9 @@ def test_rollouts_without_pictures_are_the_references() -> None:
         world.backend.frame([row], [0], Plan(passes=1))
 
 
-def test_snapshots_pass_between_the_back_ends() -> None:
-    config, plan = make_config(), Plan(passes=3)
+@pytest.mark.parametrize("plan", [Plan(passes=3), Plan(passes=3, reuse="frames", fresh=0.5)], ids=str)
+def test_snapshots_pass_between_the_back_ends(plan: Plan) -> None:
+    config = make_config()
     worlds = make_world(config), make_cuda_world(config)
     sessions = [world.session(seed=5, plan=plan) for world in worlds]
     for session in sessions:
