@@ -78,7 +78,7 @@ def test_flags_reach_the_world(world, session) -> None:
         "--backend", "reference", "--dtype", "float64", "--prompt", "2",
     )  # fmt: skip
     assert (world.source, world.seed) == ("my-bundle", 9)
-    assert world.options == {"backend": "reference", "dtype": "float64", "device": "cpu"}
+    assert world.options == {"backend": "reference", "dtype": "float64", "device": None}
     assert (session.plan.passes, session.plan.temperature) == (2, 0.5)
     assert len(session.steps) == 3
 
