@@ -1,6 +1,6 @@
 """Orders of a frame's tokens that are known before the frame is: "random" and "halton"."""
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ def radical_inverse(index: NDArray[np.int64], base: int) -> NDArray[np.float64]:
     return value
 
 
-@lru_cache(maxsize=16)
+@cache
 def position_tokens(config: ModelConfig, device: torch.device = HOST) -> Tensor:
     """Which tokens share a position: `[P, merge^2]` int64, indices in raster order. Not to be written to."""
     rows, columns = config.tokenizer.grid
@@ -76,7 +76,7 @@ def decision_order(plan: Plan, config: ModelConfig, seeds: Tensor, frames: Tenso
     return members[order].flatten(1) if whole else order
 
 
-@lru_cache(maxsize=16)
+@cache
 def _halton_tokens(config: ModelConfig, whole: bool, device: torch.device) -> Tensor:
     """All tokens in Halton order, or all positions with their tokens: `[1, N]`."""
     rows, columns = config.tokenizer.grid
@@ -87,6 +87,6 @@ def _halton_tokens(config: ModelConfig, whole: bool, device: torch.device) -> Te
     return position_tokens(config)[positions].view(1, -1).to(device)
 
 
-@lru_cache(maxsize=16)
+@cache
 def _counting(count: int, device: torch.device) -> Tensor:
     return torch.arange(count, device=device)

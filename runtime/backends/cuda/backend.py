@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -36,8 +36,8 @@ from genie_rt.runtime.plan import Plan
 MAX_FRAMES = 64
 """Captured frames that are kept; the one that was not used for longest goes first."""
 
-MAX_PADDED = 4096
-"""Batches are filled up to a power of two, up to here."""
+MAX_ROWS = 1024
+"""Of one batch; more are computed in several. A power of two, to which batches are filled up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,7 +96,7 @@ class CudaBackend:
             )  # fmt: skip
         self._graphs = Graphs(device)
         self._frames: OrderedDict[tuple[Plan, Kind], CapturedFrame] = OrderedDict()
-        self._where: tuple[int, ...] = ()  # the memory that they know
+        self._where: tuple[tuple[int, int], ...] = ()  # the memory that they know
         self._turns = Turns(device)
         self._verdicts = Verdicts()
 
@@ -152,8 +152,7 @@ class CudaBackend:
                 rows = self._commit(rows)  # its page is written once
             kinds = [(row.pending, plan.reuse == "frames" and bool(row.spatial)) for row in rows]
             parts = []
-            for kind in dict.fromkeys(kinds):
-                chosen = [i for i, other in enumerate(kinds) if other == kind]
+            for kind, chosen in _batches(kinds):
                 mine, led_by = [rows[i] for i in chosen], [actions[i] for i in chosen]
                 parts.append((chosen, self._frame_of_kind(mine, led_by, plan, kind, decode)))
             if len(parts) == 1:
@@ -279,10 +278,11 @@ class CudaBackend:
         """The frame of a plan and kind. All are captured anew once memory has moved."""
         memory = self.memory
         kept = (memory.dynamics.memory, memory.decoder.memory, memory.frames.tokens)
-        where = tuple(tensor.data_ptr() for tensor in kept)
+        where = tuple((tensor.data_ptr(), len(tensor)) for tensor in kept)
         if where != self._where:
             settle(self.device)
             self._frames.clear()
+            self._graphs.forget()
             self._where = where
         key = (plan, kind)
         if key not in self._frames:
@@ -297,6 +297,8 @@ class CudaBackend:
         """Computes the pages of rows that are all pending; of one that stands there many times, once."""
         if is_shared(rows) and len(rows) > 1:
             return self._commit(rows[:1]) * len(rows)
+        if len(rows) > MAX_ROWS:
+            return [*self._commit(rows[:MAX_ROWS]), *self._commit(rows[MAX_ROWS:])]
         memory = self.memory
         last = [memory.dynamics.take() for _ in rows]
         kind = Kind(num_rows=_padded(len(rows)), pending=True, spatial=False, decode=False)
@@ -399,6 +401,7 @@ class CudaBackend:
         def on_layer(layer: int, values: Tensor) -> None:
             finite[layer] = bool(torch.isfinite(values).all())
 
+        frame.inputs.decoder[:, 0] = NO_PAGE  # that page may be another row's by now
         frame.hidden(on_layer=on_layer) if dynamics else frame.decode(on_layer)
         first = next((layer for layer in range(count) if not finite[layer]), count)
         places = ["the input", *(f"layer {layer}" for layer in range(count)), "the output"]
@@ -447,4 +450,12 @@ def _pushed(pool: PageMemory, pages: Pages, page: Page | None) -> Pages:
 
 def _padded(num_rows: int) -> int:
     """Rows of the captured batch: the next power of two, so that players come and go without a capture."""
-    return num_rows if num_rows > MAX_PADDED else 1 << (num_rows - 1).bit_length()
+    return 1 << (num_rows - 1).bit_length()
+
+
+def _batches(kinds: Sequence[tuple[bool, bool]]) -> Iterator[tuple[tuple[bool, bool], list[int]]]:
+    """Rows of one kind each, by index."""
+    for kind in dict.fromkeys(kinds):
+        chosen = [i for i, other in enumerate(kinds) if other == kind]
+        for start in range(0, len(chosen), MAX_ROWS):
+            yield kind, chosen[start : start + MAX_ROWS]

@@ -9,6 +9,7 @@ import torch
 
 from genie_rt.errors import DeviceError, UnsupportedError
 from genie_rt.runtime.backends.cuda.frame import Frame
+from genie_rt.runtime.backends.cuda.pages import captures
 
 Stage = Callable[[], None]
 
@@ -67,23 +68,44 @@ class Graphs:
             stage()
             return stage
         try:
-            side.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(side):
-                stage()
-            torch.cuda.current_stream(self.device).wait_stream(side)
-            torch.cuda.synchronize(self.device)
-            graph = torch.cuda.CUDAGraph(keep_graph=True)  # to count its nodes by
-            with torch.cuda.graph(graph, pool=self._pool):
-                stage()
-            graph.instantiate()
-        except torch.OutOfMemoryError as error:
+            with captures:
+                self._run_once(stage, side)
+                graph = torch.cuda.CUDAGraph(keep_graph=True)  # to count its nodes by
+                # on the stream that has cuBLAS's work space, and deaf to what other threads do meanwhile;
+                # the outer block puts the stream back where a capture fails
+                with (
+                    torch.cuda.stream(side),
+                    torch.cuda.graph(graph, pool=self._pool, stream=side, capture_error_mode="thread_local"),
+                ):
+                    stage()
+                graph.instantiate()
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            self.forget()
             torch.cuda.empty_cache()
+            if "out of memory" not in str(error).lower():
+                raise
             free, total = torch.cuda.mem_get_info(self.device)
             raise DeviceError(
                 f"expected memory for one more captured frame, found {free / 1e9:.2f} GB free of "
                 f"{total / 1e9:.2f}; take a smaller batch, fewer sessions, or a narrower dtype"
             ) from error
         return Graph(graph)
+
+    def forget(self) -> None:
+        """Takes another pool for the graphs to come: one whose graphs are gone cannot be captured into."""
+        if self.device.type == "cuda":
+            self._pool = torch.cuda.graph_pool_handle()
+
+    def _run_once(self, stage: Stage, side: torch.cuda.Stream) -> None:
+        """On the side, with the current stream waiting for it whatever happens."""
+        current = torch.cuda.current_stream(self.device)
+        side.wait_stream(current)
+        try:
+            with torch.cuda.stream(side):
+                stage()
+        finally:
+            current.wait_stream(side)
+        torch.cuda.synchronize(self.device)
 
 
 class CapturedFrame:

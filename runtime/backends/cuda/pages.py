@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,9 @@ from genie_rt.kernels.temporal_attention.reference import indexable, to_page
 from genie_rt.runtime.config import TransformerConfig
 from genie_rt.runtime.pages import Page, PagePool
 from genie_rt.runtime.units import scaled
+
+captures = threading.RLock()
+"""Held while a graph is captured: until then nobody may wait for a whole device, in any thread."""
 
 GROWTH = 4
 """A pool that is full grows by a quarter, and by this many at least."""
@@ -122,9 +127,10 @@ class FrameMemory:
         """A slot that nobody holds. The memory doubles where there is none."""
         if not self.free:
             held = len(self.tokens)
-            settle(self.tokens.device)
-            self.tokens = torch.cat([self.tokens, torch.zeros_like(self.tokens)])
-            self.change = torch.cat([self.change, torch.zeros_like(self.change)])
+            tokens = torch.cat([self.tokens, torch.zeros_like(self.tokens)])
+            change = torch.cat([self.change, torch.zeros_like(self.change)])
+            settle(tokens.device)
+            self.tokens, self.change = tokens, change
             self.free.extend(reversed(range(held, 2 * held)))
         return Page(self, self.free.pop())  # type: ignore[arg-type]  # all that a page asks of it is `free`
 
@@ -132,4 +138,5 @@ class FrameMemory:
 def settle(device: torch.device) -> None:
     """Waits for all streams of a device: before memory is let go that any of them may still read."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        with captures:
+            torch.cuda.synchronize(device)

@@ -23,7 +23,7 @@ class Turns:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Within its block, the current stream works after all that earlier blocks enqueued.
+        """Within its block, the device is the current one, and its stream works after all earlier blocks.
 
         The host waits for other threads' blocks, and for nothing on the device.
         """
@@ -31,12 +31,13 @@ class Turns:
             if self._done is None:
                 yield
                 return
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_event(self._done)  # waits for nothing where it was never recorded
-            try:
-                yield
-            finally:
-                self._done.record(stream)
+            with torch.cuda.device(self.device):
+                stream = torch.cuda.current_stream()
+                stream.wait_event(self._done)  # waits for nothing where it was never recorded
+                try:
+                    yield
+                finally:
+                    self._done.record(stream)
 
 
 class Verdicts:

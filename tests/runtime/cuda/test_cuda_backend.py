@@ -13,6 +13,7 @@ import torch
 from makers import make_actions, make_config, make_model, make_pictures, make_world
 
 from genie_rt.errors import DeviceError, StateError
+from genie_rt.runtime.backends.cuda import backend as backend_module
 from genie_rt.runtime.backends.cuda.backend import CudaBackend
 from genie_rt.runtime.backends.cuda.frame import Frame
 from genie_rt.runtime.backends.cuda.precision import Precision
@@ -166,6 +167,23 @@ def test_peeks_are_the_references(idle: bool) -> None:
         steps = [session.step(t % 3).tobytes() for session in sessions]
         assert steps[0] == steps[1]
     assert all(pool.num_used for pool in (worlds[1].backend.memory.dynamics,))
+
+
+def test_more_rows_than_a_batch_takes_are_computed_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config()
+    monkeypatch.setattr(backend_module, "MAX_ROWS", 2)
+    worlds = make_world(config), make_cuda_world(config)
+    found: list[list[bytes]] = []
+    for world in worlds:
+        pool = world.pool(5)
+        players = [pool.join(seed=seed) for seed in range(5)]
+        for player in players:
+            player.reset(make_pictures(config, 1)[0])
+        pool.step(dict.fromkeys(players, 1))
+        pool.commit()
+        found.append([frame.tobytes() for frame in pool.step(dict.fromkeys(players, 2)).values()])
+    assert found[0] == found[1]
+    assert max(kind.num_rows for _, kind in worlds[1].backend._frames) == 2
 
 
 def test_rollouts_without_pictures_are_the_references() -> None:
