@@ -164,7 +164,25 @@ def baselines(inputs: Inputs) -> dict[str, Callable[[], Tensor]]:
         if inputs.qkv.is_cuda:
             calls[f"compiled norm, {name}"] = partial(attend, backend, lambda: compiled()(*inputs.arguments))
         calls[f"only {name}"] = partial(attend, backend, ready)
+
+    def flex() -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in normed())
+        return flex_attention_of(q)(q, k, v).transpose(1, 2)
+
+    calls["norm, flex_attention"] = flex
     return calls
+
+
+def flex_attention_of(x: Tensor) -> Callable[..., Tensor]:
+    """`flex_attention`, compiled where it runs on a GPU, as it is meant to be."""
+    return _flex_attention(x.is_cuda)
+
+
+@cache
+def _flex_attention(is_cuda: bool) -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False) if is_cuda else flex_attention
 
 
 def _normed(

@@ -15,6 +15,7 @@ from genie_rt.kernels.launch import capability_of
 from genie_rt.kernels.norm_qkv.reference import rms_norm
 from genie_rt.kernels.quantise.kernel import FP8
 from genie_rt.kernels.shapes import SHAPES, ModelShape
+from genie_rt.kernels.spatial_attention.cases import flex_attention_of
 from genie_rt.kernels.temporal_attention.kernel import cost, temporal_attention
 from genie_rt.kernels.temporal_attention.reference import indexable, paged_temporal_attention, to_page
 from genie_rt.kernels.temporal_attention.reference import temporal_attention as attention
@@ -163,8 +164,8 @@ def make_case(
 def baselines(inputs: Inputs) -> dict[str, Callable[[], Tensor]]:
     """Library calls that give the operator's output, where every past frame exists.
 
-    "sdpa" and "compile" do its whole job. "sdpa, stacked" is the attention alone: queries, keys and values
-    are normed and lie in memory as it likes them best, and no page is read.
+    "sdpa", "flex_attention" and "compile" do its whole job. "sdpa, stacked" is the attention alone: queries,
+    keys and values are normed and lie in memory as it likes them best, and no page is read.
     """
     window = inputs.bias.shape[1]
     frames = inputs.qkv.shape[1]
@@ -187,6 +188,11 @@ def baselines(inputs: Inputs) -> dict[str, Callable[[], Tensor]]:
         out = scaled_dot_product_attention(q, k, v, attn_mask=mask())
         return out.unflatten(0, (len(inputs.qkv), -1)).permute(0, 3, 1, 2, 4)
 
+    def flex(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        bias = mask()[0]  # [H, T, W-1+T]
+        out = flex_attention_of(q)(q, k, v, score_mod=lambda score, b, h, i, j: score + bias[h, i, j])
+        return out.unflatten(0, (len(inputs.qkv), -1)).permute(0, 3, 1, 2, 4)
+
     @cache
     def stacked() -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (by_position(x).contiguous() for x in _gathered(inputs))
@@ -200,6 +206,7 @@ def baselines(inputs: Inputs) -> dict[str, Callable[[], Tensor]]:
     calls: dict[str, Callable[[], Tensor]] = {
         "sdpa": lambda: sdpa(*(by_position(x) for x in _gathered(inputs))),
         "sdpa, stacked": lambda: sdpa(*stacked()),
+        "flex_attention": lambda: flex(*(by_position(x) for x in _gathered(inputs))),
     }
     if inputs.qkv.is_cuda:
         calls["compile"] = lambda: compiled()()
