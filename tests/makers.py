@@ -1,8 +1,11 @@
 """Small models, worlds and inputs for tests, all of them functions of a seed."""
 
+import gc
 import hashlib
-from collections.abc import Iterable, Iterator
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +178,21 @@ def broken_weight(world: World, name: str = "dynamics.token_out.weight") -> Iter
         yield
     finally:
         weight[element] = sound
+
+
+def python_bytes_kept(act: Callable[[], None], rounds: int = 4) -> int:
+    """What Python holds more after `act()` than before, in the round of several where that is least.
+
+    What every round leaves behind is in each of them. A cache that fills or a free list that moves, as other
+    tests of the process leave them, is in one or two.
+    """
+    held = []
+    tracemalloc.start()
+    try:
+        for _ in range(rounds + 1):
+            act()
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    return min(after - before for before, after in pairwise(held))

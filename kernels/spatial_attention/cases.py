@@ -182,7 +182,8 @@ def flex_attention_of(x: Tensor) -> Callable[..., Tensor]:
 def _flex_attention(is_cuda: bool) -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False) if is_cuda else flex_attention
+    attend: Callable[..., Tensor] = flex_attention
+    return torch.compile(attend, dynamic=False) if is_cuda else attend
 
 
 def _normed(

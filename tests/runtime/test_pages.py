@@ -3,7 +3,6 @@
 import gc
 import random
 import threading
-import tracemalloc
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import make_config, make_pictures, make_tensor, make_transformer, make_world
+from makers import make_config, make_pictures, make_tensor, make_transformer, make_world, python_bytes_kept
 from torch import Tensor
 
 from genie_rt.runtime.backends.row import Row
@@ -185,21 +184,19 @@ def test_a_long_run_holds_memory_flat() -> None:
     world = make_world(SMALL)
     session, dice = world.session(seed=1, passes=1), random.Random(0)
     session.reset(PICTURES[0])
-    pages, tensors, others = [], [], []
-    try:
-        for step in range(1, 1501):
+    pages, tensors = [], []
+
+    def play_on() -> None:
+        for _ in range(500):
             session.step(dice.randrange(3))
-            if step % 500 == 0:
-                pages.append([(pool.num_pages, pool.num_used) for pool in pools_of(world).values()])
-                tensors.append(live_tensor_bytes())
-                others.append(tracemalloc.get_traced_memory()[0])
-                tracemalloc.start()  # after the first 500, which warm up
-    finally:
-        tracemalloc.stop()
-    assert pages[0] == pages[1] == pages[2] == [(CHUNK_PAGES, 2), (CHUNK_PAGES, 0), (CHUNK_PAGES, 2)]
-    assert tensors[0] == tensors[1] == tensors[2]
+        pages.append([(pool.num_pages, pool.num_used) for pool in pools_of(world).values()])
+        tensors.append(live_tensor_bytes())
+
+    play_on()  # warms up
     # Python's own free lists move by some kB; a tensor kept at every step would be 100 bytes, 50 kB in all
-    assert others[2] - others[1] < 10_000
+    assert python_bytes_kept(play_on, rounds=2) < 10_000
+    assert all(held == [(CHUNK_PAGES, 2), (CHUNK_PAGES, 0), (CHUNK_PAGES, 2)] for held in pages)
+    assert len(set(tensors)) == 1
 
 
 # What survives of any sequence of calls is what a session did that never strayed.
