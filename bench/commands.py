@@ -70,6 +70,9 @@ class BenchCommand:
     compiled: tyro.conf.DisallowNone[bool | None] = None
     """Time the same model under torch.compile too, which first compiles for minutes; on a GPU unless said."""
 
+    versus: tyro.conf.DisallowNone[tuple[str, ...] | None] = None
+    """Other back ends to time beside it, as BACKEND:DTYPE; reference unless said, where that is another."""
+
     backend: str = "auto"
     """Back end that computes the frames."""
 
@@ -89,7 +92,7 @@ class BenchCommand:
     """JSON file for the whole record: times, machine, versions, bundle, command."""
 
     def run(self) -> None:
-        from genie_rt.bench.frame_record import COMPARED, COMPILED
+        from genie_rt.bench.frame_record import COMPARED, COMPILED, VERSUS
         from genie_rt.bench.series import write_times
         from genie_rt.bench.tables import print_frames
 
@@ -101,8 +104,12 @@ class BenchCommand:
         print_frames(console(), record, self.percentile)
         write(self.json, record)
         if self.export_times is not None:
-            compared = (*COMPARED, COMPILED)
-            write_times(self.export_times, [item for item in record.body.series if item.name in compared])
+            compared = [
+                series
+                for series in record.body.series
+                if series.name in (*COMPARED, COMPILED) or series.name.startswith(VERSUS)
+            ]
+            write_times(self.export_times, compared)
             print(f"wrote {self.export_times}")
 
     def _check_source(self) -> None:
@@ -150,6 +157,7 @@ class BenchCommand:
             compare_plans=self.compare_plans,
             baseline=self.baseline,
             compiled=self.compiled,
+            versus=self.versus,
             backend=self.backend,
             dtype=self.dtype,
             device=self.device,

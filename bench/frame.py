@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
-import numpy as np
 import torch
 
-from genie_rt.bench.baseline import RecomputedRollout
-from genie_rt.bench.compiled import COMPILER, WARM_UP_FRAMES, CompiledRollout, check_plan
+from genie_rt.bench.compiled import WARM_UP_FRAMES, check_plan
 from genie_rt.bench.frame_record import (
     COMPILED,
     IDLE_COMMIT,
@@ -27,28 +24,24 @@ from genie_rt.bench.frame_record import (
     RECOMPUTED,
     STEP,
     SWEEP,
+    VERSUS,
     ColdStart,
     FrameBody,
     Memory,
 )
+from genie_rt.bench.players import Measured, Past, Player, backend_name, first_picture, measured
 from genie_rt.bench.quiet import Counters, disturbances
 from genie_rt.bench.record import Record, Subject, peak_rss_bytes
 from genie_rt.bench.series import Series
-from genie_rt.bench.timer import Candidate, Times, measure, paired_ratio, synchronise
+from genie_rt.bench.timer import Times, measure, paired_ratio
 from genie_rt.errors import DeviceError, InputError, UnsupportedError
 from genie_rt.runtime.backends.choose import BACKENDS
-from genie_rt.runtime.backends.protocol import FrameStats
-from genie_rt.runtime.backends.row import Row
-from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
-from genie_rt.runtime.session import Session, Snapshot
 from genie_rt.runtime.world import World
 
 SWEEP_ITERATIONS = 15
 SWEEP_WARM_UP_S = 0.3
-HELD_FRAMES = 8
-"""How long each action is held, in frames, before the next one's turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +59,8 @@ class FrameBench:
         compare_plans: whether all plans of the bundle are timed beside each other too.
         baseline: whether the paper's recipe is timed too.
         compiled: whether the model under `torch.compile` is; None: on a GPU, where it can decode the plan.
+        versus: other back ends with the same weights and plan, as "BACKEND:DTYPE", or "BACKEND" in the same
+            dtype; None: `reference`, where that is another.
         backend, dtype, device: as `World.load` takes them.
     """
 
@@ -80,6 +75,7 @@ class FrameBench:
     compare_plans: bool = False
     baseline: bool = True
     compiled: bool | None = None
+    versus: tuple[str, ...] | None = None
     backend: str = "auto"
     dtype: str = "float32"
     device: str | None = None
@@ -94,6 +90,16 @@ class FrameBench:
                 "expected 1 or more iterations, and 0 or more seconds to measure and to warm up, "
                 f"found {self.iterations}, {self.duration_s:g} and {self.warm_up_s:g}"
             )
+        for other in self.versus or ():
+            backend, dtype = self.parse(other)
+            if dtype not in BACKENDS.get(backend, ()):
+                known = ", ".join(f"{name}:{each}" for name in BACKENDS for each in BACKENDS[name])
+                raise InputError(f"--versus: expected some of {known}, found {other!r}")
+
+    def parse(self, versus: str) -> tuple[str, str]:
+        """Back end and dtype of an entry of `versus`."""
+        backend, _, dtype = versus.partition(":")
+        return backend, dtype or self.dtype
 
     def load(self, **changes: str) -> World:
         """The world to measure, or with changes of `backend`, `dtype` or `device` one of the same weights."""
@@ -136,10 +142,14 @@ def bench_frames(
 
     past = Past.fill(session, before=[first])
     memory = _memory(measured(world))
-    baselines, notes = _baselines(bench, past, plan)
+    worlds = _Worlds(bench, world)
+    versus, notes = _versus(worlds, plan)
+    baselines, told = _baselines(worlds, past, plan)
+    notes += told
     compared = [
         Player.of(STEP, session),
         Player.of(IDLE_COMMIT, past.session(plan), idle_commit=True),
+        *versus,
         *baselines,
     ]
     times, series = _time(
@@ -156,7 +166,7 @@ def bench_frames(
             series += _time(players, rounds, warm_up_s=warm_up_s, on_round=on_round)[1]
 
     body = FrameBody(
-        subject=Subject.of(world, backend=_backend_name(world)),
+        subject=Subject.of(world, backend=backend_name(world)),
         cold_start=ColdStart(
             import_ms=import_ms, load_ms=load_ms, reset_ms=reset_ms, first_step_ms=first_step_ms
         ),
@@ -164,171 +174,82 @@ def bench_frames(
         series=tuple(series),
         times_faster=_times_faster(times, RECOMPUTED),
         times_faster_than_compiled=_times_faster(times, COMPILED),
+        times_faster_than={
+            name.removeprefix(VERSUS): paired_ratio(taken, times[STEP])
+            for name, taken in times.items()
+            if name.startswith(VERSUS)
+        },
     )
     warnings = notes + disturbances(before, Counters.read(), times)
     return Record.take(body, command=command, device=str(measured(world).device), warnings=warnings)
 
 
-class Measured(Protocol):
-    """What a back end tells about itself, besides `Backend`, so that it can be measured."""
+@dataclass(frozen=True, slots=True, kw_only=False, eq=False)
+class _Worlds:
+    """The world that is measured, and others of the same weights, each loaded once."""
+
+    bench: FrameBench
+    world: World
+    others: dict[tuple[str, str], World] = field(default_factory=dict)
 
     @property
-    def device(self) -> torch.device: ...
+    def dtype_in_torch(self) -> str:
+        """The world's dtype, where `reference` computes in it, or else the nearest."""
+        return self.world.dtype if self.world.dtype in BACKENDS["reference"] else "bfloat16"
 
-    @property
-    def weight_bytes(self) -> int:
-        """Of the weights as they are kept."""
-        ...
+    def other(self, backend: str, dtype: str) -> World:
+        """On the same device."""
+        if (backend, dtype) == (backend_name(self.world), self.world.dtype):
+            return self.world
+        if (backend, dtype) not in self.others:
+            device = str(measured(self.world).device)
+            self.others[backend, dtype] = self.bench.load(backend=backend, dtype=dtype, device=device)
+        return self.others[backend, dtype]
 
-    @property
-    def page_bytes(self) -> int:
-        """Of the pages that somebody holds."""
-        ...
+    def model(self) -> tuple[WorldModel, list[str]]:
+        """The weights as a plain torch model, and what has to be said about it.
 
-    @property
-    def pool_bytes(self) -> int:
-        """Of all pages that memory is held for."""
-        ...
-
-
-def measured(world: World) -> Measured:
-    """The world's back end, if it tells what a measurement needs.
-
-    Raises:
-        UnsupportedError: it does not.
-    """
-    needed = ("device", "weight_bytes", "page_bytes", "pool_bytes")
-    missing = [name for name in needed if not hasattr(world.backend, name)]
-    if missing:
-        raise UnsupportedError(
-            f"the back end {_backend_name(world)!r} cannot be measured: it does not tell its "
-            f"{', '.join(missing)}; take another one with --backend"
-        )
-    return cast(Measured, world.backend)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Player:
-    """Something that makes frames and is timed at it.
-
-    Attributes:
-        stats: what each frame took, in order; a run appends to it.
-    """
-
-    candidate: Candidate
-    plan: Plan
-    stats: list[FrameStats]
-
-    @classmethod
-    def of(cls, name: str, session: Session, *, idle_commit: bool = False) -> Player:
-        """A session that plays on; its commits are fused into the step, or made in idle time."""
-        actions, stats = held_actions(session.world), list[FrameStats]()
-        device = measured(session.world).device
-
-        def run() -> None:
-            session.step(next(actions))
-            assert session.stats is not None  # a step sets it
-            stats.append(session.stats)
-
-        def commit() -> None:
-            session.commit()
-            synchronise(device)
-
-        if idle_commit:
-            commit()
-        return cls(
-            candidate=Candidate(name=name, run=run, after=commit if idle_commit else None),
-            plan=session.plan,
-            stats=stats,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """A played session whose windows are full: where everything that is timed goes on from.
-
-    Attributes:
-        tokens: `[T, N]` int64, its frames' tokens. actions: the one that led to each of them. Of all frames
-            since the reset if `fill` knew them all.
-    """
-
-    snapshot: Snapshot
-    tokens: torch.Tensor
-    actions: tuple[int, ...]
-
-    @classmethod
-    def fill(cls, session: Session, *, before: Sequence[Row] = ()) -> Past:
-        """Plays on until the oldest frame has left every window.
-
-        Args:
-            before: the rows of the frames before the session's last one, in order.
+        Where the back end keeps them in another form, they are loaded, or drawn, once more.
         """
-        config = session.world.bundle.config
-        window = max(config.dynamics.transformer.window, config.tokenizer.decoder.window)
-        rows = [*before, session.row]
-        for action in itertools.islice(held_actions(session.world), window):
-            session.step(action)
-            rows.append(session.row)
-        return cls(
-            snapshot=session.snapshot(),
-            tokens=torch.stack([row.tokens for row in rows]),
-            actions=tuple(row.action for row in rows),
-        )
-
-    def session(self, plan: Plan) -> Session:
-        """A session that goes on from here; it shares the pages of all others that do."""
-        session = self.snapshot.world.session(plan=plan)
-        session.restore(self.snapshot)
-        return session
-
-    def recomputed(self, plan: Plan, model: WorldModel) -> Player:
-        """The paper's recipe, going on from here."""
-        return self._baseline(RECOMPUTED, RecomputedRollout, plan, model)
-
-    def compiled(self, plan: Plan, model: WorldModel) -> Player:
-        """The same model under `torch.compile`, going on from here. Its first frames compile it."""
-        return self._baseline(COMPILED, partial(CompiledRollout, compiler=COMPILER), plan, model)
-
-    def _baseline(
-        self,
-        name: str,
-        kind: Callable[..., RecomputedRollout | CompiledRollout],
-        plan: Plan,
-        model: WorldModel,
-    ) -> Player:
-        row = self.snapshot.row
-        rollout = kind(model, self.tokens, self.actions, row.frame_index, plan=plan, seed=row.seed)
-        actions, stats = held_actions(self.snapshot.world), list[FrameStats]()
-
-        def run() -> None:
-            rollout.step(next(actions))
-            assert rollout.stats is not None  # a step sets it
-            stats.append(rollout.stats)
-
-        return Player(candidate=Candidate(name=name, run=run), plan=plan, stats=stats)
+        model = getattr(self.world.backend, "model", None)
+        if isinstance(model, WorldModel):
+            return model, []
+        dtype = self.dtype_in_torch
+        other = self.other("reference", dtype)
+        notes = []
+        if dtype != self.world.dtype:
+            notes.append(f"the baselines compute in {dtype}, not in {self.world.dtype}")
+        return cast(WorldModel, other.backend.model), notes  # type: ignore[attr-defined]
 
 
-def held_actions(world: World) -> Iterator[int]:
-    """All actions in turn, each held for a while, for ever; the same for everything that is timed."""
-    held = [[index] * HELD_FRAMES for index in range(len(world.action_names))]
-    return itertools.cycle(itertools.chain.from_iterable(held))
+def _versus(worlds: _Worlds, plan: Plan) -> tuple[list[Player], list[str]]:
+    """Sessions of other back ends, their windows full, and a line for each that does not fit here."""
+    bench, own = worlds.bench, (backend_name(worlds.world), worlds.world.dtype)
+    if bench.versus is not None:
+        asked = [bench.parse(other) for other in bench.versus]
+    else:
+        asked = [] if own[0] == "reference" else [("reference", worlds.dtype_in_torch)]
+    found, notes = list[Player](), list[str]()
+    for backend, dtype in dict.fromkeys(asked):
+        name = f"{backend} {dtype}"
+        try:
+            world = worlds.other(backend, dtype)
+            session = world.session(plan=plan)
+            session.reset(first_picture(world))
+            Past.fill(session)
+            found.append(Player.of(f"{VERSUS}{name}", session))
+        except (DeviceError, torch.OutOfMemoryError) as error:
+            notes.append(f"{name} was left out: {str(error).splitlines()[0]}")
+    return found, notes
 
 
-def first_picture(world: World) -> Picture:
-    """The bundle's first, or plain grey: what is on it changes no time."""
-    if world.prompts:
-        return world.prompt(0)
-    tokenizer = world.bundle.config.tokenizer
-    return np.full((tokenizer.height, tokenizer.width, 3), 127, np.uint8)
-
-
-def _baselines(bench: FrameBench, past: Past, plan: Plan) -> tuple[list[Player], list[str]]:
+def _baselines(worlds: _Worlds, past: Past, plan: Plan) -> tuple[list[Player], list[str]]:
     """The baselines that were asked for, warmed up, and a line for each that cannot run here."""
-    world, notes = past.snapshot.world, list[str]()
+    bench, notes = worlds.bench, list[str]()
     wanted: list[tuple[str, Callable[[Plan, WorldModel], Player], int]] = []
     if bench.baseline:
         wanted.append(("the paper's recipe", past.recomputed, 1))
-    compiled = measured(world).device.type == "cuda" if bench.compiled is None else bench.compiled
+    compiled = measured(worlds.world).device.type == "cuda" if bench.compiled is None else bench.compiled
     if compiled and plan.order != "maskgit":
         notes.append(f'torch.compile was left out: it decodes plans of order "maskgit", not {plan.order!r}')
     elif compiled:
@@ -338,7 +259,7 @@ def _baselines(bench: FrameBench, past: Past, plan: Plan) -> tuple[list[Player],
     for name, make, warm_up in wanted:
         try:
             if model is None:
-                model, told = _torch_model(bench, world)
+                model, told = worlds.model()
                 notes += told
             player = make(plan, model)
             for _ in range(warm_up):
@@ -347,25 +268,6 @@ def _baselines(bench: FrameBench, past: Past, plan: Plan) -> tuple[list[Player],
         except (DeviceError, UnsupportedError, torch.OutOfMemoryError) as error:
             notes.append(f"{name} was left out: {str(error).splitlines()[0]}")
     return found, notes
-
-
-def _torch_model(bench: FrameBench, world: World) -> tuple[WorldModel, list[str]]:
-    """The world's weights as a plain torch model, and what has to be said about it.
-
-    Where the back end keeps them in another form, they are loaded, or drawn, once more.
-    """
-    model = getattr(world.backend, "model", None)
-    if isinstance(model, WorldModel):
-        return model, []
-    dtype = bench.dtype if bench.dtype in BACKENDS["reference"] else "bfloat16"
-    other = bench.load(backend="reference", dtype=dtype, device=str(measured(world).device))
-    notes = [] if dtype == bench.dtype else [f"the baselines compute in {dtype}, not in {bench.dtype}"]
-    return cast(WorldModel, other.backend.model), notes  # type: ignore[attr-defined]
-
-
-def _backend_name(world: World) -> str:
-    """As `World.load` knows it: "reference" for a `ReferenceBackend`."""
-    return type(world.backend).__name__.removesuffix("Backend").lower()
 
 
 def _times_faster(times: Mapping[str, Times], baseline: str) -> float | None:
@@ -400,8 +302,12 @@ def _time(
 
 
 def _memory(backend: Measured) -> Memory:
+    peak_device_bytes = None
+    if backend.device.type == "cuda":
+        peak_device_bytes = torch.cuda.max_memory_reserved(backend.device)
     return Memory(
         peak_rss_bytes=peak_rss_bytes(),
+        peak_device_bytes=peak_device_bytes,
         weight_bytes=backend.weight_bytes,
         page_bytes=backend.page_bytes,
         pool_bytes=backend.pool_bytes,

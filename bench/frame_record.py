@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from genie_rt.bench.record import Subject
@@ -16,6 +16,9 @@ COMPARED = (STEP, IDLE_COMMIT, RECOMPUTED)
 
 COMPILED = "compiled"
 """One more that is compared, where it was asked for: the same model under `torch.compile`."""
+
+VERSUS = "versus "
+"""Others that are compared: `versus BACKEND DTYPE`."""
 
 SWEEP = "sweep_"
 PLAN = "plan_"
@@ -49,12 +52,15 @@ class Memory:
     Attributes:
         peak_rss_bytes: most that the process ever held resident up to then (`getrusage`), interpreter and
             libraries included; None where the system does not say.
+        peak_device_bytes: most that torch ever held of the GPU's memory up to then, captured frames included;
+            None where the frames are computed elsewhere.
         weight_bytes: of the weights as computed with.
         page_bytes: of the pages that the session holds.
         pool_bytes: of the pools that they come from, which grow by chunks.
     """
 
     peak_rss_bytes: int | None
+    peak_device_bytes: int | None = None
     weight_bytes: int
     page_bytes: int
     pool_bytes: int
@@ -67,6 +73,7 @@ class FrameBody:
     Attributes:
         times_faster: median over rounds of the paper's recipe / session; None where the recipe did not run.
         times_faster_than_compiled: the same of the compiled baseline; None where it did not run.
+        times_faster_than: the same of other back ends, by "BACKEND DTYPE".
     """
 
     KIND: ClassVar[str] = "frame"
@@ -77,6 +84,7 @@ class FrameBody:
     series: tuple[Series, ...]
     times_faster: float | None
     times_faster_than_compiled: float | None = None
+    times_faster_than: dict[str, float] = field(default_factory=dict)
 
     def find(self, name: str) -> Series:
         return next(series for series in self.series if series.name == name)

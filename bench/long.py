@@ -22,7 +22,7 @@ from typing import ClassVar
 
 import torch
 
-from genie_rt.bench.frame import first_picture, held_actions
+from genie_rt.bench.players import first_picture, held_actions
 from genie_rt.bench.quiet import MAX_DRIFT, Counters, disturbances
 from genie_rt.bench.record import Record, Subject
 from genie_rt.errors import InputError

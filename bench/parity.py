@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from genie_rt.bench.decisions import FrameDecision
-from genie_rt.bench.frame import first_picture, held_actions
+from genie_rt.bench.players import first_picture, held_actions
 from genie_rt.bench.record import Subject
 from genie_rt.bench.timer import Candidate, measure, paired_ratio
 from genie_rt.errors import DeviceError, InputError, UnsupportedError

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from genie_rt.bench.frame import Past, first_picture, held_actions, measured
+from genie_rt.bench.players import Past, first_picture, held_actions, measured
 from genie_rt.bench.quiet import Counters, disturbances
 from genie_rt.bench.record import Record, Subject
 from genie_rt.bench.series import Series

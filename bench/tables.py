@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from genie_rt.bench.frame_record import COMPILED, IDLE_COMMIT, PLAN, RECOMPUTED, STEP, SWEEP
+from genie_rt.bench.frame_record import COMPILED, IDLE_COMMIT, PLAN, RECOMPUTED, STEP, SWEEP, VERSUS
 from genie_rt.runtime.tables import figure_table
 from genie_rt.runtime.units import scaled
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _ROWS = {
     IDLE_COMMIT: "commit in idle time",
     STEP: "commit in the step",
+    VERSUS: "{name}",
     COMPILED: "torch.compile and SDPA",
     RECOMPUTED: "paper's recipe, {window} frames",
 }
@@ -49,6 +50,8 @@ def print_frames(console: Console, record: Record[FrameBody], percentiles: Seque
     if body.times_faster_than_compiled is not None:
         ratio = f"{body.times_faster_than_compiled:.2f}"
         console.print(f"{ratio} times the speed of the same model under torch.compile", style="bold")
+    for name, ratio_to in body.times_faster_than.items():
+        console.print(f"{ratio_to:.2f} times the speed of {name}", style="bold")
     for title, prefix in (("passes a frame", SWEEP), ("plan", PLAN)):
         compared = [series for series in body.series if series.name.startswith(prefix)]
         if compared:
@@ -152,13 +155,11 @@ def _latency(body: FrameBody, percentiles: Sequence[float]) -> Table:
     table = figure_table("ms, action to picture", *names, "max", "FPS", "late,\n30 Hz", "late,\n60 Hz")
     for name, label in _ROWS.items():
         for series in body.series:
-            if series.name == name:
+            if series.name == name or (name == VERSUS and series.name.startswith(VERSUS)):
                 times = [milliseconds(series.times.percentile_ms(q)) for q in percentiles]
                 shares = [f"{share:.0%}" for share in (series.missed_30_hz, series.missed_60_hz)]
-                table.add_row(
-                    label.format(window=body.subject.window), *times, milliseconds(series.max_ms),
-                    f"{series.per_second:.1f}", *shares,
-                )  # fmt: skip
+                what = label.format(window=body.subject.window, name=series.name.removeprefix(VERSUS))
+                table.add_row(what, *times, milliseconds(series.max_ms), f"{series.per_second:.1f}", *shares)
     return table
 
 
@@ -241,7 +242,9 @@ def _memory(body: FrameBody) -> str:
     memory = body.memory
     peak = "unknown here" if memory.peak_rss_bytes is None else scaled(memory.peak_rss_bytes, "B")
     weights, pages = scaled(memory.weight_bytes, "B"), scaled(memory.page_bytes, "B")
-    return f"memory      {peak} peak of the whole process; weights {weights}, session {pages}"
+    device = memory.peak_device_bytes
+    on_device = "" if device is None else f", {scaled(device, 'B')} of the GPU's"
+    return f"memory      {peak} peak of the whole process{on_device}; weights {weights}, session {pages}"
 
 
 def milliseconds(value: float) -> str:

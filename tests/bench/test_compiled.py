@@ -9,7 +9,7 @@ import torch
 from makers import make_actions, make_config, make_pictures, make_tensor, make_world
 
 from genie_rt.bench.compiled import CompiledRollout, FrameFunction, RingTransformer
-from genie_rt.bench.frame import Past
+from genie_rt.bench.players import Past
 from genie_rt.errors import InputError
 from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.runtime.backends.protocol import FrameStats

@@ -19,7 +19,7 @@ from makers import (
     make_world,
 )
 
-from genie_rt.bench import frame
+from genie_rt.bench import frame, players
 from genie_rt.bench.baseline import RecomputedRollout
 from genie_rt.bench.commands import BenchCommand
 from genie_rt.bench.compiled import CompiledRollout
@@ -128,7 +128,7 @@ def test_the_baseline_recomputes_a_full_window_and_decodes_its_own() -> None:
     world = make_world(make_config(window=4, decoder_window=2))
     session = world.session(plan=Plan(passes=2))
     session.reset(make_pictures(world.bundle.config, 1)[0])
-    past = frame.Past.fill(session)
+    past = players.Past.fill(session)
     seen: list[tuple[str, int]] = []
     model = world.backend.model
     for name, module in (("dynamics", model.dynamics.transformer), ("decoder", model.tokenizer.decoder)):
@@ -144,12 +144,12 @@ def test_all_that_is_timed_goes_on_from_a_full_window() -> None:
     world = make_world(make_config(window=4, decoder_window=6))
     session = world.session(plan=Plan(passes=2))
     session.reset(make_pictures(world.bundle.config, 1)[0])
-    past = frame.Past.fill(session)
+    past = players.Past.fill(session)
     row = past.snapshot.row
     assert (len(row.dynamics), len(row.decoder)) == (3, 5)
     assert len(past.tokens) == len(past.actions) == row.frame_index + 1
     assert torch.equal(past.tokens[-1], row.tokens)
-    memory = frame._memory(frame.measured(world))
+    memory = frame._memory(players.measured(world))
     backend = world.backend
     assert memory.page_bytes == 3 * backend.dynamics_pages.page_bytes + 5 * backend.decoder_pages.page_bytes
     assert memory.pool_bytes > memory.page_bytes
@@ -160,7 +160,7 @@ def test_a_session_from_the_past_plays_on_as_the_first_one_does() -> None:
     world = make_world(make_config(window=3))
     session = world.session(plan=Plan(passes=2))
     session.reset(make_pictures(world.bundle.config, 1)[0])
-    past = frame.Past.fill(session)
+    past = players.Past.fill(session)
     first = [session.step(action).copy() for action in (0, 1, 2)]
     second = past.session(Plan(passes=2))
     assert [np.array_equal(a, second.step(action)) for a, action in zip(first, (0, 1, 2), strict=True)]
@@ -177,10 +177,10 @@ def test_only_the_idle_commit_is_off_the_clock() -> None:
             candidate.run()
             return [name for name, _ in calls]
 
-        fused = frame.Player.of(STEP, session).candidate
+        fused = players.Player.of(STEP, session).candidate
         assert [calls_in(fused), calls_in(fused), fused.after] == [["frame"], ["frame"], None]
         assert session.row.pending
-        idle = frame.Player.of(IDLE_COMMIT, session, idle_commit=True).candidate
+        idle = players.Player.of(IDLE_COMMIT, session, idle_commit=True).candidate
         assert idle.after is not None
         for _ in range(2):
             assert not session.row.pending
@@ -193,7 +193,7 @@ def test_only_the_frames_that_count_are_counted() -> None:
     world = make_world(make_config(window=3))
     session = world.session(plan=Plan(order="adaptive", passes=5, threshold=0.4))
     session.reset(make_pictures(world.bundle.config, 1)[0])
-    player = frame.Player.of(STEP, session)
+    player = players.Player.of(STEP, session)
     for _ in range(4):
         player.candidate.run()  # as a warm-up does
     _, (series,) = frame._time([player], 3, warm_up_s=0, on_round=None)
@@ -298,7 +298,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_a_world_without_prompts_is_measured_from_grey() -> None:
     world = make_world(make_config())
-    picture = frame.first_picture(world)
+    picture = players.first_picture(world)
     session: Session = world.session()
     assert session.reset(picture).shape == (*world.output_size, 3)
 
@@ -366,7 +366,7 @@ def test_one_world_is_measured(sources: dict[str, str]) -> None:
 def test_a_bench_beside_torch_compile(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(frame, "COMPILER", None)  # the function as it is: compiling takes minutes
+    monkeypatch.setattr(players, "COMPILER", None)  # the function as it is: compiling takes minutes
     words = ("--passes", "3", "--sweep", "--compiled", "--json", str(tmp_path / "r.json"))
     assert bench(bundle, *words, "--export-times", str(tmp_path / "t.json")) == 0
     printed = capsys.readouterr().out
@@ -402,7 +402,7 @@ def test_the_compiled_baseline_goes_on_where_the_bench_stands(monkeypatch: pytes
     session.reset(make_pictures(world.bundle.config, 1)[0])
     first = session.row
     session.step(0)  # as `bench_frames` does, to time it
-    past = frame.Past.fill(session, before=[first])
+    past = players.Past.fill(session, before=[first])
     pictures: list[Picture] = []
     step = CompiledRollout.step
 
@@ -410,9 +410,9 @@ def test_the_compiled_baseline_goes_on_where_the_bench_stands(monkeypatch: pytes
         pictures.append(step(self, action))
 
     monkeypatch.setattr(CompiledRollout, "step", noted)
-    monkeypatch.setattr(frame, "COMPILER", None)
+    monkeypatch.setattr(players, "COMPILER", None)
     player = past.compiled(plan, world.backend.model)
-    for action in itertools.islice(frame.held_actions(world), 5):
+    for action in itertools.islice(players.held_actions(world), 5):
         player.candidate.run()
         assert np.array_equal(pictures[-1], session.step(action))
     assert [stats.passes for stats in player.stats] == [2] * 5
@@ -455,7 +455,37 @@ def test_another_back_end_is_measured_beside_the_same_weights_in_torch(
     assert (body.subject.backend, body.subject.dtype) == ("sealed", "int8")
     memory = body.memory
     assert (memory.weight_bytes, memory.page_bytes, memory.pool_bytes) == (7, 8, 9)
-    assert [series.name for series in body.series] == [*COMPARED]
+    names = [STEP, IDLE_COMMIT, "versus reference bfloat16", RECOMPUTED]
+    assert [series.name for series in body.series] == names
+    assert list(body.times_faster_than) == ["reference bfloat16"]
+    assert body.times_faster_than["reference bfloat16"] > 0
+
+
+def test_other_back_ends_are_timed_beside_it_once_each(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--versus", "reference:bfloat16", "reference", "reference:float32")
+    words = ("--passes", "2", "--sweep", "--no-baseline", *asked, "--json", str(tmp_path / "r.json"))
+    assert bench(bundle, *words, "--export-times", str(tmp_path / "t.json")) == 0
+    printed = capsys.readouterr().out
+    body = read_record(tmp_path / "r.json", FrameBody).body
+    others = ["reference bfloat16", "reference float32"]
+    assert [series.name for series in body.series] == [
+        STEP, IDLE_COMMIT, *(f"versus {name}" for name in others)
+    ]  # fmt: skip
+    assert list(body.times_faster_than) == others
+    for name in others:
+        assert f"{body.times_faster_than[name]:.2f} times the speed of {name}\n" in printed
+    own, other = (body.find(name) for name in (STEP, "versus reference bfloat16"))
+    ratios = sorted(b / a for a, b in zip(own.run_ns, other.run_ns, strict=True))
+    assert ratios[0] <= body.times_faster_than["reference bfloat16"] <= ratios[-1]
+    assert "versus reference float32_ms" in json.loads((tmp_path / "t.json").read_text())[0]
+
+
+@pytest.mark.parametrize("other", ["nothing", "reference:int8", "cuda:float64", ":float32"])
+def test_another_back_end_that_there_is_not_is_named(other: str) -> None:
+    with pytest.raises(InputError, match=f"--versus: expected some of reference:float64, .*found '{other}'"):
+        frame.FrameBench(source="demo", iterations=1, duration_s=0, warm_up_s=0, versus=(other,))
 
 
 @pytest.mark.parametrize("error", [DeviceError, torch.OutOfMemoryError])
@@ -472,6 +502,7 @@ def test_baselines_that_do_not_fit_are_left_out_with_a_line(
     monkeypatch.setattr(World, "load", full)
     assert bench(bundle, "--passes", "2", "--sweep", "--compiled") == 0
     printed = capsys.readouterr().out
+    assert "note: reference bfloat16 was left out: memory is full\n" in printed
     assert "note: the paper's recipe was left out: memory is full\n" in printed
     assert "note: torch.compile was left out: memory is full\n" in printed
     assert "times faster" not in printed
@@ -483,7 +514,9 @@ def test_a_number_format_that_torch_lacks_is_compared_with_bfloat16(
     monkeypatch.setattr(World, "load", sealed(World.load))
     what = frame.FrameBench(source=str(bundle), iterations=1, duration_s=0, warm_up_s=0, dtype="int8")
     world = World(make_world(make_config()).bundle, SealedBackend(make_world(make_config()).backend), "int8")
-    model, notes = frame._torch_model(what, world)
+    worlds = frame._Worlds(what, world)
+    model, notes = worlds.model()
+    assert worlds.other("reference", "bfloat16").backend.model is model  # type: ignore[attr-defined]
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     assert notes == ["the baselines compute in bfloat16, not in int8"]
 
@@ -494,4 +527,4 @@ def test_a_back_end_that_tells_nothing_cannot_be_measured() -> None:
 
     bundle = make_world(make_config()).bundle
     with pytest.raises(UnsupportedError, match=r"'silent' cannot be measured: .* weight_bytes, page_bytes"):
-        frame.measured(World(bundle, SilentBackend(), "float32"))  # type: ignore[arg-type]
+        players.measured(World(bundle, SilentBackend(), "float32"))  # type: ignore[arg-type]
