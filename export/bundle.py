@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ from genie_rt.errors import BundleError, ConfigError, InputError
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import check_frame
-from genie_rt.runtime.manifest import MANIFEST, MODEL_CARD, WEIGHTS, FileRecord, Manifest, encode_manifest
+from genie_rt.runtime.manifest import (
+    MANIFEST,
+    MODEL_CARD,
+    WEIGHTS,
+    FileRecord,
+    Graphs,
+    Manifest,
+    encode_manifest,
+)
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
 
@@ -45,6 +53,7 @@ def write_bundle(
     model_card: str,
     preset: str = "custom",
     dtype: str = "bf16",
+    graphs: Callable[[Path], Graphs] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Writes a bundle and opens it again with the reader that everybody uses.
@@ -65,6 +74,7 @@ def write_bundle(
         preset: the preset that the sizes came from.
         dtype: "fp32", or "bf16" for tensors of two and more axes; norms, biases and `ALWAYS_FP32` stay fp32,
             where rounding would cost more than the few bytes it saves.
+        graphs: writes graphs into a folder that holds the weights, and says what they are.
         overwrite: replace the bundle that is at `out`, once the new one is whole.
 
     Raises:
@@ -84,6 +94,7 @@ def write_bundle(
         (temporary / MODEL_CARD).write_bytes(model_card.encode())
         save_file(tensors, temporary / WEIGHTS)
         shutil.copymode(temporary / MODEL_CARD, temporary / WEIGHTS)  # safetensors makes its files private
+        written = None if graphs is None else graphs(temporary)
         manifest = Manifest(
             name=name,
             preset=preset,
@@ -93,6 +104,7 @@ def write_bundle(
             plans=dict(plans),
             provenance=dict(provenance),
             files=_records(temporary),
+            graphs=written,
         )
         (temporary / MANIFEST).write_bytes(encode_manifest(manifest))
         _check_readable(temporary, tensors)

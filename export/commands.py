@@ -4,95 +4,173 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-IDLE_ACTION = "stay"
-"""The action that is meant when no key is pressed, where the data has one of that name."""
+from genie_rt.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genie_rt.export.graphs import GraphWriter
+    from genie_rt.export.source import Source
+    from genie_rt.runtime.bundle import Bundle
+    from genie_rt.runtime.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Write a trained world as a bundle: one folder that play, bench and evaluate open.
+    """Write a world as a bundle: one folder that play, bench and evaluate open.
+
+    SOURCE is a trained run, or a bundle that gets ONNX graphs, other plans or another number format; what is
+    not said stays as it is there.
 
     To put measured figures on its model card, export, run `genie-rt evaluate --json FILE`, and export again
     with --metrics FILE --overwrite.
     """
 
-    folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
-    """Run folder of the dynamics, or one checkpoint in it. The tokenizer is in there too."""
+    source: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]]
+    """Run folder of the dynamics, or one checkpoint in it; or a bundle's folder or name."""
     out: Path
     """Folder of the new bundle."""
     name: str | None = None
-    """Name of the bundle; that of its folder unless set."""
+    """Name of the bundle; the source bundle's, or that of its folder, unless set."""
     prompt: tuple[Path, ...] = ()
     """Pictures to start from; cropped and scaled to the model's size. `genie-rt data prompts` makes some."""
-    dtype: Literal["bf16", "fp32"] = "bf16"
-    """Number format of the matrices; the rest, and the codebook, is fp32 always."""
+    dtype: tyro.conf.DisallowNone[Literal["bf16", "fp32"] | None] = None
+    """Number format of the matrices; the rest, and the codebook, is fp32 always. bf16 of a run unless set."""
     ema: bool = False
     """Take the averaged weights, which a run with --ema-decay above 0 keeps."""
-    passes: int = 4
-    """Passes per frame of the bundle's default plan."""
-    temperature: float = 1.0
-    """Temperature of that plan's sampling."""
-    noise: float = 1.0
-    """Noise on that plan's confidence."""
+    passes: int | None = None
+    """Passes per frame of the bundle's default plan; 4 of a run unless set."""
+    temperature: float | None = None
+    """Temperature of that plan's sampling; 1 of a run unless set."""
+    noise: float | None = None
+    """Noise on that plan's confidence; 1 of a run unless set."""
     plans: Path | None = None
     """JSON record of `genie-rt bench quality`, whose recommended plans go in beside the default, by name."""
     metrics: Path | None = None
     """JSON file of `genie-rt evaluate --json` whose figures go on the model card."""
+    onnx: bool = False
+    """Write ONNX graphs in float32, for the back ends onnx, openvino and tensorrt."""
+    fp16: bool = False
+    """Write them in float16 too."""
+    int8: bool = False
+    """Write them in int8 too, calibrated by --clips."""
+    clips: Path | None = None
+    """Clip store whose training split int8 is calibrated by."""
+    plan: tuple[str, ...] = ()
+    """Plans of the bundle that get a graph of a whole frame: one call a frame, of use on a GPU and from C."""
+    opset: Literal[20, 23] = 23
+    """Of the graphs: 23 has attention and norms as operators, 20 is for older consumers."""
+    precisions: Path | None = None
+    """JSON record of `genie-rt bench quality --versus`: what each number format costs, by which back ends and
+    formats are chosen where that is left open."""
     overwrite: bool = False
     """Replace the bundle that is at --out."""
 
     def run(self) -> None:
         """Read, write, and say what came of it."""
         from genie_rt.export.bundle import write_bundle
-        from genie_rt.export.checkpoint import read_checkpoint
-        from genie_rt.export.plans import read_recommended
-        from genie_rt.export.provenance import preset_of, provenance_of
-        from genie_rt.export.run_card import card_of_run, read_record
+        from genie_rt.export.run_card import read_record
+        from genie_rt.export.source import read_source
         from genie_rt.runtime.images import fit_image, load_image
-        from genie_rt.runtime.plan import Plan
 
-        plan = Plan(passes=self.passes, temperature=self.temperature, noise=self.noise)
-        recommended = {} if self.plans is None else read_recommended(self.plans)
+        self._check()
         record = None if self.metrics is None else read_record(self.metrics)
-        checkpoint = read_checkpoint(self.folder, averaged=self.ema)
-        config, names = checkpoint.config, checkpoint.action_names
-        size = config.tokenizer.height, config.tokenizer.width
-        pictures = [fit_image(load_image(path), *size) for path in self.prompt]
-        name = self.name or self.out.resolve().name
-        num_parameters = sum(weight.numel() for weight in checkpoint.weights.values())
-        provenance = provenance_of(checkpoint)
+        source = read_source(self.source, averaged=self.ema)
+        plans = self._plans(source)
+        graphs = self._graphs(source, plans)
+        size = source.config.tokenizer.height, source.config.tokenizer.width
+        pictures = [fit_image(load_image(path), *size) for path in self.prompt] or list(source.prompts)
+        name = self.name or (source.name if source.card is not None else self.out.resolve().name)
         bundle = write_bundle(
             self.out,
             name=name,
-            preset=preset_of(config),
-            config=config,
-            weights=checkpoint.weights,
-            action_names=names,
-            default_action=IDLE_ACTION if IDLE_ACTION in names else names[0],
-            plans=recommended | {"default": plan},
+            preset=source.preset,
+            config=source.config,
+            weights=source.weights,
+            action_names=source.action_names,
+            default_action=source.default_action,
+            plans=plans,
             prompts=pictures,
-            provenance=provenance,
-            model_card=card_of_run(
-                name=name,
-                config=config,
-                num_parameters=num_parameters,
-                action_names=names,
-                provenance=provenance,
-                record=record,
-            ),
-            dtype=self.dtype,
+            provenance=source.provenance,
+            model_card=source.model_card(name, record),
+            dtype=self.dtype or source.dtype or "bf16",
+            graphs=graphs,
             overwrite=self.overwrite,
         )
+        self._tell(source, bundle)
+
+    def _check(self) -> None:
+        if self.int8 and self.clips is None:
+            raise InputError(
+                "--int8: expected --clips beside it, a clip store to calibrate by, as `genie-rt data` makes"
+            )
+        if self.clips is not None and not self.int8:
+            raise InputError("--clips: expected --int8 beside it, which is what clips calibrate")
+        if self.plan and not self._writes_graphs:
+            raise InputError("--plan: expected --onnx beside it, which writes a graph of each")
+
+    @property
+    def _writes_graphs(self) -> bool:
+        return self.onnx or self.fp16 or self.int8
+
+    def _plans(self, source: Source) -> dict[str, Plan]:
+        from genie_rt.export.plans import read_recommended
+        from genie_rt.runtime.plan import Plan
+
+        asked = {"passes": self.passes, "temperature": self.temperature, "noise": self.noise}
+        changes = {key: value for key, value in asked.items() if value is not None}
+        default = source.plans.get("default", Plan(passes=4, temperature=1.0, noise=1.0)).replace(**changes)
+        recommended = {} if self.plans is None else read_recommended(self.plans)
+        return {**source.plans, **recommended, "default": default}
+
+    def _graphs(self, source: Source, plans: Mapping[str, Plan]) -> GraphWriter | None:
+        from genie_rt.export.graphs import KeptGraphs, NewGraphs, calibration_of, read_psnr_changes
+        from genie_rt.runtime.bundle import open_bundle
+
+        changes = {} if self.precisions is None else read_psnr_changes(self.precisions)
+        if not self._writes_graphs:
+            if source.graphs is not None:
+                return KeptGraphs(
+                    bundle=open_bundle(self.source), graphs=source.graphs, plans=plans, psnr_change_db=changes
+                )
+            if changes:
+                raise InputError("--precisions: expected a bundle with graphs, or --onnx to write some")
+            return None
+        formats = {"float32": True, "float16": self.fp16, "int8": self.int8}
+        calibration = None
+        if self.clips is not None:
+            print(f"calibrating int8 by {self.clips}", flush=True)
+            calibration = calibration_of(source, self.clips)
+            print(
+                f"{len(calibration.limits)} linears in int8, kept in floating point: "
+                f"{', '.join(calibration.kept) or 'none'}"
+            )
+        return NewGraphs(
+            config=source.config,
+            plans=plans,
+            precisions=tuple(name for name, wanted in formats.items() if wanted),
+            frame_plans=self.plan,
+            opset=self.opset,
+            calibration=calibration,
+            psnr_change_db=changes,
+        )
+
+    def _tell(self, source: Source, bundle: Bundle) -> None:
         megabytes = sum(file.size for file in bundle.files.values()) / 1e6
         print(
-            f"{bundle.path}: {num_parameters:,} parameters of {checkpoint.path.name}, {megabytes:.1f} MB, "
-            f"{len(pictures)} prompts"
+            f"{bundle.path}: {source.num_parameters:,} parameters of {source.name}, {megabytes:.1f} MB, "
+            f"{len(bundle.prompts)} prompts"
         )
-        if not pictures:
+        if bundle.graphs is not None:
+            print(
+                f"graphs of opset {bundle.graphs.opset} in {', '.join(bundle.graphs.precisions)}; "
+                f"compare them with the definition: genie-rt verify {bundle.path}"
+            )
+        if not bundle.prompts:
             print(
                 "it has no picture to start from: play it with --prompt FILE, or export it with --prompt FILE"
             )

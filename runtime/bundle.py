@@ -26,6 +26,7 @@ from genie_rt.runtime.manifest import (
     SCHEMA_VERSION,
     WEIGHTS,
     FileRecord,
+    Graphs,
     parse_manifest,
 )
 from genie_rt.runtime.plan import Plan
@@ -54,6 +55,7 @@ class Bundle:
         prompts: PNG files of the model's height and width, sorted; may be empty.
         files: size and sha256 of every file but bundle.json, by path within the bundle.
         provenance: data, recipe, versions, as the exporter wrote them.
+        graphs: what the ONNX graphs are, None where there are none.
         digest: sha256 of bundle.json, which covers all other files: the bundle's identity.
     """
 
@@ -68,6 +70,7 @@ class Bundle:
     files: Mapping[str, FileRecord]
     provenance: Mapping[str, Any]
     digest: str
+    graphs: Graphs | None = None
 
 
 def shipped_bundles() -> tuple[str, ...]:
@@ -112,6 +115,7 @@ def open_bundle(source: str | Path) -> Bundle:
         files=MappingProxyType(manifest.files),
         provenance=MappingProxyType(manifest.provenance),
         digest=hashlib.sha256(data).hexdigest(),
+        graphs=manifest.graphs,
     )
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from genie_rt.errors import BundleError, ConfigError
@@ -23,6 +23,12 @@ MAX_MANIFEST_BYTES = 1_000_000
 MAX_TOTAL_BYTES = 64 * 2**30
 MAX_FILES = 1024
 MAX_PLANS = 64
+
+GRAPH_FORMATS = {"float32": "", "float16": ".fp16", "int8": ".int8"}
+"""Number formats of graphs, and what they add to the name of the file."""
+
+LOOSEST_MEANS, LOOSEST_LOGIT, LEAST_PSNR_DB = 0.45, 0.75, 38.0
+"""What `verify` allows the coarsest number format, e4m3: no bundle may ask for more."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -60,6 +66,75 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParityBound:
+    """What graphs in one number format may be off by, as `genie-rt verify` judges them.
+
+    Attributes:
+        means: largest difference of two means of the logits' errors, by the logits' standard deviation.
+        logit: largest error of a single logit, likewise.
+        psnr_db: least of the pictures.
+    """
+
+    means: float
+    logit: float
+    psnr_db: float
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.means <= LOOSEST_MEANS, "means", f"a number above 0, up to {LOOSEST_MEANS}", self.means
+        )
+        _require(
+            0 < self.logit <= LOOSEST_LOGIT, "logit", f"a number above 0, up to {LOOSEST_LOGIT}", self.logit
+        )
+        _require(LEAST_PSNR_DB <= self.psnr_db <= 200, "psnr_db", f"{LEAST_PSNR_DB} to 200", self.psnr_db)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graphs:
+    """The ONNX graphs of a bundle; `backends.exported.signature` says what each takes and gives.
+
+    Attributes:
+        opset: that they are written in.
+        precisions: of `GRAPH_FORMATS`; each has the graphs encode, commit, pass, pass-at and decode.
+        frame_plans: plans of the bundle that each precision has a whole-frame graph for.
+        bounds: by precision, where it may be off by something else than its number format says.
+        psnr_change_db: by number format, how far PSNR with what really happens is from float32's, at most, as
+            `genie-rt bench quality --versus` measured it; what is not in here nobody has measured.
+    """
+
+    opset: int
+    precisions: tuple[str, ...]
+    frame_plans: tuple[str, ...] = ()
+    bounds: dict[str, ParityBound] = field(default_factory=dict)
+    psnr_change_db: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.opset <= 1000, "opset", "1 to 1000", self.opset)
+        known = ", ".join(GRAPH_FORMATS)
+        for name in (*self.precisions, *self.bounds):
+            _require(name in GRAPH_FORMATS, "precisions", f"some of {known}", name)
+        _require(bool(self.precisions), "precisions", f"some of {known}", self.precisions)
+        for name in self.frame_plans:
+            _require_name("frame_plans", name)
+        for name, loss in self.psnr_change_db.items():
+            _require_name("psnr_change_db", name)
+            _require(-100 <= loss <= 100, "psnr_change_db", "-100 to 100 dB", loss)
+        for names in (self.precisions, self.frame_plans):
+            _require(len(set(names)) == len(names), "graphs", "every name once", names)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Of all graphs."""
+        graphs = ("encode", "commit", "pass", "pass-at", "decode", *(f"frame-{plan}" for plan in self.frame_plans))
+        return tuple(graph_file(graph, precision) for precision in self.precisions for graph in graphs)
+
+
+def graph_file(graph: str, precision: str) -> str:
+    """The file of a graph within the bundle: `pass.onnx`, `pass.int8.onnx`."""
+    return f"{graph}{GRAPH_FORMATS[precision]}.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """`bundle.json`, field by field.
 
@@ -73,6 +148,7 @@ class Manifest:
         plans: decoding plans by name; "default" is always there.
         provenance: data, recipe, commit, versions: any JSON object.
         files: every other file of the bundle by its path with "/".
+        graphs: what the bundle's ONNX graphs are, None where it has none.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -84,6 +160,7 @@ class Manifest:
     plans: dict[str, Plan]
     provenance: dict[str, Any]
     files: dict[str, FileRecord]
+    graphs: Graphs | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -94,6 +171,7 @@ class Manifest:
         self._check_actions()
         self._check_plans()
         self._check_files()
+        self._check_graphs()
 
     def _check_actions(self) -> None:
         num_actions = self.config.dynamics.num_actions
@@ -136,6 +214,16 @@ class Manifest:
         _require(
             total <= MAX_TOTAL_BYTES, "files", f"sizes of at most {MAX_TOTAL_BYTES} bytes together", total
         )
+
+    def _check_graphs(self) -> None:
+        listed = () if self.graphs is None else self.graphs.files
+        for name in listed:
+            _require(name in self.files, "graphs", f"a record of {name} in files", sorted(self.files)[:8])
+        for name in self.files:
+            known = not name.endswith(".onnx") or name in listed
+            _require(known, "graphs", "the precision and plan of every .onnx file", name)
+        for name in () if self.graphs is None else self.graphs.frame_plans:
+            _require(name in self.plans, "graphs.frame_plans", f"some of {', '.join(self.plans)}", name)
 
     @property
     def prompts(self) -> tuple[str, ...]:

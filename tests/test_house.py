@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "kernels": {"root", "kernels"},
     "runtime": {"root", "kernels", "runtime"},
     "training": {"root", "kernels", "runtime", "training"},
-    "export": {"root", "kernels", "runtime", "export"},
+    "export": {"root", "kernels", "runtime", "training", "export"},
     "bench": {"root", "kernels", "runtime", "training", "export", "bench"},
 }
 EXEMPT = {"genie_rt", "genie_rt.cli"}  # both name every layer and import it lazily

@@ -82,7 +82,7 @@ def play(out: Path, action: str) -> list[Any]:
 
 
 def test_a_trained_world_plays(tiny_runs: TinyRuns, tmp_path: Path, picture: Path) -> None:
-    ExportCommand(folder=tiny_runs.logged, out=tmp_path / "world", prompt=(picture,), passes=3).run()
+    ExportCommand(source=tiny_runs.logged, out=tmp_path / "world", prompt=(picture,), passes=3).run()
     bundle = open_bundle(tmp_path / "world")
     assert (bundle.name, bundle.preset) == ("world", "custom")
     assert (bundle.action_names, bundle.default_action) == (ACTIONS, "stay")
@@ -93,7 +93,7 @@ def test_a_trained_world_plays(tiny_runs: TinyRuns, tmp_path: Path, picture: Pat
 
 
 def test_a_world_of_latent_actions_plays(tiny_runs: TinyRuns, tmp_path: Path, picture: Path) -> None:
-    ExportCommand(folder=tiny_runs.latent, out=tmp_path / "w", name="latent", prompt=(picture,)).run()
+    ExportCommand(source=tiny_runs.latent, out=tmp_path / "w", name="latent", prompt=(picture,)).run()
     bundle = open_bundle(tmp_path / "w")
     assert bundle.name == "latent"
     assert bundle.action_names == ("latent-0", "latent-1", "latent-2", "latent-3")
@@ -105,7 +105,7 @@ def test_a_world_of_latent_actions_plays(tiny_runs: TinyRuns, tmp_path: Path, pi
 
 @pytest.mark.parametrize("ema", [False, True])
 def test_the_bundle_holds_what_was_trained(tiny_runs: TinyRuns, tmp_path: Path, ema: bool) -> None:
-    ExportCommand(folder=tiny_runs.logged, out=tmp_path / "w", dtype="fp32", ema=ema).run()
+    ExportCommand(source=tiny_runs.logged, out=tmp_path / "w", dtype="fp32", ema=ema).run()
     bundle = open_bundle(tmp_path / "w")
     written = load_weights(bundle, parameter_shapes(bundle.config))
     trained = load_file(part(tiny_runs.logged, "ema.safetensors" if ema else "model.safetensors"))
@@ -121,7 +121,7 @@ def test_averaged_weights_differ(tiny_runs: TinyRuns) -> None:
 
 
 def test_the_codebook_stays_exact_in_bf16(tiny_runs: TinyRuns, tmp_path: Path) -> None:
-    ExportCommand(folder=tiny_runs.logged, out=tmp_path / "w").run()
+    ExportCommand(source=tiny_runs.logged, out=tmp_path / "w").run()
     bundle = open_bundle(tmp_path / "w")
     weights = load_weights(bundle, parameter_shapes(bundle.config))
     trained = load_file(part(tiny_runs.logged, "model.safetensors"))
@@ -130,7 +130,7 @@ def test_the_codebook_stays_exact_in_bf16(tiny_runs: TinyRuns, tmp_path: Path) -
 
 
 def test_provenance_and_card_say_how_it_was_trained(tiny_runs: TinyRuns, tmp_path: Path) -> None:
-    ExportCommand(folder=tiny_runs.latent, out=tmp_path / "w").run()
+    ExportCommand(source=tiny_runs.latent, out=tmp_path / "w").run()
     values = open_bundle(tmp_path / "w").provenance
     assert list(values["stages"]) == ["tokenizer", "lam", "dynamics"]
     for stage in values["stages"].values():
@@ -175,7 +175,7 @@ def test_metrics_come_onto_the_card_by_a_second_export(
         },
     }
     (tmp_path / "record.json").write_text(json.dumps(record))
-    command = ExportCommand(folder=tiny_runs.logged, out=tmp_path / "w")
+    command = ExportCommand(source=tiny_runs.logged, out=tmp_path / "w")
     command.run()
     assert "no picture to start from" in capsys.readouterr().out
     again = dataclasses.replace(command, metrics=tmp_path / "record.json")
@@ -206,7 +206,7 @@ def test_a_record_that_is_none_is_refused(content: str | None, tiny_runs: TinyRu
     if content is not None:
         (tmp_path / "record.json").write_text(content)
     with pytest.raises(InputError, match=r"record\.json"):
-        ExportCommand(folder=tiny_runs.logged, out=tmp_path / "w", metrics=tmp_path / "record.json").run()
+        ExportCommand(source=tiny_runs.logged, out=tmp_path / "w", metrics=tmp_path / "record.json").run()
 
 
 def test_coinrun_brings_its_attributions(run: Path) -> None:
@@ -225,7 +225,7 @@ def test_coinrun_brings_its_attributions(run: Path) -> None:
 def test_the_card_of_an_unfinished_run_says_so(run: Path, tmp_path: Path) -> None:
     change_state(run, lambda state: state["loop"].update(steps=9))
     change_state(run, lambda state: state.pop("seconds"))
-    ExportCommand(folder=run, out=tmp_path / "w").run()
+    ExportCommand(source=run, out=tmp_path / "w").run()
     card = (tmp_path / "w" / "README.md").read_text()
     assert "| Dynamics | the first 2 of 9 steps of 4 clips" in card
     assert "| Time of the dynamics | time not recorded, " in card
@@ -248,7 +248,7 @@ def test_the_newest_checkpoint_is_taken_or_none(run: Path) -> None:
 
 def test_the_pickle_is_not_touched(run: Path, tmp_path: Path) -> None:
     part(run, "optimizer.pt").unlink()
-    ExportCommand(folder=run, out=tmp_path / "w").run()
+    ExportCommand(source=run, out=tmp_path / "w").run()
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_state_that_does_not_fit_is_refused(
 ) -> None:
     change_state(run, change)
     with pytest.raises(error, match=message):
-        ExportCommand(folder=run, out=tmp_path / "w", ema="--no-ema" in message).run()
+        ExportCommand(source=run, out=tmp_path / "w", ema="--no-ema" in message).run()
     assert not (tmp_path / "w").exists()
 
 
@@ -327,7 +327,7 @@ def test_missing_and_foreign_tensors_are_named(run: Path) -> None:
 def test_weights_that_are_not_finite_are_refused(run: Path, tmp_path: Path) -> None:
     change_weights(run, lambda weights: weights["model.position"].fill_(torch.nan))
     with pytest.raises(ConfigError, match=r"dynamics\.position: expected finite"):
-        ExportCommand(folder=run, out=tmp_path / "w").run()
+        ExportCommand(source=run, out=tmp_path / "w").run()
 
 
 def test_presets_are_recognised_whatever_the_actions() -> None:
@@ -350,7 +350,7 @@ def test_flags_are_those_of_the_documentation() -> None:
     words = "RUN --out w --name demo --dtype fp32 --ema --prompt a.png b.png --passes 2 --overwrite"
     command = tyro.cli(ExportCommand, args=words.split())
     assert command == ExportCommand(
-        folder=Path("RUN"),
+        source="RUN",
         out=Path("w"),
         name="demo",
         dtype="fp32",

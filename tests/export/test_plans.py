@@ -30,14 +30,14 @@ def test_recommended_plans_stand_in_the_bundle_beside_the_default(
     tiny_runs: TinyRuns, tmp_path: Path
 ) -> None:
     record = write(tmp_path / "quality.json")
-    ExportCommand(folder=tiny_runs.logged, out=tmp_path / "world", passes=1, plans=record).run()
+    ExportCommand(source=tiny_runs.logged, out=tmp_path / "world", passes=1, plans=record).run()
     assert dict(open_bundle(tmp_path / "world").plans) == RECOMMENDED | {"default": Plan(passes=1)}
 
 
 def test_a_plan_that_the_model_cannot_run_leaves_nothing_behind(tiny_runs: TinyRuns, tmp_path: Path) -> None:
     record = write(tmp_path / "quality.json", recommended={"quality": asdict(Plan(passes=4000))})
     with pytest.raises(ConfigError, match=r"4000"):
-        ExportCommand(folder=tiny_runs.logged, out=tmp_path / "world", passes=1, plans=record).run()
+        ExportCommand(source=tiny_runs.logged, out=tmp_path / "world", passes=1, plans=record).run()
     assert not (tmp_path / "world").exists()
 
 

@@ -1,6 +1,7 @@
 """A bundle that was touched anywhere is refused with one BundleError that names the file."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tiny_bundle import CONFIG, HEIGHT, WIDTH, edit, refuse, seal
 from genie_rt.errors import BundleError
 from genie_rt.runtime import bundle as module
 from genie_rt.runtime.bundle import SCHEMA_VERSION, open_bundle, shipped_bundles
+from genie_rt.runtime.manifest import Graphs
 from genie_rt.runtime.plan import Plan
 
 
@@ -158,14 +160,6 @@ def test_other_unlisted_files_are_ignored(folder: Path, name: str) -> None:
     open_bundle(folder)
 
 
-def test_a_listed_graph_is_hashed_like_the_rest(folder: Path) -> None:
-    (folder / "pass.onnx").write_bytes(b"graph")
-    edit(folder, lambda values: values["files"].update({"pass.onnx": {"sha256": "0" * 64, "size": 5}}))
-    refuse(folder, "pass.onnx", "sha256")
-    seal(folder)
-    assert "pass.onnx" in open_bundle(folder).files
-
-
 # --- bundle.json -----------------------------------------------------------------------------------------
 
 
@@ -259,6 +253,59 @@ RECORD = {"sha256": "0" * 64, "size": 1}
 def test_a_manifest_that_says_something_wrong(
     folder: Path, change: Callable[[dict[str, Any]], Any], parts: tuple[str, ...]
 ) -> None:
+    edit(folder, change)
+    refuse(folder, "bundle.json", *parts)
+
+
+GRAPHS = {"opset": 23, "precisions": ["float32", "int8"], "frame_plans": ["best"]}
+GRAPH_NAMES = ("encode", "commit", "pass", "pass-at", "decode", "frame-best")
+
+
+def with_graphs(values: dict[str, Any]) -> None:
+    values["graphs"] = dict(GRAPHS)
+    values["files"].update({f"{name}{kind}.onnx": RECORD for name in GRAPH_NAMES for kind in ("", ".int8")})
+
+
+def test_graphs_are_hashed_like_the_rest(folder: Path) -> None:
+    edit(folder, with_graphs)
+    listed = json.loads((folder / "bundle.json").read_text())["files"]
+    for name in listed:
+        if name.endswith(".onnx"):
+            (folder / name).write_bytes(b"graph")
+    refuse(folder, ".onnx")
+    seal(folder)
+    bundle = open_bundle(folder)
+    assert bundle.graphs == Graphs(opset=23, precisions=("float32", "int8"), frame_plans=("best",))
+    assert set(bundle.graphs.files) == {name for name in listed if name.endswith(".onnx")}
+    (folder / "pass.int8.onnx").unlink()
+    refuse(folder, "pass.int8.onnx", "expected a file, found nothing")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (put("graphs", None), ("graphs", "the precision and plan of every .onnx file")),
+        (drop("files/pass.int8.onnx"), ("graphs", "a record of pass.int8.onnx")),
+        (drop("files/frame-best.onnx"), ("graphs", "a record of frame-best.onnx")),
+        (put("graphs/frame_plans", []), ("graphs", "every .onnx file", "frame-best")),
+        (put("graphs/frame_plans", ["worst"]), ("graphs",)),
+        (put("graphs/precisions", ["float32"]), ("graphs", "every .onnx file", ".int8.onnx")),
+        (put("graphs/precisions", []), ("graphs", "precisions", "some of float32, float16, int8")),
+        (put("graphs/precisions", ["float32", "int4"]), ("graphs", "'int4'")),
+        (put("graphs/precisions", ["int8", "int8", "float32"]), ("graphs", "every name once")),
+        (put("graphs/opset", 0), ("graphs", "opset")),
+        (put("graphs/bounds", {"int8": {"means": 0.46, "logit": 0.1, "psnr_db": 40.0}}), ("means", "0.45")),
+        (put("graphs/bounds", {"int8": {"means": 0.1, "logit": 0.8, "psnr_db": 40.0}}), ("logit", "0.75")),
+        (put("graphs/bounds", {"int8": {"means": 0.1, "logit": 0.1, "psnr_db": 30.0}}), ("psnr_db", "38")),
+        (put("graphs/bounds", {"fp8": {"means": 0.1, "logit": 0.1, "psnr_db": 40.0}}), ("graphs", "'fp8'")),
+        (put("graphs/psnr_change_db", {"int8": 1000.0}), ("psnr_change_db", "dB")),
+        (put("graphs/engine", "x"), ("graphs", "unknown key 'engine'")),
+    ],
+)
+def test_graphs_that_are_not_what_is_said_of_them(
+    folder: Path, change: Callable[[dict[str, Any]], Any], parts: tuple[str, ...]
+) -> None:
+    edit(folder, with_graphs)
     edit(folder, change)
     refuse(folder, "bundle.json", *parts)
 

@@ -95,9 +95,22 @@ def test_evaluate_prints_every_figure_and_writes_the_record(
     assert {"torch", "numpy", "genie-rt"} <= record["versions"].keys()
     assert record["clips"]["source"] == "noise" and record["clips"]["episodes"] == 3
     assert record["settings"]["plan"]["passes"] == 2 and record["settings"]["window"] == 2
+    assert (record["backend"], record["dtype"]) == ("reference", "float32")
     assert record["device"] and record["date"] and record["command"].startswith("genie-rt evaluate")
     assert [step["t"] for step in record["figures"]["rollout"]] == [1, 2, 4, 8]
     assert record["figures"]["num_clips"] == 5
+
+
+def test_evaluate_computes_as_it_is_told(
+    small_world: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "figures.json"
+    words = {"bundle": small_world, "data": store, "clips": 2, "passes": (1,), "json": out}
+    EvaluateCommand(**words, backend="reference", dtype="float64", device="cpu").run()
+    record = json.loads(out.read_text())
+    assert (record["backend"], record["dtype"]) == ("reference", "float64")
+    assert "--backend reference --dtype float64 --device cpu" in record["command"]
+    assert "reference in float64" in capsys.readouterr().out
 
 
 def test_the_figures_follow_from_the_seed(small_world: str, store: Path, tmp_path: Path) -> None:
@@ -112,7 +125,7 @@ def test_a_world_of_latent_actions_needs_its_action_model(
     tiny_runs: TinyRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = tmp_path / "bundle"
-    ExportCommand(folder=tiny_runs.latent, out=bundle).run()
+    ExportCommand(source=tiny_runs.latent, out=bundle).run()
     command = EvaluateCommand(bundle=str(bundle), data=tiny_runs.store, clips=1, passes=(1,))
     with pytest.raises(InputError, match="--lam RUN"):
         command.run()
@@ -128,6 +141,8 @@ def test_a_world_of_latent_actions_needs_its_action_model(
         ({"plan": "best"}, "unknown plan 'best': this bundle has default"),
         ({"passes": (0,)}, "Plan.passes"),
         ({"prompt_frames": 0}, "at least 1 prompt frame"),
+        ({"backend": "tpu"}, "unknown back end 'tpu': expected auto or reference"),
+        ({"backend": "reference", "dtype": "int8"}, "does not compute in 'int8'"),
         ({"data": None}, r"expected a world of 64x64 pictures.*found 12x16; .*--data STORE"),
     ],
 )

@@ -1,0 +1,311 @@
+"""Calibration of int8: how large what each linear multiplies becomes on real clips, and which linears suffer.
+
+Everything is teacher-forced, as at play: the encoder and the decoder see whole clips, the dynamics commits
+clean frames and predicts masked ones from a clean past. A linear's inputs are rounded to 255 steps up to a
+limit, its weights to 255 steps a row. The limit is the one with the least squared error over a sample of what
+the clips gave, since clipping few large values costs less than coarse steps for all others. What rounding a
+single linear costs is measured by doing it; the linears that cost most for the operations they save keep
+their floating point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from genie_rt.kernels.patchify.reference import to_uint8
+from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.runtime.manifest import LEAST_PSNR_DB, LOOSEST_LOGIT, LOOSEST_MEANS, ParityBound
+from genie_rt.runtime.model.dynamics import UNDECIDED, previous_frame
+from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.training.dynamics import two_stream_ages
+
+STEPS = 127
+"""On either side of zero."""
+
+SAMPLE = 4096
+"""Values kept of each linear's inputs, clip by clip."""
+
+LIMITS = tuple(2.0 ** (-step / 8) for step in range(33))
+"""Candidates for a limit, as shares of the largest value: down to a sixteenth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Clip:
+    """A clip of what really happened.
+
+    Attributes:
+        frames: `[T, H, W, 3]` uint8.
+        actions: `[T]` int64: entry `t` led to frame `t`, -1 where nothing did.
+        tokens: `[T, N]` int64, the frames' as the model encodes them in floating point.
+    """
+
+    frames: NDArray[np.uint8]
+    actions: NDArray[np.int64]
+    tokens: Tensor
+
+    @classmethod
+    def of(cls, model: WorldModel, frames: NDArray[np.uint8], actions: NDArray[np.int64]) -> Clip:
+        """A clip, encoded."""
+        ages = causal_ages(len(frames), model.config.tokenizer.encoder.window)
+        with torch.inference_mode():
+            tokens = model.tokenizer.encode(torch.from_numpy(frames)[None], ages)[0][0]
+        return cls(frames=frames, actions=actions, tokens=tokens)
+
+
+def linears(model: WorldModel) -> dict[str, nn.Linear]:
+    """All linears by name, but the one that nothing is multiplied with at play: it only makes a table."""
+    found = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    return {name: part for name, part in found.items() if name != "dynamics.code_in"}
+
+
+def part_of(linear: str) -> str:
+    """Which of `PARTS` a linear has an effect on."""
+    if linear.startswith("dynamics."):
+        return "logits"
+    encodes = ("tokenizer.encoder.", "tokenizer.patch_in", "tokenizer.code_in")
+    return "vectors" if linear.startswith(encodes) else "pixels"
+
+
+@torch.inference_mode()
+def vectors_of(model: WorldModel, clip: Clip) -> Tensor:
+    """What the encoder gives before quantisation, `[T, N, d]`."""
+    ages = causal_ages(len(clip.frames), model.config.tokenizer.encoder.window)
+    return model.tokenizer.encode_vectors(torch.from_numpy(clip.frames)[None], ages)[0][0]
+
+
+@torch.inference_mode()
+def pixels_of(model: WorldModel, clip: Clip) -> Tensor:
+    """The pictures of the clip's tokens, `[T, Hout, Wout, 3]`, nominally in [-1, 1]."""
+    ages = causal_ages(len(clip.frames), model.config.tokenizer.decoder.window)
+    return model.tokenizer.decode(clip.tokens[None], ages)[0][0]
+
+
+@torch.inference_mode()
+def logits_of(model: WorldModel, clip: Clip) -> Tensor:
+    """Each frame's from its clean past, `[T, N, V]`.
+
+    All of a frame is masked where `t` is even, half of it elsewhere, the same half whenever it is asked.
+    """
+    dynamics, table, count = model.dynamics, model.token_table(), len(clip.tokens)
+    hides = torch.rand(clip.tokens.shape, generator=torch.Generator().manual_seed(count)) < 0.5
+    hides[::2] = True
+    previous = previous_frame(clip.tokens[None])
+    both = torch.cat([clip.tokens, clip.tokens.masked_fill(hides, UNDECIDED)])[None]  # [1, 2 T, N]
+    actions = torch.from_numpy(clip.actions)[None].repeat(1, 2)
+    ages = two_stream_ages(count, dynamics.transformer.config.window)
+    hidden, _ = dynamics(both, previous.repeat(1, 2, 1), actions, table, ages)
+    return dynamics.logits(hidden[:, count:], previous, table)[0]
+
+
+PARTS: dict[str, Callable[[WorldModel, Clip], Tensor]] = {
+    "vectors": vectors_of,
+    "logits": logits_of,
+    "pixels": pixels_of,
+}
+"""What the model gives for a clip."""
+
+
+def limits(model: WorldModel, clips: Sequence[Clip]) -> dict[str, float]:
+    """How far what each linear multiplies has to be told apart: the limit of its 127 steps, by name."""
+    samples: dict[str, list[Tensor]] = {}
+    largest: dict[str, float] = {}
+
+    def observe(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
+            size = inputs[0].abs().flatten().float()
+            largest[name] = max(largest.get(name, 0.0), float(size.max()))
+            samples.setdefault(name, []).append(size[:: max(1, len(size) // SAMPLE)].clone())
+
+        return hook
+
+    with ExitStack() as hooks:
+        for name, linear in linears(model).items():
+            hooks.callback(linear.register_forward_pre_hook(observe(name)).remove)
+        for clip in clips:
+            for evaluate in PARTS.values():
+                evaluate(model, clip)
+    return {name: best_limit(torch.cat(sizes), largest[name]) for name, sizes in samples.items()}
+
+
+def best_limit(sizes: Tensor, largest: float) -> float:
+    """The limit with the least squared error of rounding, up to `largest`.
+
+    Args:
+        sizes: `[n]`, absolute values.
+    """
+    if largest == 0:
+        return 1.0
+
+    def error(limit: float) -> float:
+        return float((rounded(sizes, limit) - sizes).square().sum(dtype=torch.float64))
+
+    return min((largest * share for share in LIMITS), key=error)
+
+
+def rounded(x: Tensor, limit: float | Tensor) -> Tensor:
+    """`x` as 255 steps from `-limit` to `limit` hold it, half to even."""
+    step = limit / STEPS
+    return (x / step).round().clamp(-STEPS, STEPS) * step
+
+
+def rounded_rows(weight: Tensor) -> Tensor:
+    """A weight `[out, in]` with every row as 255 steps up to its largest value hold it."""
+    return rounded(weight, weight.abs().amax(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny))
+
+
+@contextmanager
+def quantised(model: WorldModel, limit_of: Mapping[str, float]) -> Iterator[None]:
+    """Rounds the inputs and the weights of the named linears for as long as it lasts."""
+
+    def hook(limit: float) -> Callable[..., tuple[Tensor]]:
+        return lambda _, inputs: (rounded(inputs[0], limit),)
+
+    with ExitStack() as undo:
+        for name, limit in limit_of.items():
+            linear = model.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
+            undo.callback(linear.register_forward_pre_hook(hook(limit)).remove)
+            undo.callback(setattr, linear, "weight", linear.weight)
+            linear.weight = nn.Parameter(rounded_rows(linear.weight.detach()), requires_grad=False)
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """What rounding does to a model's outputs.
+
+    Attributes:
+        vectors: RMS error of the encoder's vectors, by their RMS.
+        logits: RMS error of the logits without their mean, which no sampling sees, by their RMS.
+        pixels: RMS error of the pictures, by their RMS.
+    """
+
+    vectors: float = 0.0
+    logits: float = 0.0
+    pixels: float = 0.0
+
+    def within(self, allowed: Damage) -> bool:
+        return self.share_of(allowed) <= 1
+
+    def share_of(self, allowed: Damage) -> float:
+        """The largest share of what is allowed, squared: independent errors add up so."""
+        return max((getattr(self, part) / getattr(allowed, part)) ** 2 for part in PARTS)
+
+
+LEAST, MOST_PSNR_DB = 1e-3, 90.0
+"""Of a bound, where next to nothing was off."""
+
+ALLOWED = Damage(vectors=0.05, logits=0.05, pixels=0.02)
+"""Of a world in int8: a twentieth of what is told apart, and a fiftieth of the pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How to compute a model in int8.
+
+    Attributes:
+        limits: by linear, of those that are rounded.
+        kept: linears that keep their floating point, the one that costs most first.
+        alone: what rounding each linear alone does.
+        damage: what rounding all of `limits` does, on other clips than those that gave the limits.
+        bound: what graphs that compute so may be off by: twice as much as was found here.
+    """
+
+    limits: dict[str, float]
+    kept: tuple[str, ...]
+    alone: dict[str, Damage] = field(repr=False)
+    damage: Damage
+    bound: ParityBound
+
+
+@torch.inference_mode()
+def calibrate(
+    model: WorldModel,
+    clips: Sequence[Clip],
+    judged: Sequence[Clip],
+    *,
+    allowed: Damage = ALLOWED,
+    on_linear: Callable[[], object] | None = None,
+) -> Calibration:
+    """Chooses limits and the linears that are rounded.
+
+    Args:
+        model: float32 on the CPU. Changed while this runs, as it was afterwards.
+        clips: to observe. judged: others, to measure what rounding does.
+        allowed: linears are kept in floating point, one after the other, until what rounding the rest does
+            is within it: always the one that costs most by the operations that it saves.
+        on_linear: called after each measurement.
+    """
+    found = limits(model, clips)
+    exact = {part: [evaluate(model, clip) for clip in judged] for part, evaluate in PARTS.items()}
+
+    def outputs(names: Sequence[str]) -> dict[str, list[Tensor]]:
+        """Of the parts that rounding these linears has an effect on."""
+        with quantised(model, {name: found[name] for name in names}):
+            parts = {part_of(name) for name in names}
+            return {part: [PARTS[part](model, clip) for clip in judged] for part in parts}
+
+    def damage_of(names: Sequence[str]) -> Damage:
+        return Damage(**{part: _error(part, exact[part], own) for part, own in outputs(names).items()})
+
+    alone: dict[str, Damage] = {}
+    for name in found:
+        alone[name] = damage_of([name])
+        if on_linear is not None:
+            on_linear()
+    sizes = {name: linear.weight.numel() for name, linear in linears(model).items()}
+    rest = sorted(found, key=lambda name: alone[name].share_of(allowed) / sizes[name])
+    kept: list[str] = []
+    while not (damage := damage_of(rest)).within(allowed):
+        parts = [part for part in PARTS if getattr(damage, part) > getattr(allowed, part)]
+        worst = next(name for name in reversed(rest) if part_of(name) in parts)
+        rest.remove(worst)
+        kept.append(worst)
+    return Calibration(
+        limits={name: limit for name, limit in found.items() if name in rest},
+        kept=tuple(kept),
+        alone=alone,
+        damage=damage,
+        bound=_bound(exact, exact | outputs(rest)),
+    )
+
+
+def _error(part: str, exact: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """RMS error, by the RMS of what should be."""
+    squares = sizes = 0.0
+    for a, b in zip(exact, found, strict=True):
+        error = b - a
+        if part == "logits":
+            a, error = (x - x.mean(-1, keepdim=True) for x in (a, error))
+        squares += float(error.square().sum(dtype=torch.float64))
+        sizes += float(a.square().sum(dtype=torch.float64))
+    return (squares / sizes) ** 0.5 if sizes else 0.0
+
+
+def _bound(exact: Mapping[str, Sequence[Tensor]], found: Mapping[str, Sequence[Tensor]]) -> ParityBound:
+    """Twice what is off; see `bench.parity` for what it is by."""
+    logits = torch.cat([x.flatten() for x in exact["logits"]]).double()
+    std = float(logits.std(correction=0)) or 1.0
+    furthest = moved = squares = 0.0
+    for a, b in zip(exact["logits"], found["logits"], strict=True):
+        furthest = max(furthest, float((b - a).abs().max()))
+        cdfs = [x.double().softmax(-1).cumsum(-1) for x in (a, b)]
+        moved = max(moved, float((cdfs[1] - cdfs[0]).abs().max()))
+    pictures = [(to_uint8(a), to_uint8(b)) for a, b in zip(exact["pixels"], found["pixels"], strict=True)]
+    squares = sum(float((b.double() - a.double()).square().sum()) for a, b in pictures)
+    count = sum(a.numel() for a, _ in pictures)
+    psnr_db = 10 * math.log10(255**2 * count / squares) if squares else MOST_PSNR_DB
+    # the cumulative distribution moves by at most a quarter of the difference of two means, at temperature 1
+    return ParityBound(
+        means=min(max(2 * 4 * moved / std, LEAST), LOOSEST_MEANS),
+        logit=min(max(2 * furthest / std, LEAST), LOOSEST_LOGIT),
+        psnr_db=max(psnr_db - 20 * math.log10(2), LEAST_PSNR_DB),
+    )

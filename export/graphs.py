@@ -1,0 +1,176 @@
+"""The graphs of a bundle that is being written: made anew, or taken over from the bundle that it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from genie_rt.errors import ConfigError, InputError
+from genie_rt.runtime.bundle import Bundle
+from genie_rt.runtime.manifest import WEIGHTS, Graphs
+from genie_rt.runtime.model.world_model import WorldModel
+
+if TYPE_CHECKING:
+    from genie_rt.export.calibrate import Calibration, Clip
+    from genie_rt.export.source import Source
+    from genie_rt.runtime.config import ModelConfig
+    from genie_rt.runtime.plan import Plan
+
+GraphWriter = Callable[[Path], Graphs]
+"""Writes graphs into a folder that holds `weights.safetensors`, and says what they are."""
+
+OPSETS = (20, 23)
+
+CLIPS, JUDGED_CLIPS, CLIP_FRAMES = 24, 6, 16
+"""To calibrate by, to judge int8 by, and how long they are."""
+
+MAX_RECORD_BYTES = 64 * 2**20
+EXPORTED = ("onnx", "openvino", "tensorrt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewGraphs:
+    """Graphs to write.
+
+    Attributes:
+        precisions: of `manifest.GRAPH_FORMATS`. plans: by name, of the bundle.
+        frame_plans: those of them that get a whole-frame graph.
+        calibration: of "int8".
+        psnr_change_db: see `Graphs`.
+    """
+
+    config: ModelConfig
+    plans: Mapping[str, Plan]
+    precisions: tuple[str, ...]
+    frame_plans: tuple[str, ...] = ()
+    opset: int = max(OPSETS)
+    calibration: Calibration | None = None
+    psnr_change_db: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise ConfigError(f"opset: expected one of {', '.join(map(str, OPSETS))}, found {self.opset}")
+        for name in self.frame_plans:
+            if name not in self.plans:
+                raise ConfigError(f"plan: expected some of {', '.join(self.plans)}, found {name!r}")
+            if self.plans[name].reuse != "none":
+                raise ConfigError(
+                    f"plan: expected plans without reuse, found {name!r}, which reuses "
+                    f"{self.plans[name].reuse}; it plays pass by pass"
+                )
+        if ("int8" in self.precisions) != (self.calibration is not None):
+            raise ConfigError("calibration: expected one where, and only where, int8 is written")
+
+    def __call__(self, folder: Path) -> Graphs:
+        from genie_rt.export.onnx.quantisation import Quantisation
+        from genie_rt.export.onnx.write import write_graphs
+
+        found = self.calibration
+        quantisation = None if found is None else Quantisation(limits=found.limits)
+        write_graphs(
+            folder, self.config, self.plans, precisions=self.precisions, frame_plans=self.frame_plans,
+            opset=self.opset, quantisation=quantisation,
+        )  # fmt: skip
+        return Graphs(
+            opset=self.opset,
+            precisions=self.precisions,
+            frame_plans=self.frame_plans,
+            bounds={} if found is None else {"int8": found.bound},
+            psnr_change_db=dict(self.psnr_change_db),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptGraphs:
+    """The graphs of an opened bundle, for one with the same weights and plans."""
+
+    bundle: Bundle
+    graphs: Graphs
+    plans: Mapping[str, Plan]
+    psnr_change_db: Mapping[str, float] = field(default_factory=dict)
+
+    def __call__(self, folder: Path) -> Graphs:
+        if (folder / WEIGHTS).read_bytes() != (self.bundle.path / WEIGHTS).read_bytes():
+            raise ConfigError(
+                "dtype: expected that of the bundle, whose graphs hold it, found another; add --onnx"
+            )
+        for name in self.graphs.frame_plans:
+            if self.plans.get(name) != self.bundle.plans[name]:
+                raise ConfigError(
+                    f"plans: expected {name!r} as it is in {self.bundle.name}, which has a graph of it, "
+                    "found another; add --onnx"
+                )
+        for name in self.graphs.files:
+            shutil.copyfile(self.bundle.path / name, folder / name)
+        return replace(self.graphs, psnr_change_db=self.graphs.psnr_change_db | dict(self.psnr_change_db))
+
+
+def read_psnr_changes(path: Path) -> dict[str, float]:
+    """How far PSNR is from float32's in each number format of exported graphs.
+
+    Args:
+        path: the record that `genie-rt bench quality --versus` wrote, held against float32.
+
+    Raises:
+        InputError: there is no such file, or it is no such record, or of no exported graph.
+    """
+    try:
+        if path.stat().st_size > MAX_RECORD_BYTES:
+            raise InputError(f"{path}: expected a record of at most {MAX_RECORD_BYTES} bytes, found more")
+        rows: Any = json.loads(path.read_bytes())["body"]["rows"]
+        baseline = rows[0]["computation"]["dtype"]
+        if baseline != "float32":
+            raise ValueError(f"figures held against {baseline}")
+        changes: dict[str, float] = {}
+        for row in rows:
+            how = row["computation"]
+            if how["backend"] in EXPORTED and row["cost"] is not None:
+                change = max(abs(float(off)) for off in row["cost"]["psnr_db"])
+                changes[how["dtype"]] = max(changes.get(how["dtype"], 0.0), change)
+        if not changes:
+            raise ValueError(f"none of {', '.join(EXPORTED)}")
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise InputError(
+            f"{path}: expected the JSON record of `genie-rt bench quality --versus`, found {error}"
+        ) from error
+    return changes
+
+
+def calibration_of(
+    source: Source, store: Path, *, on_linear: Callable[[], object] | None = None
+) -> Calibration:
+    """How to compute a world in int8, by clips of a store's training split.
+
+    Raises:
+        BundleError: the store is broken.
+        InputError: its frames or actions are not the world's, or it holds too few clips.
+    """
+    from genie_rt.export.calibrate import calibrate
+
+    with torch.device("meta"):
+        model = WorldModel(source.config)
+    own = {name: weight.to(torch.float32, copy=True) for name, weight in source.weights.items()}
+    model.load_state_dict(own, assign=True)
+    clips = _clips(source, model.requires_grad_(False).eval(), store)
+    return calibrate(model, clips[JUDGED_CLIPS:], clips[:JUDGED_CLIPS], on_linear=on_linear)
+
+
+def _clips(source: Source, model: WorldModel, store: Path) -> Sequence[Clip]:
+    from genie_rt.export.calibrate import Clip
+    from genie_rt.training.evaluation.clips import from_store
+
+    tokenizer = source.config.tokenizer
+    length = max(CLIP_FRAMES, 2 * source.config.dynamics.transformer.window)
+    found = from_store(
+        store, num_clips=CLIPS + JUDGED_CLIPS, length=length, size=(tokenizer.height, tokenizer.width),
+        seed=0, split="train",
+    ).renamed(source.action_names)  # fmt: skip
+    return [Clip.of(model, *clip) for clip in zip(found.frames, found.actions, strict=True)]

@@ -1,0 +1,130 @@
+"""What is exported: a trained run, or a bundle that gets graphs, plans or another number format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from genie_rt.export.checkpoint import read_checkpoint
+from genie_rt.export.provenance import preset_of, provenance_of
+from genie_rt.export.run_card import card_of_run
+from genie_rt.runtime.bundle import load_weights, open_bundle, shipped_bundles
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.images import load_image
+from genie_rt.runtime.manifest import MANIFEST, MODEL_CARD, Graphs
+from genie_rt.runtime.model.world_model import parameter_shapes
+from genie_rt.runtime.plan import Plan
+
+IDLE_ACTION = "stay"
+"""The action that is meant when no key is pressed, where the data has one of that name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """A world as it was found.
+
+    Attributes:
+        name: of the checkpoint's or bundle's folder, for messages.
+        weights: named as in `WorldModel.state_dict()`, on the CPU.
+        dtype: that a bundle's matrices are stored in, "bf16" or "fp32"; None of a run.
+        plans, prompts, graphs: of a bundle; a run has none.
+        card: of a bundle; None of a run, whose card is made from its provenance.
+    """
+
+    name: str
+    config: ModelConfig
+    preset: str
+    weights: Mapping[str, torch.Tensor]
+    dtype: str | None
+    action_names: tuple[str, ...]
+    default_action: str
+    provenance: Mapping[str, Any]
+    plans: Mapping[str, Plan]
+    prompts: tuple[NDArray[np.uint8], ...]
+    graphs: Graphs | None
+    card: str | None
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(weight.numel() for weight in self.weights.values())
+
+    def model_card(self, name: str, record: Mapping[str, Any] | None) -> str:
+        """The model card of a bundle of that name.
+
+        Args:
+            record: from `run_card.read_record`, if the world was measured; a bundle's card is then made anew.
+        """
+        if self.card is not None and record is None:
+            return self.card
+        return card_of_run(
+            name=name,
+            config=self.config,
+            num_parameters=self.num_parameters,
+            action_names=self.action_names,
+            provenance=self.provenance,
+            record=record,
+        )
+
+
+def is_bundle(source: str | Path) -> bool:
+    """Whether it is a bundle, by its name or by what is in the folder."""
+    return str(source) in shipped_bundles() or (Path(source) / MANIFEST).is_file()
+
+
+def read_source(source: str | Path, *, averaged: bool = False) -> Source:
+    """Reads a run or a bundle.
+
+    Args:
+        source: the folder of a dynamics run, a checkpoint in it, a bundle's folder, or a shipped bundle's
+            name.
+        averaged: take a run's averaged weights.
+
+    Raises:
+        BundleError, ConfigError: as `read_checkpoint` and `open_bundle`.
+    """
+    return _read_bundle(source) if is_bundle(source) else _read_run(Path(source), averaged)
+
+
+def _read_run(folder: Path, averaged: bool) -> Source:
+    checkpoint = read_checkpoint(folder, averaged=averaged)
+    names = checkpoint.action_names
+    return Source(
+        name=checkpoint.path.name,
+        config=checkpoint.config,
+        preset=preset_of(checkpoint.config),
+        weights=checkpoint.weights,
+        dtype=None,
+        action_names=names,
+        default_action=IDLE_ACTION if IDLE_ACTION in names else names[0],
+        provenance=provenance_of(checkpoint),
+        plans={},
+        prompts=(),
+        graphs=None,
+        card=None,
+    )
+
+
+def _read_bundle(source: str | Path) -> Source:
+    bundle = open_bundle(source)
+    weights = load_weights(bundle, parameter_shapes(bundle.config))
+    is_narrow = any(weight.dtype == torch.bfloat16 for weight in weights.values())
+    return Source(
+        name=bundle.name,
+        config=bundle.config,
+        preset=bundle.preset,
+        weights=weights,
+        dtype="bf16" if is_narrow else "fp32",
+        action_names=bundle.action_names,
+        default_action=bundle.default_action,
+        provenance=bundle.provenance,
+        plans=bundle.plans,
+        prompts=tuple(load_image(path) for path in bundle.prompts),
+        graphs=bundle.graphs,
+        card=(bundle.path / MODEL_CARD).read_text() if MODEL_CARD in bundle.files else None,
+    )
