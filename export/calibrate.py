@@ -1,24 +1,26 @@
 """Calibration of int8: how large what each linear multiplies becomes on real clips, and which linears suffer.
 
 Everything is teacher-forced, as at play: the encoder and the decoder see whole clips, the dynamics commits
-clean frames and predicts masked ones from a clean past. A linear's inputs are rounded to 255 steps up to a
-limit, its weights to 255 steps a row. The limit is the one with the least squared error over a sample of what
-the clips gave, since clipping few large values costs less than coarse steps for all others. What rounding a
-single linear costs is measured by doing it; the linears that cost most for the operations they save keep
-their floating point.
+clean frames and predicts masked ones from a clean past. The linears of the transformers' blocks are rounded;
+those at a model's ends are few and sensitive. Inputs are rounded to 255 steps up to a limit, weights to 255
+steps a row. The limit is the one with the least squared error over a sample of what the clips gave, since
+clipping few large values costs less than coarse steps for all others. What rounding a single linear costs is
+measured by doing it; the linears that cost most for the operations they save keep their floating point.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
 
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.temporal_attention.reference import causal_ages
@@ -32,6 +34,9 @@ STEPS = 127
 
 SAMPLE = 4096
 """Values kept of each linear's inputs, clip by clip."""
+
+GELU_LEAST = 0.17
+"""GELU goes no lower than this below zero."""
 
 LIMITS = tuple(2.0 ** (-step / 8) for step in range(33))
 """Candidates for a limit, as shares of the largest value: down to a sixteenth."""
@@ -61,17 +66,38 @@ class Clip:
 
 
 def linears(model: WorldModel) -> dict[str, nn.Linear]:
-    """All linears by name, but the one that nothing is multiplied with at play: it only makes a table."""
+    """The linears of all blocks, by name."""
     found = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-    return {name: part for name, part in found.items() if name != "dynamics.code_in"}
+    return {name: part for name, part in found.items() if ".blocks." in name}
 
 
-def part_of(linear: str) -> str:
+class _EachLinear(TorchFunctionMode):
+    """For as long as it is active, a function may change what each linear of a model takes.
+
+    Args:
+        visit: gets a linear's name, its inputs `[..., in]` and its weight `[out, in]`; gives both again.
+    """
+
+    def __init__(
+        self, model: WorldModel, visit: Callable[[str, Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> None:
+        super().__init__()
+        self.visit = visit
+        self.names = {id(part.weight): name for name, part in linears(model).items()}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is linear and (name := self.names.get(id(args[1]))) is not None:
+            args = (*self.visit(name, *args[:2]), *args[2:])
+        return func(*args, **(kwargs or {}))
+
+
+def part_of(name: str) -> str:
     """Which of `PARTS` a linear has an effect on."""
-    if linear.startswith("dynamics."):
+    if name.startswith("dynamics."):
         return "logits"
-    encodes = ("tokenizer.encoder.", "tokenizer.patch_in", "tokenizer.code_in")
-    return "vectors" if linear.startswith(encodes) else "pixels"
+    return "vectors" if name.startswith("tokenizer.encoder.") else "pixels"
 
 
 @torch.inference_mode()
@@ -90,19 +116,20 @@ def pixels_of(model: WorldModel, clip: Clip) -> Tensor:
 
 @torch.inference_mode()
 def logits_of(model: WorldModel, clip: Clip) -> Tensor:
-    """Each frame's from its clean past, `[T, N, V]`.
+    """Of the frames `1 ... T-1`, each from its clean past, `[T-1, N, V]`.
 
-    All of a frame is masked where `t` is even, half of it elsewhere, the same half whenever it is asked.
+    All of a frame is masked where `t` is odd, half of it elsewhere, the same half whenever it is asked.
     """
-    dynamics, table, count = model.dynamics, model.token_table(), len(clip.tokens)
-    hides = torch.rand(clip.tokens.shape, generator=torch.Generator().manual_seed(count)) < 0.5
+    dynamics, table = model.dynamics, model.token_table()
+    seen, asked = clip.tokens[None, :-1], clip.tokens[1:]
+    hides = torch.rand(asked.shape, generator=torch.Generator().manual_seed(len(asked))) < 0.5
     hides[::2] = True
-    previous = previous_frame(clip.tokens[None])
-    both = torch.cat([clip.tokens, clip.tokens.masked_fill(hides, UNDECIDED)])[None]  # [1, 2 T, N]
-    actions = torch.from_numpy(clip.actions)[None].repeat(1, 2)
-    ages = two_stream_ages(count, dynamics.transformer.config.window)
-    hidden, _ = dynamics(both, previous.repeat(1, 2, 1), actions, table, ages)
-    return dynamics.logits(hidden[:, count:], previous, table)[0]
+    both = torch.cat([seen, asked.masked_fill(hides, UNDECIDED)[None]], 1)  # [1, 2 (T - 1), N]
+    previous = torch.cat([previous_frame(seen), seen], 1)
+    actions = torch.from_numpy(np.concatenate([clip.actions[:-1], clip.actions[1:]]))[None]
+    ages = two_stream_ages(len(asked), dynamics.transformer.config.window)
+    hidden, _ = dynamics(both, previous, actions, table, ages)
+    return dynamics.logits(hidden[:, len(asked) :], seen, table)[0]
 
 
 PARTS: dict[str, Callable[[WorldModel, Clip], Tensor]] = {
@@ -114,40 +141,50 @@ PARTS: dict[str, Callable[[WorldModel, Clip], Tensor]] = {
 
 
 def limits(model: WorldModel, clips: Sequence[Clip]) -> dict[str, float]:
-    """How far what each linear multiplies has to be told apart: the limit of its 127 steps, by name."""
+    """How far what each linear multiplies has to be told apart: the limit of its steps, by name."""
     samples: dict[str, list[Tensor]] = {}
     largest: dict[str, float] = {}
 
-    def observe(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
-            size = inputs[0].abs().flatten().float()
-            largest[name] = max(largest.get(name, 0.0), float(size.max()))
-            samples.setdefault(name, []).append(size[:: max(1, len(size) // SAMPLE)].clone())
+    def observe(name: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        values = x.flatten().float()
+        largest[name] = max(largest.get(name, 0.0), float(values.abs().max()))
+        samples.setdefault(name, []).append(values[:: max(1, len(values) // SAMPLE)].clone())
+        return x, weight
 
-        return hook
-
-    with ExitStack() as hooks:
-        for name, linear in linears(model).items():
-            hooks.callback(linear.register_forward_pre_hook(observe(name)).remove)
+    with _EachLinear(model, observe):
         for clip in clips:
             for evaluate in PARTS.values():
                 evaluate(model, clip)
-    return {name: best_limit(torch.cat(sizes), largest[name]) for name, sizes in samples.items()}
+    return {name: best_limit(name, torch.cat(values), largest[name]) for name, values in samples.items()}
 
 
-def best_limit(sizes: Tensor, largest: float) -> float:
-    """The limit with the least squared error of rounding, up to `largest`.
+def best_limit(name: str, values: Tensor, largest: float) -> float:
+    """The limit of a linear's inputs with the least squared error of rounding.
 
     Args:
-        sizes: `[n]`, absolute values.
+        values: `[n]`, a sample of them. largest: absolute value of all.
     """
     if largest == 0:
         return 1.0
 
     def error(limit: float) -> float:
-        return float((rounded(sizes, limit) - sizes).square().sum(dtype=torch.float64))
+        return float((rounded_inputs(name, values, limit) - values).square().sum(dtype=torch.float64))
 
     return min((largest * share for share in LIMITS), key=error)
+
+
+def rounded_inputs(name: str, x: Tensor, limit: float) -> Tensor:
+    """A linear's inputs as 8 bits hold them, half to even: see `export.onnx.quantised`.
+
+    Up to `limit` on either side in 255 steps; what GELU gave is never below `GELU_LEAST`, so its 256 numbers
+    begin there.
+    """
+    if not name.endswith(".down"):
+        return rounded(x, limit)
+    low = min(limit, GELU_LEAST)
+    step = (limit + low) / 255
+    zero = round(low / step)
+    return ((x / step).round().clamp(-zero, 255 - zero)) * step
 
 
 def rounded(x: Tensor, limit: float | Tensor) -> Tensor:
@@ -161,21 +198,16 @@ def rounded_rows(weight: Tensor) -> Tensor:
     return rounded(weight, weight.abs().amax(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny))
 
 
-@contextmanager
-def quantised(model: WorldModel, limit_of: Mapping[str, float]) -> Iterator[None]:
-    """Rounds the inputs and the weights of the named linears for as long as it lasts."""
+def quantised(model: WorldModel, limit_of: Mapping[str, float]) -> TorchFunctionMode:
+    """Rounds the inputs and the weights of the named linears for as long as it is active."""
+    weights = {name: rounded_rows(linears(model)[name].weight.detach()) for name in limit_of}
 
-    def hook(limit: float) -> Callable[..., tuple[Tensor]]:
-        return lambda _, inputs: (rounded(inputs[0], limit),)
+    def visit(name: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        if name not in weights:
+            return x, weight
+        return rounded_inputs(name, x, limit_of[name]), weights[name]
 
-    with ExitStack() as undo:
-        for name, limit in limit_of.items():
-            linear = model.get_submodule(name)
-            assert isinstance(linear, nn.Linear)
-            undo.callback(linear.register_forward_pre_hook(hook(limit)).remove)
-            undo.callback(setattr, linear, "weight", linear.weight)
-            linear.weight = nn.Parameter(rounded_rows(linear.weight.detach()), requires_grad=False)
-        yield
+    return _EachLinear(model, visit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +270,7 @@ def calibrate(
     """Chooses limits and the linears that are rounded.
 
     Args:
-        model: float32 on the CPU. Changed while this runs, as it was afterwards.
+        model: float32 on the CPU. Not changed.
         clips: to observe. judged: others, to measure what rounding does.
         allowed: linears are kept in floating point, one after the other, until what rounding the rest does
             is within it: always the one that costs most by the operations that it saves.
@@ -261,7 +293,7 @@ def calibrate(
         alone[name] = damage_of([name])
         if on_linear is not None:
             on_linear()
-    sizes = {name: linear.weight.numel() for name, linear in linears(model).items()}
+    sizes = {name: part.weight.numel() for name, part in linears(model).items()}
     rest = sorted(found, key=lambda name: alone[name].share_of(allowed) / sizes[name])
     kept: list[str] = []
     while not (damage := damage_of(rest)).within(allowed):
