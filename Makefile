@@ -9,9 +9,9 @@ GENIE := $(BIN)/genie-rt
 SAY   := @printf '\n== %s\n'
 
 # What each purpose installs. A stamp in the virtual environment remembers it until pyproject.toml changes.
-EXTRAS_demo  := play
-EXTRAS_train := play,train,coinrun
-EXTRAS_test  := play,train,coinrun,dev
+EXTRAS_demo  := play,openvino
+EXTRAS_train := play,train,coinrun,onnx,openvino
+EXTRAS_test  := play,train,coinrun,onnx,openvino,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format wheel train-demo clean
@@ -58,7 +58,8 @@ TOKENIZER_FLAGS ?= $(LOOP) --steps 1200 --checkpoint-every 200
 DYNAMICS_FLAGS  ?= $(LOOP) --steps 1350 --checkpoint-every 100 --actions logged --corruption 0.15
 PLAN            := --passes 2 --temperature 0.4 --noise 1.0
 EXPORT           = $(GENIE) export $(RUN)/dynamics --out $(RUN)/bundle --name demo --overwrite $(PLAN) \
-                   --prompt $(RUN)/prompts/*.png --plans docs/demo-quality.json
+                   --prompt $(RUN)/prompts/*.png --plans docs/demo-quality.json \
+                   --int8 --clips $(RUN)/clips --plan default quality balanced fast
 train-demo: export MALLOC_MMAP_MAX_ := 0
 train-demo: export MALLOC_TRIM_THRESHOLD_ := 100000000000
 

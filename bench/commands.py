@@ -76,7 +76,7 @@ class BenchCommand:
     backend: str = "auto"
     """Back end that computes the frames."""
 
-    dtype: str = "float32"
+    dtype: str = "auto"
     """Number format that the back end computes in."""
 
     device: str | None = None
@@ -253,7 +253,7 @@ class PeekCommand:
     warm_up: Annotated[int, tyro.conf.arg(aliases=["--warmUp"])] = 2000
     """Milliseconds that rounds go on before them, which do not count."""
 
-    dtype: str = "float32"
+    dtype: str = "auto"
     """Number format to compute in."""
 
     device: str = "cpu"
@@ -328,18 +328,22 @@ class VerifyCommand:
         from genie_rt.bench.quiet import Counters, disturbances
         from genie_rt.bench.record import Record, Subject
         from genie_rt.bench.tables import print_parity
+        from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.world import World
 
         set_threads(self.threads)
         before = Counters.read()
+        graphs = open_bundle(self.bundle).graphs
+        known = variants(self.device, graphs)
         asked = [
             variant
-            for variant in variants(self.device)
+            for variant in known
             if self.backend in (None, variant.backend) and self.dtype in (None, variant.dtype)
         ]
         if not asked:
-            known = ", ".join(f"{item.backend} {item.dtype}" for item in variants(self.device))
-            raise InputError(f"there is nothing of that kind to compare; {self.device} has {known}")
+            names = ", ".join(f"{item.backend} {item.dtype}" for item in known)
+            remedy = "" if graphs else "; `genie-rt export BUNDLE --out NEW --onnx` writes graphs for others"
+            raise InputError(f"there is nothing of that kind to compare; {self.device} has {names}{remedy}")
         asked, left_out = runnable(asked)
         yardstick = World.load(
             self.bundle, backend=YARDSTICK.backend, dtype=YARDSTICK.dtype, device=YARDSTICK.device

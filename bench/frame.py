@@ -59,8 +59,8 @@ class FrameBench:
         compare_plans: whether all plans of the bundle are timed beside each other too.
         baseline: whether the paper's recipe is timed too.
         compiled: whether the model under `torch.compile` is; None: on a GPU, where it can decode the plan.
-        versus: other back ends with the same weights and plan, as "BACKEND:DTYPE", or "BACKEND" in the same
-            dtype; None: `reference`, where that is another.
+        versus: other back ends with the same weights and plan, as "BACKEND:DTYPE", or "BACKEND" in the dtype
+            of what is measured; None: `reference`, where that is another.
         backend, dtype, device: as `World.load` takes them.
     """
 
@@ -77,7 +77,7 @@ class FrameBench:
     compiled: bool | None = None
     versus: tuple[str, ...] | None = None
     backend: str = "auto"
-    dtype: str = "float32"
+    dtype: str = "auto"
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -91,15 +91,10 @@ class FrameBench:
                 f"found {self.iterations}, {self.duration_s:g} and {self.warm_up_s:g}"
             )
         for other in self.versus or ():
-            backend, dtype = self.parse(other)
-            if dtype not in BACKENDS.get(backend, ()):
+            backend, _, dtype = other.partition(":")
+            if backend not in BACKENDS or dtype not in ("", *BACKENDS[backend]):
                 known = ", ".join(f"{name}:{each}" for name in BACKENDS for each in BACKENDS[name])
                 raise InputError(f"--versus: expected some of {known}, found {other!r}")
-
-    def parse(self, versus: str) -> tuple[str, str]:
-        """Back end and dtype of an entry of `versus`."""
-        backend, _, dtype = versus.partition(":")
-        return backend, dtype or self.dtype
 
     def load(self, **changes: str) -> World:
         """The world to measure, or with changes of `backend`, `dtype` or `device` one of the same weights."""
@@ -194,8 +189,21 @@ class _Worlds:
 
     @property
     def dtype_in_torch(self) -> str:
-        """The world's dtype, where `reference` computes in it, or else the nearest."""
-        return self.world.dtype if self.world.dtype in BACKENDS["reference"] else "bfloat16"
+        """The world's dtype, where `reference` computes in it, or else what one would take on its device."""
+        if self.world.dtype in BACKENDS["reference"]:
+            return self.world.dtype
+        return "bfloat16" if measured(self.world).device.type == "cuda" else "float32"
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Back ends and dtypes to compare with."""
+        own = self.world.dtype
+        if self.bench.versus is None:
+            is_reference = backend_name(self.world) == "reference"
+            return [] if is_reference else [("reference", self.dtype_in_torch)]
+        pairs = (other.partition(":")[::2] for other in self.bench.versus)
+        return [
+            (name, dtype or (own if own in BACKENDS[name] else self.dtype_in_torch)) for name, dtype in pairs
+        ]
 
     def other(self, backend: str, dtype: str) -> World:
         """On the same device."""
@@ -224,13 +232,8 @@ class _Worlds:
 
 def _versus(worlds: _Worlds, plan: Plan) -> tuple[list[Player], list[str]]:
     """Sessions of other back ends, their windows full, and a line for each that does not fit here."""
-    bench, own = worlds.bench, (backend_name(worlds.world), worlds.world.dtype)
-    if bench.versus is not None:
-        asked = [bench.parse(other) for other in bench.versus]
-    else:
-        asked = [] if own[0] == "reference" else [("reference", worlds.dtype_in_torch)]
     found, notes = list[Player](), list[str]()
-    for backend, dtype in dict.fromkeys(asked):
+    for backend, dtype in dict.fromkeys(worlds.asked()):
         name = f"{backend} {dtype}"
         try:
             world = worlds.other(backend, dtype)

@@ -12,7 +12,7 @@ error cannot hide behind a rollout that went elsewhere. Compared are
 A token may differ where `u` lies next to a boundary of the cumulative distribution: inverse-CDF sampling
 flips it there for any rounding. So a mismatch is judged by how far `u` is, in the yardstick's distribution,
 from the interval of the candidate's token. The distributions are compared themselves too, at every boundary,
-wherever `u` fell. What may be off by how much, and why: `BOUNDS`.
+wherever `u` fell. What may be off by how much, and why: `parity_bounds`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ import torch
 from torch import Tensor
 
 from genie_rt.bench.decisions import FrameDecision
+from genie_rt.bench.parity_bounds import VACUOUS, Bound, bound_of
 from genie_rt.bench.players import first_picture, held_actions
 from genie_rt.bench.record import Subject
 from genie_rt.bench.timer import Candidate, measure, paired_ratio
 from genie_rt.errors import DeviceError, InputError, UnsupportedError
-from genie_rt.runtime.backends.choose import BACKENDS, Choice
+from genie_rt.runtime.backends.choose import BACKENDS, EXPORTED, Choice, graph_precision
 from genie_rt.runtime.backends.protocol import Backend, Probe
 from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.manifest import Graphs
 from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
@@ -53,13 +55,20 @@ class Variant:
 YARDSTICK = Variant(backend="reference", dtype="float64", device="cpu")
 
 
-def variants(device: str) -> list[Variant]:
-    """Every back end and number format that can run on a device, but the yardstick."""
+def variants(device: str, graphs: Graphs | None = None) -> list[Variant]:
+    """Every back end and number format that can run on a device, but the yardstick.
+
+    Args:
+        graphs: of the bundle; what runs graphs is left out where it has none of that precision.
+    """
+    is_cuda = device.startswith("cuda")
+    needs_cuda = {"cuda": True, "openvino": False, "tensorrt": True, "tensorrt-rtx": True}
     found = [
         Variant(backend=backend, dtype=dtype, device=device)
         for backend, dtypes in BACKENDS.items()
         for dtype in dtypes
-        if backend != "cuda" or device.startswith("cuda")
+        if needs_cuda.get(backend, is_cuda) == is_cuda
+        and (backend not in EXPORTED or (graphs and graph_precision(dtype) in graphs.precisions))
     ]
     return [variant for variant in found if variant != YARDSTICK]
 
@@ -92,7 +101,7 @@ class Parity:
         passes, tokens: compared; every pass samples all `N` tokens.
         mismatches: tokens that differ.
         bound: largest distance of `u` that a mismatch may have, and largest error of the cumulative
-            distribution, at the plan's temperature and for logits of this size; see `BOUNDS`.
+            distribution, at the plan's temperature and for logits of this size; see `parity_bounds`.
         max_distance: of `u` from the interval of a mismatched token, 0 where none differs.
         max_cdf_error: of the cumulative distribution, over all boundaries of all tokens.
         within: share of the tokens that are equal or whose distance is within the bound.
@@ -157,57 +166,6 @@ class VerifyBody:
             for row in self.rows
             if row.bound > VACUOUS
         ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """What an implementation in one number format may be off by.
-
-    The cumulative distribution is a sum of softmax(logits / temperature). To first order an error of the
-    logits moves it by `cdf (1 - cdf) / temperature` times the difference of two of the errors' means, above
-    and below the boundary: by at most `e / (4 temperature)`, where `e` is that difference. Errors grow with
-    the logits, so `e` is stated by their standard deviation. Sampling rounds its own sum over the codebook.
-
-    Attributes:
-        means: `e` by the logits' standard deviation.
-        logit: largest error of a single logit, likewise.
-        sampling: rounding of the cumulative sum, for each entry of the codebook.
-        psnr_db: least of the pictures.
-    """
-
-    means: float
-    logit: float
-    sampling: float
-    psnr_db: float
-
-    def cdf(self, temperature: float, logit_std: float, codebook_size: int) -> float:
-        """The bound on the cumulative distribution, and so on the distance of a mismatch."""
-        return self.means * logit_std / (4 * temperature) + self.sampling * codebook_size
-
-
-BOUNDS = {
-    # 2**-53 a rounding, a few thousand of them in a row; tokens are besides that asked to be equal
-    "float64": Bound(means=1e-11, logit=1e-11, sampling=2.0**-53, psnr_db=90),
-    # 2**-24 a rounding. Measured on the demo: means 2e-6, logits 3e-6, 94 dB; ten times that, and a pixel
-    # in 200 on the other side of a rounding to 8 bits
-    "float32": Bound(means=2e-5, logit=3e-5, sampling=2.0**-24, psnr_db=70),
-    # 2**-8 a rounding, sums kept in float32. Measured on the demo: means 0.033, logits 0.052, 58 dB; two
-    # to three times that, and pixels off by two levels
-    "bfloat16": Bound(means=0.06, logit=0.15, sampling=2.0**-24, psnr_db=42),
-    # 2**-11 a rounding, sums kept in float32. Measured on the demo: means 0.0032, logits 0.0063, 66 dB; three
-    # times that
-    "float16": Bound(means=0.01, logit=0.02, sampling=2.0**-24, psnr_db=54),
-    # e4m3, 2**-4 a rounding, of weights and of what they multiply, besides bfloat16's. Measured on the demo:
-    # means 0.18, logits 0.31, 48 dB; two to three times that
-    "fp8": Bound(means=0.45, logit=0.75, sampling=2.0**-24, psnr_db=38),
-    # 127 steps a row, likewise. Measured on the demo: means 0.042, logits 0.10, 56 dB; two to three times
-    # that
-    "int8": Bound(means=0.1, logit=0.25, sampling=2.0**-24, psnr_db=42),
-}
-"""By the number format that a candidate computes in."""
-
-VACUOUS = 0.25
-"""From this bound on the tokens say little: `u` is rarely further from anything."""
 
 
 def distance_to_token(cdf: Tensor, u: Tensor, token: Tensor) -> Tensor:
@@ -344,7 +302,8 @@ def compare(
         failure = f"frame {pair.frame_index}: {error}"
     speed = _time(yardstick, candidate, plan, iterations) if iterations and failure is None else None
     codebook_size = yardstick.bundle.config.tokenizer.codebook_size
-    bound = BOUNDS[variant.dtype].cdf(plan.temperature, tally.logit_std, codebook_size)
+    limits = bound_of(candidate.bundle, variant.backend, variant.dtype)
+    bound = limits.cdf(plan.temperature, tally.logit_std, codebook_size)
     distances = tally.distances
     return Parity(
         variant=variant,
@@ -364,13 +323,13 @@ def compare(
         yardstick_ms=speed[0] if speed else None,
         ms=speed[1] if speed else None,
         times_faster=speed[2] if speed else None,
-        failure=failure or _judge(tally, bound, variant.dtype),
+        failure=failure or _judge(tally, bound, variant.dtype, limits),
     )
 
 
-def _judge(tally: Tally, bound: float, dtype: str) -> str | None:
+def _judge(tally: Tally, bound: float, dtype: str, limits: Bound) -> str | None:
     """What is beyond its bound, if anything is."""
-    limits, distances = BOUNDS[dtype], tally.distances
+    distances = tally.distances
     beyond = int((distances > bound).sum())
     if dtype == "float64" and len(distances):
         return f"{len(distances)} tokens differ, in float64 none may"

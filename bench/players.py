@@ -182,5 +182,6 @@ def first_picture(world: World) -> Picture:
 
 
 def backend_name(world: World) -> str:
-    """As `World.load` knows it: "reference" for a `ReferenceBackend`."""
-    return type(world.backend).__name__.removesuffix("Backend").lower()
+    """As `World.load` knows it: what it calls itself, or "reference" for a `ReferenceBackend`."""
+    name = getattr(world.backend, "name", None)
+    return name or type(world.backend).__name__.removesuffix("Backend").lower()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from genie_rt.bench.series import Series
     from genie_rt.runtime.plan import Plan
 
+COLUMNS = 4
+"""Of a table of candidates, as fit a terminal."""
+
 _ROWS = {
     IDLE_COMMIT: "commit in idle time",
     STEP: "commit in the step",
@@ -82,7 +85,8 @@ def print_parity(console: Console, record: Record[VerifyBody]) -> None:
     body = record.body
     how = f"{_how(body.plan)}, temperature {body.plan.temperature:g}"
     console.print(f"{body.subject.bundle}, {body.frames} frames, {how}\n")
-    console.print(_parity(body))
+    for first in range(0, len(body.rows), COLUMNS):
+        console.print(_parity(body, body.rows[first : first + COLUMNS]))
     for row in body.rows:
         if row.failure is not None:
             console.print(f"{_name(row)}: {row.failure}", style="bold red", soft_wrap=True)
@@ -195,9 +199,8 @@ def _name(row: Parity) -> str:
     return f"{row.variant.backend} {row.variant.dtype} {row.variant.device}"
 
 
-def _parity(body: VerifyBody) -> Table:
+def _parity(body: VerifyBody, rows: Sequence[Parity]) -> Table:
     """A column per candidate, so that it fits a terminal."""
-    rows = body.rows
     names = ("\n".join((row.variant.backend, row.variant.dtype, row.variant.device)) for row in rows)
     table = figure_table(f"against {body.subject.backend} {body.subject.dtype}", *names)
     figures: dict[str, Callable[[Parity], str]] = {

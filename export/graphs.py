@@ -68,11 +68,13 @@ class NewGraphs:
             raise ConfigError("calibration: expected one where, and only where, int8 is written")
 
     def __call__(self, folder: Path) -> Graphs:
-        from genie_rt.export.onnx.quantisation import Quantisation
+        from genie_rt.export.onnx.linears import Quantisation, linear_names
         from genie_rt.export.onnx.write import write_graphs
 
-        found = self.calibration
-        quantisation = None if found is None else Quantisation(limits=found.limits)
+        found, quantisation = self.calibration, None
+        if found is not None:
+            others = frozenset(linear_names(self.config)) - found.limits.keys()
+            quantisation = Quantisation(amax=found.limits, kept_float=others)
         write_graphs(
             folder, self.config, self.plans, precisions=self.precisions, frame_plans=self.frame_plans,
             opset=self.opset, quantisation=quantisation,

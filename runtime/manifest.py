@@ -125,7 +125,14 @@ class Graphs:
     @property
     def files(self) -> tuple[str, ...]:
         """Of all graphs."""
-        graphs = ("encode", "commit", "pass", "pass-at", "decode", *(f"frame-{plan}" for plan in self.frame_plans))
+        graphs = (
+            "encode",
+            "commit",
+            "pass",
+            "pass-at",
+            "decode",
+            *(f"frame-{plan}" for plan in self.frame_plans),
+        )
         return tuple(graph_file(graph, precision) for precision in self.precisions for graph in graphs)
 
 

@@ -73,7 +73,7 @@ class PagePool:
             keys_values: per layer keys and values, `[B, T, P, H, Dh]` each.
             row, frame: which of the `B` and of the `T`.
         """
-        page = self._take()
+        page = self.take()
         memory = self.view(page)
         for layer, (keys, values) in enumerate(keys_values):
             memory[layer, 0] = keys[row, frame]
@@ -82,11 +82,12 @@ class PagePool:
 
     def load(self, keys_values: Tensor) -> Page:
         """A new page from a copy of another one's memory, `[L, 2, P, H, Dh]`."""
-        page = self._take()
+        page = self.take()
         self.view(page).copy_(keys_values)
         return page
 
-    def _take(self) -> Page:
+    def take(self) -> Page:
+        """A page that nobody holds, its contents of no interest."""
         with self._lock:
             if not self.free:
                 first = self.num_pages

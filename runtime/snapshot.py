@@ -256,7 +256,8 @@ def _most_bytes(world: World) -> int:
     """Bytes of the largest snapshot of this world, and some: what is longer is none."""
     config = world.bundle.config
     tokenizer, dynamics = config.tokenizer, config.dynamics.transformer
-    itemsize = DTYPES[world.dtype].itemsize
+    pages = getattr(world.backend, "dtype", DTYPES[world.dtype])  # which engines keep as wide as they like
+    itemsize = max(pages.itemsize, DTYPES[world.dtype].itemsize)
     num_values = dynamics.window * _page_size(dynamics, config.num_positions)  # one page more: the spatial
     num_values += (tokenizer.decoder.window - 1) * _page_size(tokenizer.decoder, tokenizer.num_tokens)
     height, width = tokenizer.output_size

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from genie_rt.errors import InputError
-from genie_rt.runtime.backends.choose import DTYPES, Choice
+from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.runtime.backends.choose import DTYPES, EXPORTED, Choice
 from genie_rt.runtime.backends.protocol import Backend
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.images import Picture, load_image
@@ -44,32 +44,31 @@ class World:
         source: str | Path = "demo",
         *,
         backend: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "auto",
         device: str | None = None,
+        rebuild: bool = False,
     ) -> World:
         """Loads a bundle; everything in it is checked before use.
 
         Args:
             source: a shipped bundle's name, or a bundle folder.
-            backend: "reference", "cuda", or "auto": "cuda" on a CUDA device, else "reference".
-            dtype: to compute in: "float64", "float32" or "bfloat16" with "reference"; "float32", "bfloat16",
-                "float16", "fp8" or "int8" with "cuda".
-            device: a torch device, "cpu" or "cuda"; unless set "cuda" for that back end, else "cpu".
+            backend: one of `backends.choose.BACKENDS`, such as "reference", "cuda" or "onnx"; or "auto": on
+                a CUDA device "cuda", on a CPU the fastest that is installed and has graphs in the bundle.
+            dtype: to compute in, such as "float32"; `BACKENDS` lists what each back end knows. "auto":
+                bfloat16 on a CUDA device, else the fastest format whose frames were measured to be as good.
+            device: a torch device, "cpu" or "cuda"; unless set "cuda" for back ends that need it, else "cpu".
+            rebuild: whether TensorRT builds its engines anew, in place of those that it kept.
 
         Raises:
             BundleError: the bundle is missing or broken.
             UnsupportedError: there is no such back end or dtype, or this machine has no such device.
             DeviceError: the device has not enough memory.
         """
-        choice = Choice.of(backend, dtype, device)
+        Choice.of(backend, dtype, device)  # before a large bundle is read
         bundle = open_bundle(source)
-        weights = load_weights(bundle, parameter_shapes(bundle.config))
-        with torch.device("meta"):
-            model = WorldModel(bundle.config)
-        # copies, since the weights are views of the file: what happens to it later must not reach the world
-        own = {name: value.to(DTYPES[dtype], copy=True) for name, value in weights.items()}
-        model.load_state_dict(own, assign=True)
-        return cls(bundle, choice.build(model), dtype)
+        choice = Choice.of(backend, dtype, device, bundle.graphs)
+        found = choice.build(bundle, lambda: _load_model(bundle, choice.dtype), rebuild=rebuild)
+        return cls(bundle, found, choice.dtype)
 
     @classmethod
     def random(
@@ -78,7 +77,7 @@ class World:
         *,
         seed: int = 0,
         backend: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "auto",
         device: str | None = None,
     ) -> World:
         """A world of a preset's sizes with random weights, to measure latency without a bundle.
@@ -90,7 +89,7 @@ class World:
         Args:
             preset: such as "coinrun"; `runtime.presets.PRESETS` lists them.
             seed: 0 to 2**64 - 1, of the weights: the same seed and kind of device give the same weights.
-            backend, dtype, device: as `load` takes them.
+            backend, dtype, device: as `load` takes them; "reference" or "cuda", since there are no graphs.
 
         Raises:
             ConfigError: there is no such preset.
@@ -98,9 +97,17 @@ class World:
             UnsupportedError: as `load`.
         """
         choice = Choice.of(backend, dtype, device)
+        if choice.backend in EXPORTED:
+            raise UnsupportedError(
+                f"the back end {choice.backend!r} runs the graphs of a bundle, and random weights have none: "
+                'take "reference" or "cuda"'
+            )
         bundle = random_bundle(preset, seed=check_seed(seed), device=choice.device)
-        model = random_model(bundle.config, seed=seed, dtype=DTYPES[dtype], device=choice.device)
-        return cls(bundle, choice.build(model), dtype)
+
+        def model() -> WorldModel:
+            return random_model(bundle.config, seed=seed, dtype=DTYPES[choice.dtype], device=choice.device)
+
+        return cls(bundle, choice.build(bundle, model), choice.dtype)
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -216,3 +223,14 @@ class World:
                 no session can be in.
         """
         return load_snapshot(self, source)
+
+
+def _load_model(bundle: Bundle, dtype: str) -> WorldModel:
+    """The bundle's model, on the CPU."""
+    weights = load_weights(bundle, parameter_shapes(bundle.config))
+    with torch.device("meta"):
+        model = WorldModel(bundle.config)
+    # copies, since the weights are views of the file: what happens to it later must not reach the world
+    own = {name: value.to(DTYPES[dtype], copy=True) for name, value in weights.items()}
+    model.load_state_dict(own, assign=True)
+    return model

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import tyro
 
 from genie_rt import __version__, cli
-from genie_rt.environment import Environment
+from genie_rt.environment import Environment, engine_cache
 from genie_rt.errors import BundleError, ConfigError
 
 
@@ -205,6 +206,7 @@ def test_command_modules_load_nothing_heavy() -> None:
     code = f"""
 import sys
 from importlib import import_module
+from pathlib import Path
 for name in {modules!r}:
     import_module(name)
     print(name, *sorted({heavy!r} & sys.modules.keys()))
@@ -233,3 +235,10 @@ def test_what_is_logged_goes_to_standard_error_while_a_command_runs(
     assert capsys.readouterr() == ("", "device memory: 1 GB\n")
     logging.getLogger("genie_rt.cuda").info("nobody asked")
     assert capsys.readouterr() == ("", "")
+
+
+def test_engines_are_kept_where_caches_are(tmp_path: Path) -> None:
+    assert engine_cache({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "genie-rt" / "engines"
+    assert engine_cache({}) == engine_cache({"XDG_CACHE_HOME": ""}) == Path.home() / ".cache/genie-rt/engines"
+    with pytest.raises(ConfigError, match="XDG_CACHE_HOME: expected an absolute path, found 'caches'"):
+        engine_cache({"XDG_CACHE_HOME": "caches"})

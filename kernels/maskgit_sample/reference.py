@@ -74,13 +74,18 @@ def most_confident(
     """
     confidence = p.log()
     if isinstance(noise, Tensor) or noise:
-        centred = noise_u.double() + 2.0**-25  # within its 2**-24 cell, so that both logarithms are finite
-        gumbel = -(-centred.log()).log().to(p.dtype)
-        confidence = confidence + (noise[:, None] if isinstance(noise, Tensor) else noise) * gumbel
+        scale = noise[:, None] if isinstance(noise, Tensor) else noise
+        confidence = confidence + scale * gumbel(noise_u).to(p.dtype)
     confidence = confidence.masked_fill(decided, -torch.inf)
     rank = confidence.sort(dim=-1, descending=True, stable=True).indices.argsort(-1)  # 0: most confident
     chosen = rank < (keep if isinstance(keep, int) else keep[:, None])
     return chosen & ~decided
+
+
+def gumbel(noise_u: Tensor) -> Tensor:
+    """Gumbel noise by inverse CDF: `-log(-log u)`, float64, of uniforms of any shape."""
+    centred = noise_u.double() + 2.0**-25  # within its 2**-24 cell, so that both logarithms are finite
+    return -(-centred.log()).log()
 
 
 def decide(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 ROUNDS = 10
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_LOW = 0xFFFFFFFF
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+LOW = 0xFFFFFFFF
 
 STREAM_SAMPLE = 0
 """Stream of the tokens' uniforms (first word) and of the confidence noise (second word)."""
@@ -38,12 +38,12 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int | Tensor) -
         Four int64 tensors of the broadcast shape, each in `0 ... 2**32 - 1`.
     """
     c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
-    k0, k1 = seed & _LOW, (seed >> 32) & _LOW
+    k0, k1 = seed & LOW, (seed >> 32) & LOW
     for _ in range(ROUNDS):
-        high0, low0 = _multiply(_MULTIPLIERS[0], c0)
-        high1, low1 = _multiply(_MULTIPLIERS[1], c2)
+        high0, low0 = _multiply(MULTIPLIERS[0], c0)
+        high1, low1 = _multiply(MULTIPLIERS[1], c2)
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+        k0, k1 = (k0 + WEYL[0]) & LOW, (k1 + WEYL[1]) & LOW
     return c0, c1, c2, c3
 
 
@@ -69,6 +69,6 @@ def uniforms_of_passes(
 ) -> tuple[Tensor, Tensor]:
     """`uniforms` of several passes at once: passes `[K]` and tokens `[N]` int64 to `[B, K, N]` each."""
     token, pass_index = tokens[None, None], passes[None, :, None]
-    frame = (frames & _LOW)[:, None, None]
+    frame = (frames & LOW)[:, None, None]
     words = philox((token, pass_index, frame, token * 0 + stream), seeds[:, None, None])
     return (words[0] >> 8).float() * 2.0**-24, (words[1] >> 8).float() * 2.0**-24

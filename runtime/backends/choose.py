@@ -1,7 +1,8 @@
-"""Which back end computes a world: by name, or the fastest that the device and the number format allow."""
+"""Which back end computes a world: by name, or the fastest that machine, bundle and number format allow."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -11,14 +12,29 @@ import torch
 from genie_rt.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from genie_rt.runtime.backends.exported.engine import Engine
     from genie_rt.runtime.backends.protocol import Backend
+    from genie_rt.runtime.bundle import Bundle
+    from genie_rt.runtime.manifest import Graphs
     from genie_rt.runtime.model.world_model import WorldModel
 
 BACKENDS = {
     "reference": ("float64", "float32", "bfloat16"),
     "cuda": ("float32", "bfloat16", "float16", "fp8", "int8"),
+    "onnx": ("float32", "float16", "int8"),
+    "openvino": ("float32", "bfloat16", "int8"),
+    "tensorrt": ("float32", "float16", "int8"),
+    "tensorrt-rtx": ("float32", "float16", "int8"),
 }
 """Back ends, and the number formats that each computes in."""
+
+EXPORTED = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
+"""Those that run the graphs of a bundle, and the module that each needs."""
 
 DTYPES = {
     "float64": torch.float64,
@@ -29,6 +45,24 @@ DTYPES = {
     "int8": torch.bfloat16,
 }
 """Of activations, by number format."""
+
+AUTO = "auto"
+"""In place of a back end or a number format: the fastest."""
+
+FASTEST_ON_CPU = (
+    ("openvino", "int8"),
+    ("onnx", "int8"),
+    ("openvino", "bfloat16"),
+    ("openvino", "float32"),
+    ("onnx", "float32"),
+    ("reference", "float32"),
+    ("reference", "bfloat16"),
+    ("reference", "float64"),
+)
+"""The order in which they are tried; bench/results has the figures."""
+
+MOST_PSNR_CHANGE_DB = 0.5
+"""A format that nobody asked for is taken only if frames were measured to be this close to float32's."""
 
 DEVICES = ("cpu", "cuda")
 
@@ -42,27 +76,28 @@ class Choice:
     device: torch.device
 
     @classmethod
-    def of(cls, backend: str, dtype: str, device: str | None) -> Choice:
+    def of(cls, backend: str, dtype: str, device: str | None, graphs: Graphs | None = None) -> Choice:
         """Finds out what is meant.
 
         Args:
-            backend: one of `BACKENDS`, or "auto": "cuda" on a CUDA device where its format allows it, else
-                "reference".
-            device: a torch device; None is "cuda" for that back end, else "cpu".
+            backend: one of `BACKENDS`, or "auto": on a CUDA device "cuda" where its formats allow it, else
+                "reference"; on a CPU the first of `FASTEST_ON_CPU` that is installed and has graphs.
+            dtype: one of `DTYPES`, or "auto": bfloat16 for "cuda", else the first of `FASTEST_ON_CPU` for
+                that back end, with `MOST_PSNR_CHANGE_DB`.
+            device: a torch device; None is "cuda" for back ends that need one, else "cpu".
+            graphs: of the bundle.
 
         Raises:
             UnsupportedError: there is no such back end or format, or not here; the message says what is.
         """
-        if backend not in ("auto", *BACKENDS):
+        if backend not in (AUTO, *BACKENDS):
             raise UnsupportedError(f"unknown back end {backend!r}: expected auto or {', '.join(BACKENDS)}")
-        if dtype not in DTYPES:
-            raise UnsupportedError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+        if dtype not in (AUTO, *DTYPES):
+            raise UnsupportedError(f"unknown dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
         if device is None:
-            device = "cuda" if backend == "cuda" else "cpu"
+            device = "cuda" if backend == "cuda" or backend.startswith("tensorrt") else "cpu"
         found = find_device(device)
-        if backend == "auto":
-            fits = found.type == "cuda" and dtype in BACKENDS["cuda"] and find_spec("triton") is not None
-            backend = "cuda" if fits else "reference"
+        backend, dtype = _settle(backend, dtype, found, graphs)
         if dtype not in BACKENDS[backend]:
             raise UnsupportedError(
                 f"the back end {backend!r} does not compute in {dtype!r}: expected one of "
@@ -70,22 +105,94 @@ class Choice:
             )
         if backend == "cuda":
             _check_cuda(found, dtype)
+        elif backend in EXPORTED:
+            _check_exported(backend, found)
         return cls(backend=backend, dtype=dtype, device=found)
 
-    def build(self, model: WorldModel) -> Backend:
-        """The back end, with the weights of a model, which it takes.
+    def build(self, bundle: Bundle, model: Callable[[], WorldModel], *, rebuild: bool = False) -> Backend:
+        """The back end.
+
+        Args:
+            bundle: whose graphs are run, by back ends that run graphs.
+            model: makes one with the bundle's weights, which the other back ends take.
+            rebuild: whether TensorRT builds its engines anew.
 
         Raises:
+            BundleError: the bundle has no such graphs, or broken ones.
+            UnsupportedError: what runs graphs does not run here.
             DeviceError: there is not enough memory.
         """
+        if self.backend in EXPORTED:
+            from genie_rt.runtime.backends.exported.backend import ExportedBackend
+
+            return ExportedBackend(bundle, graph_precision(self.dtype), self._engine(bundle, rebuild))
         if self.backend == "cuda":
             from genie_rt.runtime.backends.cuda.backend import CudaBackend
             from genie_rt.runtime.backends.cuda.precision import Precision
 
-            return CudaBackend(model, Precision.of(self.dtype), self.device, release=True)
+            return CudaBackend(model(), Precision.of(self.dtype), self.device, release=True)
         from genie_rt.runtime.backends.reference import ReferenceBackend
 
-        return ReferenceBackend(model, self.device, DTYPES[self.dtype])
+        return ReferenceBackend(model(), self.device, DTYPES[self.dtype])
+
+    def _engine(self, bundle: Bundle, rebuild: bool) -> Engine:
+        if self.backend == "onnx":
+            from genie_rt.runtime.backends.exported.onnx import OnnxEngine
+
+            return OnnxEngine(self.device.type, self.device.index or 0)
+        if self.backend == "openvino":
+            from genie_rt.runtime.backends.exported.openvino import OpenVinoEngine, has_bfloat16
+
+            # of an int8 graph what is not rounded is as good in bfloat16, where the CPU has that
+            narrow = self.dtype == "bfloat16" or (self.dtype == "int8" and has_bfloat16())
+            return OpenVinoEngine("bfloat16" if narrow else "float32")
+        from genie_rt.environment import engine_cache
+        from genie_rt.runtime.backends.tensorrt.engine import TensorRtEngine
+        from genie_rt.runtime.backends.tensorrt.flavour import Flavour
+
+        return TensorRtEngine(
+            bundle.digest, graph_precision(self.dtype), self.device, Flavour.of(self.backend), engine_cache(),
+            rebuild=rebuild,
+        )  # fmt: skip
+
+
+def graph_precision(dtype: str) -> str:
+    """Of the graphs that are computed in a number format: bfloat16 is an engine's own matter."""
+    return "float32" if dtype == "bfloat16" else dtype
+
+
+def _settle(backend: str, dtype: str, device: torch.device, graphs: Graphs | None) -> tuple[str, str]:
+    """A back end and a number format for what was left open."""
+    if device.type == "cuda" or backend == "cuda":
+        if backend == AUTO:
+            fits = dtype == AUTO or dtype in BACKENDS["cuda"]
+            backend = "cuda" if fits and find_spec("triton") is not None else "reference"
+        if dtype == AUTO:
+            dtype = "bfloat16" if backend in ("cuda", "reference") else "float32"
+        return backend, dtype
+    for name, format_ in FASTEST_ON_CPU:
+        asked = backend in (AUTO, name) and dtype in (AUTO, format_)
+        if asked and (backend == name or _is_ready(name, format_, graphs)):
+            if dtype == AUTO and not _is_close(format_, graphs):
+                continue
+            return name, format_
+    return ("reference" if backend == AUTO else backend), ("float32" if dtype == AUTO else dtype)
+
+
+def _is_ready(backend: str, dtype: str, graphs: Graphs | None) -> bool:
+    """Whether a back end is installed, and the bundle has what it runs."""
+    if backend not in EXPORTED:
+        return True
+    has_graphs = graphs is not None and graph_precision(dtype) in graphs.precisions
+    return has_graphs and find_spec(EXPORTED[backend]) is not None
+
+
+def _is_close(dtype: str, graphs: Graphs | None) -> bool:
+    """Whether frames in this number format are known to be as good as float32's."""
+    if dtype == "float32":
+        return True
+    change = None if graphs is None else graphs.psnr_change_db.get(dtype)
+    return change is not None and abs(change) <= MOST_PSNR_CHANGE_DB
 
 
 def _check_cuda(device: torch.device, dtype: str) -> None:
@@ -102,6 +209,21 @@ def _check_cuda(device: torch.device, dtype: str) -> None:
         )
     major, minor = torch.cuda.get_device_capability(device)
     Precision.of(dtype).check(10 * major + minor)
+
+
+def _check_exported(backend: str, device: torch.device) -> None:
+    if find_spec(EXPORTED[backend]) is None:
+        raise UnsupportedError(
+            f'the back end "{backend}" needs the package {EXPORTED[backend]}, which is not installed: '
+            f'pip install "genie-rt[{backend}]"'
+        )
+    if backend == "openvino" and device.type != "cpu":
+        raise UnsupportedError(f'the back end "openvino" computes on a CPU, found {device}; leave device out')
+    if backend.startswith("tensorrt") and device.type != "cuda":
+        raise UnsupportedError(
+            f'the back end "{backend}" needs a CUDA device, found {device}; leave device out, or take '
+            'backend="onnx"'
+        )
 
 
 def find_device(name: str) -> torch.device:

@@ -70,11 +70,14 @@ class PlayCommand:
     backend: str = "auto"
     """Back end that computes the frames."""
 
-    dtype: str = "float32"
+    dtype: str = "auto"
     """Number format that the back end computes in."""
 
     device: str | None = None
     """Device that the back end computes on."""
+
+    rebuild: bool = False
+    """Build TensorRT's engines anew, in place of those that it kept."""
 
     threads: int | None = None
     """CPU threads to compute with; all unless set."""
@@ -117,7 +120,9 @@ class PlayCommand:
 
         if self.threads is not None:
             _set_threads(self.threads)
-        world = World.load(self.bundle, backend=self.backend, dtype=self.dtype, device=self.device)
+        world = World.load(
+            self.bundle, backend=self.backend, dtype=self.dtype, device=self.device, rebuild=self.rebuild
+        )
         bundle = world.bundle
         tokenizer = bundle.config.tokenizer
         prompts, prompt_index = find_prompt(

@@ -370,10 +370,10 @@ def test_another_back_end_is_measured_beside_the_same_weights_in_torch(
     assert (body.subject.backend, body.subject.dtype) == ("sealed", "int8")
     memory = body.memory
     assert (memory.weight_bytes, memory.page_bytes, memory.pool_bytes) == (7, 8, 9)
-    names = [STEP, IDLE_COMMIT, "versus reference bfloat16", RECOMPUTED]
+    names = [STEP, IDLE_COMMIT, "versus reference float32", RECOMPUTED]
     assert [series.name for series in body.series] == names
-    assert list(body.times_faster_than) == ["reference bfloat16"]
-    assert body.times_faster_than["reference bfloat16"] > 0
+    assert list(body.times_faster_than) == ["reference float32"]
+    assert body.times_faster_than["reference float32"] > 0
 
 
 def test_other_back_ends_are_timed_beside_it_once_each(
@@ -417,13 +417,13 @@ def test_baselines_that_do_not_fit_are_left_out_with_a_line(
     monkeypatch.setattr(World, "load", full)
     assert bench(bundle, "--passes", "2", "--sweep", "--compiled") == 0
     printed = capsys.readouterr().out
-    assert "note: reference bfloat16 was left out: memory is full\n" in printed
+    assert "note: reference float32 was left out: memory is full\n" in printed
     assert "note: the paper's recipe was left out: memory is full\n" in printed
     assert "note: torch.compile was left out: memory is full\n" in printed
     assert "times faster" not in printed
 
 
-def test_a_number_format_that_torch_lacks_is_compared_with_bfloat16(
+def test_a_number_format_that_torch_lacks_is_compared_with_float32_on_a_cpu(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(World, "load", sealed(World.load))
@@ -431,9 +431,9 @@ def test_a_number_format_that_torch_lacks_is_compared_with_bfloat16(
     world = World(make_world(make_config()).bundle, SealedBackend(make_world(make_config()).backend), "int8")
     worlds = frame._Worlds(what, world)
     model, notes = worlds.model()
-    assert worlds.other("reference", "bfloat16").backend.model is model  # type: ignore[attr-defined]
-    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
-    assert notes == ["the baselines compute in bfloat16, not in int8"]
+    assert worlds.other("reference", "float32").backend.model is model  # type: ignore[attr-defined]
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert notes == ["the baselines compute in float32, not in int8"]
 
 
 def test_a_back_end_that_tells_nothing_cannot_be_measured() -> None:

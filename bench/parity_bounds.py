@@ -1,0 +1,74 @@
+"""What back ends and number formats may be off by, with the reason of each figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genie_rt.runtime.backends.choose import EXPORTED, graph_precision
+from genie_rt.runtime.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What an implementation in one number format may be off by.
+
+    The cumulative distribution is a sum of softmax(logits / temperature). To first order an error of the
+    logits moves it by `cdf (1 - cdf) / temperature` times the difference of two of the errors' means, above
+    and below the boundary: by at most `e / (4 temperature)`, where `e` is that difference. Errors grow with
+    the logits, so `e` is stated by their standard deviation. Sampling rounds its own sum over the codebook.
+
+    Attributes:
+        means: `e` by the logits' standard deviation.
+        logit: largest error of a single logit, likewise.
+        sampling: rounding of the cumulative sum, for each entry of the codebook.
+        psnr_db: least of the pictures.
+    """
+
+    means: float
+    logit: float
+    sampling: float
+    psnr_db: float
+
+    def cdf(self, temperature: float, logit_std: float, codebook_size: int) -> float:
+        """The bound on the cumulative distribution, and so on the distance of a mismatch."""
+        return self.means * logit_std / (4 * temperature) + self.sampling * codebook_size
+
+
+BOUNDS = {
+    # 2**-53 a rounding, a few thousand of them in a row; tokens are besides that asked to be equal
+    "float64": Bound(means=1e-11, logit=1e-11, sampling=2.0**-53, psnr_db=90),
+    # 2**-24 a rounding. Measured on the demo: means 2e-6, logits 3e-6, 94 dB; ten times that, and a pixel
+    # in 200 on the other side of a rounding to 8 bits
+    "float32": Bound(means=2e-5, logit=3e-5, sampling=2.0**-24, psnr_db=70),
+    # 2**-8 a rounding, sums kept in float32. Measured on the demo: means 0.033, logits 0.052, 58 dB; two
+    # to three times that, and pixels off by two levels
+    "bfloat16": Bound(means=0.06, logit=0.15, sampling=2.0**-24, psnr_db=42),
+    # 2**-11 a rounding, sums kept in float32. Measured on the demo: means 0.0032, logits 0.0063, 66 dB; three
+    # times that
+    "float16": Bound(means=0.01, logit=0.02, sampling=2.0**-24, psnr_db=54),
+    # e4m3, 2**-4 a rounding, of weights and of what they multiply, besides bfloat16's. Measured on the demo:
+    # means 0.18, logits 0.31, 48 dB; two to three times that
+    "fp8": Bound(means=0.45, logit=0.75, sampling=2.0**-24, psnr_db=38),
+    # 127 steps a row, likewise. Measured on the demo: means 0.042, logits 0.10, 56 dB; two to three times
+    # that
+    "int8": Bound(means=0.1, logit=0.25, sampling=2.0**-24, psnr_db=42),
+}
+"""By the number format that a candidate computes in."""
+
+VACUOUS = 0.25
+"""From this bound on the tokens say little: `u` is rarely further from anything."""
+
+
+def bound_of(bundle: Bundle, backend: str, dtype: str) -> Bound:
+    """What a world computed so is judged by: what the bundle declares of its graphs, or `BOUNDS`."""
+    declared = None
+    if backend in EXPORTED and bundle.graphs is not None and graph_precision(dtype) == dtype:
+        declared = bundle.graphs.bounds.get(dtype)
+    if declared is None:
+        return BOUNDS[dtype]
+    return Bound(
+        means=declared.means,
+        logit=declared.logit,
+        sampling=BOUNDS[dtype].sampling,
+        psnr_db=declared.psnr_db,
+    )

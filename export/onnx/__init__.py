@@ -1,0 +1,10 @@
+"""Writes the graphs of a bundle: ONNX files beside `weights.safetensors`, whose weights they name."""
+
+from genie_rt.errors import UnsupportedError
+
+try:
+    import onnx  # noqa: F401
+except ImportError as error:
+    raise UnsupportedError(
+        'writing graphs: expected the package onnx, found none; install it with: pip install "genie-rt[onnx]"'
+    ) from error

@@ -1,0 +1,57 @@
+"""Which linears of a model an int8 graph may quantise, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from genie_rt.errors import ConfigError
+from genie_rt.runtime.config import ModelConfig
+
+_OF_A_BLOCK = ("spatial.qkv", "spatial.out", "temporal.qkv", "temporal.out", "up", "down")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantisation:
+    """How int8 graphs quantise.
+
+    Attributes:
+        amax: the largest magnitude of a linear's input, by its name; those of `linear_names`.
+        kept_float: linears that stay in float.
+    """
+
+    amax: Mapping[str, float]
+    kept_float: frozenset[str] = frozenset()
+
+    def check(self, config: ModelConfig) -> Quantisation:
+        """This one, if it fits such a model.
+
+        Raises:
+            ConfigError: a linear is unknown, or one that is to be quantised has no positive finite `amax`.
+        """
+        names = set(linear_names(config))
+        for name in sorted({*self.amax, *self.kept_float} - names):
+            raise ConfigError(f"Quantisation: expected linears of `linear_names`, found {name!r}")
+        for name in sorted(names - self.kept_float):
+            found = self.amax.get(name)
+            if found is None or not 0 < found < float("inf"):
+                raise ConfigError(f"Quantisation.amax: {name}: expected a positive number, found {found}")
+        return self
+
+
+def linear_names(config: ModelConfig) -> tuple[str, ...]:
+    """Linears that can be quantised: those of the transformers' blocks, named as modules of `WorldModel`.
+
+    The others, at a model's ends, are a few hundredths of its work, and the most sensitive.
+    """
+    transformers = {
+        "tokenizer.encoder": config.tokenizer.encoder,
+        "tokenizer.decoder": config.tokenizer.decoder,
+        "dynamics.transformer": config.dynamics.transformer,
+    }
+    return tuple(
+        f"{part}.blocks.{layer}.{linear}"
+        for part, transformer in transformers.items()
+        for layer in range(transformer.num_layers)
+        for linear in _OF_A_BLOCK
+    )

@@ -1,0 +1,50 @@
+"""What runs one exported graph. An engine is chosen once; everything else is the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from genie_rt.runtime.backends.exported.signature import Signature
+
+
+class Graph(Protocol):
+    """A graph that is ready to run."""
+
+    def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        """Computes outputs, straight into the memory that is given; returns when they are there, or, on a
+        CUDA device, once they are queued on the current stream.
+
+        Args:
+            inputs: all of the signature's, on the engine's device, contiguous. None is copied.
+            outputs: those of the signature's that are wanted, likewise.
+
+        Raises:
+            DeviceError: the engine failed; the message is its own, with the graph's name.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """Makes graphs of files. Several threads may run one graph; how it sorts that out is its own matter.
+
+    Attributes:
+        name: of the back end that runs graphs with it.
+    """
+
+    name: str
+    device: torch.device
+
+    def load(self, path: Path, signature: Signature) -> Graph:
+        """Reads a graph file of an opened bundle; its weights lie beside it.
+
+        Raises:
+            BundleError: the engine cannot read it, its opset is too new, a file that it names is missing,
+                or its inputs or outputs are not the signature's; says which, what was expected and found.
+            DeviceError: there is not enough memory.
+        """
+        ...

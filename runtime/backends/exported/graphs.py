@@ -1,0 +1,116 @@
+"""The graphs of one bundle: loaded when they are first needed, and held to finite numbers when they run."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from genie_rt.errors import BundleError, DeviceError
+from genie_rt.runtime.backends.exported.engine import Engine, Graph
+from genie_rt.runtime.backends.exported.signature import Value, file_name, signatures
+from genie_rt.runtime.backends.reference import check_finite
+from genie_rt.runtime.bundle import Bundle
+
+FLAGS = {"float32": "--onnx", "float16": "--onnx --fp16", "int8": "--onnx --int8"}
+"""Of `genie-rt export`, by the precision of the graphs that they write."""
+
+PARTS = {
+    "encode": {"page": "tokenizer's encoder"},
+    "commit": {"page": "dynamics"},
+    "pass": {"page": "dynamics"},
+    "pass-at": {"around_out": "dynamics"},
+    "decode": {"page": "tokenizer's decoder"},
+}
+"""What the graphs evaluate, by the output with its keys and values."""
+
+FRAME_PARTS = {"page": "dynamics", "picture_page": "tokenizer's decoder"}
+"""The same of a frame graph."""
+
+
+class Graphs:
+    """Graphs by name. Several threads may ask.
+
+    Args:
+        precision: of the graphs, one of `signature.PRECISIONS`.
+    """
+
+    def __init__(self, bundle: Bundle, precision: str, engine: Engine) -> None:
+        self.bundle, self.precision, self.engine = bundle, precision, engine
+        self.signatures = signatures(bundle.config, precision, dict(bundle.plans))
+        self._loaded: dict[str, Graph] = {}
+        self._lock = threading.Lock()  # so that no graph is loaded twice
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the bundle has it."""
+        return file_name(name, self.precision) in self.bundle.files
+
+    def __getitem__(self, name: str) -> Graph:
+        """A graph, ready to run.
+
+        Raises:
+            BundleError: the bundle has none of that name, or a broken one.
+            DeviceError: there is not enough memory for it.
+        """
+        graph = self._loaded.get(name)
+        if graph is None:
+            with self._lock:
+                graph = self._loaded.get(name) or self._load(name)
+                self._loaded[name] = graph
+        return graph
+
+    def _load(self, name: str) -> Graph:
+        file = file_name(name, self.precision)
+        if name not in self:
+            flags = FLAGS.get(self.precision, "--onnx")
+            flags += f" --plan {name.removeprefix('frame-')}" if name.startswith("frame-") else ""
+            raise BundleError(
+                f"{self.bundle.path}: expected the graph {file}, found none; write it with "
+                f"`genie-rt export BUNDLE --out NEW {flags}`"
+            )
+        return self.engine.load(self.bundle.path / file, self.signatures[name])
+
+    def run(self, name: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+        """Evaluates a graph into `outputs`, and waits until it is known to be finite.
+
+        Raises:
+            BundleError: as `__getitem__`.
+            DeviceError: the engine failed, or gave NaN or Inf.
+        """
+        graph = self[name]
+        checksum = torch.empty(1, device=self.engine.device)
+        graph.run(inputs, outputs | {"checksum": checksum})
+        if not math.isfinite(checksum.item()):
+            self._blame(name, graph, inputs)
+
+    def warm_up(self, name: str, wanted: Sequence[str]) -> None:
+        """Loads a graph and runs it once, on nothing in particular.
+
+        Raises:
+            BundleError, DeviceError: as `__getitem__`, and the engine failed.
+        """
+        signature = self.signatures[name]
+        outputs = {output: self._blank(signature.outputs[output]) for output in (*wanted, "checksum")}
+        self[name].run({key: self._blank(value) for key, value in signature.inputs.items()}, outputs)
+
+    def _blame(self, name: str, graph: Graph, inputs: dict[str, Tensor]) -> None:
+        """Evaluates once more, for the keys and values of all layers, and raises."""
+        parts = FRAME_PARTS if name.startswith("frame-") else PARTS[name]
+        pages = {page: self._blank(self.signatures[name].outputs[page]) for page in parts}
+        checksum = torch.empty(1, device=self.engine.device)
+        graph.run(inputs, {**pages, "checksum": checksum})
+        broken = [page for page in parts if not torch.isfinite(pages[page]).all()]
+        page = (broken or list(parts))[0]
+        layers = zip(pages[page][::2], pages[page][1::2], strict=True)
+        check_finite(parts[page], checksum, list(layers))
+        raise DeviceError(f"the graph {name} gave NaN or Inf, and not when it was asked again")
+
+    def _blank(self, value: Value) -> Tensor:
+        """Zeros or, of floating point, halves, which every input may be; 1 where a side is not fixed."""
+        shape = [side if isinstance(side, int) else 1 for side in value.shape]
+        dtype = getattr(torch, value.dtype)
+        fill = 0.5 if dtype.is_floating_point else 0
+        return torch.full(shape, fill, dtype=dtype, device=self.engine.device)

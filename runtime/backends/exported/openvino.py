@@ -1,0 +1,185 @@
+"""OpenVINO's CPU plugin as an engine. Its tensors share the memory of ours: nothing is copied on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from genie_rt.errors import BundleError, DeviceError, UnsupportedError
+from genie_rt.runtime.backends.exported.check import check_values
+from genie_rt.runtime.backends.exported.header import check_header
+from genie_rt.runtime.backends.exported.signature import Signature
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+"""What OpenVINO may compute in where the graph leaves it free, by our name."""
+
+MAX_COMPILED = 4
+"""Of one graph. Each holds weights of its own."""
+
+Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
+"""Of the inputs that have no fixed one, by name; empty for any."""
+
+_WORDS = {"f32": "float32", "f16": "float16", "i64": "int64", "u8": "uint8"}
+
+
+def has_bfloat16() -> bool:
+    """Whether OpenVINO is installed, on a CPU that multiplies in bfloat16."""
+    try:
+        import openvino
+    except ImportError:
+        return False
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVinoEngine:
+    """Runs graphs on the CPU with as many threads as torch has.
+
+    Args:
+        compute: one of `PRECISIONS`. Never left to OpenVINO, which would take bfloat16 where the CPU has it.
+            A graph that takes a picture in is computed in float32 all the same: it runs once a prompt, and
+            of codes that lie close in bfloat16 another is found for every second patch.
+
+    Raises:
+        UnsupportedError: OpenVINO is not installed, or there is no such precision.
+    """
+
+    name = "openvino"
+
+    def __init__(self, compute: str = "float32") -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise UnsupportedError(
+                'the back end "openvino": expected the package openvino, found none; install it with: '
+                'pip install "genie-rt[openvino]"'
+            ) from error
+        if compute not in PRECISIONS:
+            raise UnsupportedError(f"unknown precision {compute!r}: expected one of {', '.join(PRECISIONS)}")
+        self.device = torch.device("cpu")
+        self.runtime = openvino
+        self.core = openvino.Core()
+        self.compute = compute
+
+    def load(self, path: Path, signature: Signature) -> OpenVinoGraph:
+        """See `Engine.load`."""
+        header = check_header(path)
+        try:
+            model = self.core.read_model(path)
+        except RuntimeError as error:
+            raise BundleError(
+                f"{path}: expected a graph that OpenVINO {self.runtime.__version__} can run, found one of "
+                f"opset {header.opset} and IR version {header.ir_version} that it refuses ({_brief(error)}); "
+                "update openvino, or export again with --opset 20"
+            ) from error
+        check_values(path, signature, _values(model.inputs), _values(model.outputs))
+        compute = "float32" if "frame" in signature.inputs else self.compute
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": PRECISIONS[compute],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+        }
+        return OpenVinoGraph(self, model, path, options)
+
+
+class OpenVinoGraph:
+    """A graph, compiled for every set of outputs that is asked for: what only others need is left out.
+
+    Also for every size of its sides without a fixed one, as there are a few in each plan that reuses. One
+    compiled graph for all of them takes longer than no reuse, since the sizes take turns within a frame.
+    """
+
+    def __init__(self, engine: OpenVinoEngine, model: Any, path: Path, options: Mapping[str, Any]) -> None:
+        self.engine, self.path, self.options = engine, path, options
+        self._model = model
+        self._free = [port.get_any_name() for port in model.inputs if port.get_partial_shape().is_dynamic]
+        self._compiled: dict[tuple[frozenset[str], Shapes], Compiled] = {}
+        self._lock = threading.Lock()  # so that nothing is compiled twice
+
+    def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        """See `Graph.run`."""
+        wanted = frozenset(outputs)
+        shapes = tuple((name, tuple(inputs[name].shape)) for name in self._free)
+        compiled = self._compiled.get((wanted, shapes))
+        if compiled is None:
+            with self._lock:
+                compiled = self._find(wanted, shapes)
+        compiled.run(inputs, outputs)
+
+    def _find(self, wanted: frozenset[str], shapes: Shapes) -> Compiled:
+        """What is compiled for these outputs and shapes, or for any shapes where there are too many."""
+        if (wanted, shapes) not in self._compiled and len(self._compiled) >= MAX_COMPILED:
+            shapes = ()
+        if (wanted, shapes) not in self._compiled:
+            self._compiled[wanted, shapes] = self._compile(wanted, shapes)
+        return self._compiled[wanted, shapes]
+
+    def _compile(self, wanted: frozenset[str], shapes: Shapes) -> Compiled:
+        model = self._model.clone()
+        for result in model.get_results():
+            if result.input_value(0).names.isdisjoint(wanted):
+                model.remove_result(result)
+        try:
+            if shapes:
+                model.reshape({name: list(shape) for name, shape in shapes})
+            compiled = self.engine.core.compile_model(model, "CPU", self.options)
+        except RuntimeError as error:
+            raise DeviceError(f"{self.path}: OpenVINO cannot compile it: {_brief(error)}") from error
+        return Compiled(self.engine.runtime.Tensor, compiled, self.path.name)
+
+
+class Compiled:
+    """A compiled graph, and the requests that its callers take turns with."""
+
+    def __init__(self, share: Callable[..., Any], model: Any, name: str) -> None:
+        self.share, self.model, self.name = share, model, name
+        self._idle: list[Request] = []
+
+    def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        try:
+            request = self._idle.pop()  # two threads never get the same
+        except IndexError:
+            request = Request(self.share, self.model.create_infer_request())
+        try:
+            request.run(inputs, outputs)
+        except RuntimeError as error:
+            raise DeviceError(f"the graph {self.name} failed in OpenVINO: {_brief(error)}") from error
+        self._idle.append(request)
+
+
+class Request:
+    """Memory that one call gives a compiled graph. What did not change since the last is not told again."""
+
+    def __init__(self, share: Callable[..., Any], request: Any) -> None:
+        self._share, self._request = share, request
+        self._bound: dict[str, tuple[int, torch.Size]] = {}
+
+    def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        for tensors in (inputs, outputs):
+            for name, tensor in tensors.items():
+                where = (tensor.data_ptr(), tensor.shape)
+                if self._bound.get(name) != where:
+                    self._request.set_tensor(name, self._share(tensor.numpy(), shared_memory=True))
+                    self._bound[name] = where  # it keeps that memory, so nobody else gets the address
+        self._request.infer()
+
+
+def _values(ports: list[Any]) -> dict[str, tuple[str, list[int | None]]]:
+    found = {}
+    for port in ports:
+        dtype = port.get_element_type().get_type_name()
+        shape = [None if side.is_dynamic else side.get_length() for side in port.get_partial_shape()]
+        found[port.get_any_name()] = (_WORDS.get(dtype, dtype), shape)
+    return found
+
+
+def _brief(error: Exception) -> str:
+    """What it says below the places in its source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return " ".join(told or lines)[:300]

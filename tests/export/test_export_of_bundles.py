@@ -1,0 +1,226 @@
+"""`genie-rt export BUNDLE`: what is not said stays; graphs, plans and figures come in."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from makers import ACTIONS, make_config, make_model, make_pictures
+
+from genie_rt.cli import main
+from genie_rt.errors import ConfigError, InputError
+from genie_rt.export.bundle import write_bundle
+from genie_rt.export.graphs import read_psnr_changes
+from genie_rt.export.source import read_source
+from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
+from genie_rt.runtime.images import load_image
+from genie_rt.runtime.manifest import GRAPH_FORMATS, Graphs, graph_file
+from genie_rt.runtime.model.world_model import parameter_shapes
+from genie_rt.runtime.plan import Plan
+from genie_rt.training.data.writer import ClipStoreWriter
+
+CONFIG = make_config(grid=(2, 3), window=3)
+PLANS = {
+    "default": Plan(passes=2, temperature=0.7, noise=0.5),
+    "fast": Plan(passes=1),
+    "moving": Plan(passes=3, reuse="frames", fresh=0.4),
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    write_bundle(
+        out, name="tiny", preset="demo", config=CONFIG, weights=make_model(CONFIG).state_dict(),
+        action_names=ACTIONS, default_action="stay", plans=PLANS, prompts=list(make_pictures(CONFIG, 2)),
+        provenance={"data": {"of": "nothing"}}, model_card="# tiny, as it is\n",
+    )  # fmt: skip
+    return out
+
+
+def export(source: Path, out: Path, *words: str) -> Bundle:
+    assert main(["export", str(source), "--out", str(out), *words]) == 0
+    return open_bundle(out)
+
+
+def refuse(capsys: pytest.CaptureFixture[str], source: Path, out: Path, *words: str) -> str:
+    assert main(["export", str(source), "--out", str(out), *words]) == 1
+    assert not out.exists()
+    return capsys.readouterr().err
+
+
+def test_what_is_not_said_stays(bundle: Path, tmp_path: Path) -> None:
+    before, after = open_bundle(bundle), export(bundle, tmp_path / "again")
+    assert after.digest == before.digest
+    other = export(bundle, tmp_path / "other", "--passes", "3", "--name", "other")
+    assert other.name == "other" and other.files["weights.safetensors"] == before.files["weights.safetensors"]
+    assert other.plans == {**PLANS, "default": Plan(passes=3, temperature=0.7, noise=0.5)}
+    assert (other.path / "README.md").read_text() == "# tiny, as it is\n"
+    assert (other.provenance, other.action_names, other.preset) == (
+        before.provenance, before.action_names, before.preset
+    )  # fmt: skip
+    for one, two in zip(before.prompts, other.prompts, strict=True):
+        assert np.array_equal(load_image(one), load_image(two))
+
+
+def test_another_number_format(bundle: Path, tmp_path: Path) -> None:
+    wide = export(bundle, tmp_path / "wide", "--dtype", "fp32")
+    shapes = parameter_shapes(CONFIG)
+    before, after = load_weights(open_bundle(bundle), shapes), load_weights(wide, shapes)
+    assert {weight.dtype for weight in after.values()} == {torch.float32}
+    assert all(torch.equal(before[name].float(), after[name]) for name in shapes)
+    assert read_source(wide.path).dtype == "fp32" and read_source(bundle).dtype == "bf16"
+    assert export(wide.path, tmp_path / "back", "--dtype", "bf16").digest == open_bundle(bundle).digest
+
+
+def test_a_bundle_is_replaced_by_itself_with_more(bundle: Path, tmp_path: Path) -> None:
+    mine = export(bundle, tmp_path / "mine")
+    again = export(mine.path, mine.path, "--passes", "1", "--overwrite")
+    assert again.path == mine.path and again.plans["default"].passes == 1
+
+
+def test_graphs_are_written_in_every_format_that_is_asked_for(bundle: Path, tmp_path: Path) -> None:
+    world = export(bundle, tmp_path / "world", "--onnx", "--fp16", "--plan", "fast", "default")
+    assert world.graphs == Graphs(
+        opset=23, precisions=("float32", "float16"), frame_plans=("fast", "default")
+    )
+    names = ("encode", "commit", "pass", "pass-at", "decode", "frame-fast", "frame-default")
+    expected = {graph_file(name, precision) for name in names for precision in ("float32", "float16")}
+    assert {name for name in world.files if name.endswith(".onnx")} == expected
+    assert world.files["weights.safetensors"] == open_bundle(bundle).files["weights.safetensors"]
+    again = export(bundle, tmp_path / "again", "--onnx", "--fp16", "--plan", "fast", "default")
+    assert again.digest == world.digest  # the same bytes every time
+
+
+def test_graphs_stay_where_weights_and_plans_do(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = export(bundle, tmp_path / "world", "--onnx", "--opset", "20", "--plan", "fast")
+    kept = export(world.path, tmp_path / "kept", "--passes", "1")
+    assert kept.graphs == world.graphs
+    assert {n: r for n, r in kept.files.items() if n.endswith(".onnx")} == {
+        n: r for n, r in world.files.items() if n.endswith(".onnx")
+    }
+    assert "add --onnx" in refuse(capsys, world.path, tmp_path / "no", "--dtype", "fp32")
+    record = tmp_path / "quality.json"
+    plans = {"fast": asdict(Plan(passes=2))}
+    record.write_text(json.dumps({"schema": "genie-rt/quality", "recommended": plans}))
+    assert "'fast'" in refuse(capsys, world.path, tmp_path / "no", "--plans", str(record))
+    assert export(world.path, tmp_path / "new", "--dtype", "fp32", "--onnx").graphs == Graphs(
+        opset=23, precisions=("float32",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("--int8",), ("--int8: expected --clips",)),
+        (("--clips", "x"), ("--clips: expected --int8",)),
+        (("--plan", "fast"), ("--plan: expected --onnx",)),
+        (("--onnx", "--plan", "slow"), ("default, fast, moving", "'slow'")),
+        (("--onnx", "--plan", "moving"), ("'moving'", "frames")),
+        (("--int8", "--clips", "nowhere"), ("nowhere",)),
+        (("--precisions", "nowhere"), ("nowhere",)),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(
+    bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    parts: tuple[str, ...],
+) -> None:
+    error = refuse(capsys, bundle, tmp_path / "no", *words)
+    for part in parts:
+        assert part in error
+
+
+# --- int8 ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of short episodes in the bundle's actions."""
+    out = tmp_path_factory.mktemp("clips") / "store"
+    height, width = CONFIG.tokenizer.height, CONFIG.tokenizer.width
+    with ClipStoreWriter(
+        out, source="test", height=height, width=width, action_names=ACTIONS, provenance={}
+    ) as writer:
+        for episode in range(31):
+            frames = make_pictures(CONFIG, 16, seed=episode)
+            actions = np.array([-1, *(np.arange(15) % 3)], np.int64)
+            writer.append(frames, actions, split="train")
+    return out
+
+
+def test_int8_is_calibrated_by_real_clips(bundle: Path, clips: Path, tmp_path: Path) -> None:
+    world = export(bundle, tmp_path / "world", "--int8", "--clips", str(clips))
+    assert world.graphs is not None
+    assert world.graphs.precisions == ("float32", "int8") and set(world.graphs.bounds) == {"int8"}
+    assert set(GRAPH_FORMATS) > set(world.graphs.precisions)
+    assert world.files["pass.int8.onnx"] != world.files["pass.onnx"]
+
+
+# --- what number formats cost ----------------------------------------------------------------------------
+
+
+def cost(backend: str, dtype: str, *psnr_db: float) -> dict[str, object]:
+    how = {"backend": backend, "dtype": dtype, "device": "cpu", "emulated": False}
+    return {"computation": how, "cost": {"psnr_db": psnr_db} if psnr_db else None}
+
+
+def write_record(path: Path, *rows: dict[str, object]) -> Path:
+    path.write_text(json.dumps({"kind": "precision", "body": {"rows": rows}}))
+    return path
+
+
+def test_the_largest_change_of_each_format_counts(bundle: Path, tmp_path: Path) -> None:
+    record = write_record(
+        tmp_path / "r.json",
+        cost("reference", "float32", 0.0, 0.0),
+        cost("onnx", "int8", 0.1, -0.3),
+        cost("openvino", "int8", 0.2, 0.0),
+        cost("openvino", "bfloat16", -0.05, 0.0),
+        cost("cuda", "fp8", 4.0, 4.0),
+        cost("onnx", "float16"),
+    )
+    assert read_psnr_changes(record) == {"int8": 0.3, "bfloat16": 0.05}
+    world = export(bundle, tmp_path / "world", "--onnx", "--precisions", str(record))
+    assert world.graphs is not None and world.graphs.psnr_change_db == {"int8": 0.3, "bfloat16": 0.05}
+    later = export(bundle, tmp_path / "bare", "--onnx")
+    with_figures = export(later.path, tmp_path / "figures", "--precisions", str(record))
+    assert with_figures.graphs == world.graphs
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [cost("reference", "bfloat16", 0.0)],
+        [cost("reference", "float32", 0.0), cost("cuda", "fp8", 0.0)],
+        [{"computation": 3}],
+        [
+            cost("reference", "float32", 0.0),
+            {"computation": {"backend": "onnx", "dtype": "int8"}, "cost": {}},
+        ],
+    ],
+)
+def test_a_record_that_does_not_say_it_is_refused(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    with pytest.raises(InputError, match="bench quality --versus"):
+        read_psnr_changes(write_record(tmp_path / "r.json", *rows))
+
+
+def test_figures_without_graphs_are_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = write_record(tmp_path / "r.json", cost("reference", "float32", 0.0), cost("onnx", "int8", 0.1))
+    assert "or --onnx to write some" in refuse(capsys, bundle, tmp_path / "no", "--precisions", str(record))
+
+
+def test_an_opset_that_nobody_writes_is_refused() -> None:
+    from genie_rt.export.graphs import NewGraphs
+
+    with pytest.raises(ConfigError, match="20, 23"):
+        NewGraphs(config=CONFIG, plans=PLANS, precisions=("float32",), opset=21)

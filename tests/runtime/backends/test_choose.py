@@ -1,0 +1,112 @@
+"""What is chosen where a back end or a number format is left open."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from genie_rt.errors import UnsupportedError
+from genie_rt.runtime.backends import choose
+from genie_rt.runtime.backends.choose import BACKENDS, EXPORTED, Choice
+from genie_rt.runtime.manifest import Graphs
+from genie_rt.runtime.world import World
+
+BOTH = ("float32", "int8")
+
+
+def graphs(*precisions: str, **changes: float) -> Graphs:
+    return Graphs(opset=23, precisions=precisions, psnr_change_db=changes)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Says which of the packages that run graphs are there."""
+
+    def install(*names: str) -> None:
+        real = importlib.util.find_spec
+
+        def find(name: str) -> Any:
+            return (name in names or None) if name in EXPORTED.values() else real(name)
+
+        monkeypatch.setattr(choose, "find_spec", find)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("packages", "found", "expected"),
+    [
+        ((), graphs(*BOTH, int8=0.1), ("reference", "float32")),
+        (("onnxruntime",), None, ("reference", "float32")),
+        (("onnxruntime",), graphs("float32"), ("onnx", "float32")),
+        (("onnxruntime", "openvino"), graphs("float32"), ("openvino", "float32")),
+        (("onnxruntime", "openvino"), graphs(*BOTH, int8=0.1), ("openvino", "int8")),
+        (("onnxruntime",), graphs(*BOTH, int8=0.1), ("onnx", "int8")),
+        (("onnxruntime", "openvino"), graphs(*BOTH, int8=0.51), ("openvino", "float32")),
+        (("onnxruntime", "openvino"), graphs(*BOTH, int8=-0.51), ("openvino", "float32")),
+        (("onnxruntime", "openvino"), graphs(*BOTH), ("openvino", "float32")),  # nobody measured int8
+        (("onnxruntime", "openvino"), graphs("float32", int8=0.1), ("openvino", "float32")),
+        (("onnxruntime", "openvino"), graphs("float32", bfloat16=0.1), ("openvino", "bfloat16")),
+    ],
+)
+def test_the_fastest_that_is_there_and_known_to_be_good_is_taken(
+    installed: Callable[..., None], packages: tuple[str, ...], found: Graphs | None, expected: tuple[str, str]
+) -> None:
+    installed(*packages)
+    choice = Choice.of("auto", "auto", None, found)
+    assert (choice.backend, choice.dtype, choice.device) == (*expected, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (("auto", "int8"), ("openvino", "int8")),  # it was asked for
+        (("auto", "bfloat16"), ("openvino", "bfloat16")),
+        (("auto", "float64"), ("reference", "float64")),
+        (("onnx", "auto"), ("onnx", "float32")),
+        (("onnx", "int8"), ("onnx", "int8")),
+        (("reference", "auto"), ("reference", "float32")),
+        (("reference", "bfloat16"), ("reference", "bfloat16")),
+    ],
+)
+def test_what_is_asked_for_is_what_is_taken(
+    installed: Callable[..., None], asked: tuple[str, str], expected: tuple[str, str]
+) -> None:
+    installed("onnxruntime", "openvino")
+    choice = Choice.of(*asked, None, graphs(*BOTH, int8=2.0))
+    assert (choice.backend, choice.dtype) == expected
+
+
+@pytest.mark.parametrize("backend", EXPORTED)
+def test_a_package_that_is_missing_is_named(installed: Callable[..., None], backend: str) -> None:
+    installed()
+    with pytest.raises(UnsupportedError) as caught:
+        Choice.of(backend, "float32", "cpu", graphs("float32"))
+    assert f'pip install "genie-rt[{backend}]"' in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_tensorrt_is_not_taken_to_run_on_a_cpu(installed: Callable[..., None], backend: str) -> None:
+    installed(*EXPORTED.values())
+    with pytest.raises(UnsupportedError, match="needs a CUDA device, found cpu"):
+        Choice.of(backend, "float32", "cpu")
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_random_weights_have_no_graphs(installed: Callable[..., None], backend: str) -> None:
+    installed(*EXPORTED.values())
+    with pytest.raises(UnsupportedError, match='random weights have none: take "reference" or "cuda"'):
+        World.random("demo", backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype"), [("onnx", "float64"), ("openvino", "float16"), ("cuda", "float64")]
+)
+def test_a_format_that_a_back_end_lacks_is_named(backend: str, dtype: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        Choice.of(backend, dtype, "cpu")
+    assert f"does not compute in {dtype!r}: expected one of {', '.join(BACKENDS[backend])}" in str(
+        caught.value
+    )

@@ -1,0 +1,306 @@
+"""ONNX Runtime and OpenVINO as engines, on graphs of a few nodes: memory, threads, files that are wrong."""
+
+import builtins
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from genie_rt.errors import BundleError, DeviceError, UnsupportedError
+from genie_rt.runtime.backends.exported import openvino as openvino_module
+from genie_rt.runtime.backends.exported.engine import Engine
+from genie_rt.runtime.backends.exported.onnx import OnnxEngine, OnnxGraph
+from genie_rt.runtime.backends.exported.openvino import OpenVinoEngine
+from genie_rt.runtime.backends.exported.signature import Signature, Value
+
+onnx = pytest.importorskip("onnx")
+ENGINES: dict[str, Callable[[], Engine]] = {"onnxruntime": OnnxEngine, "openvino": OpenVinoEngine}
+
+SIGNATURE = Signature(
+    inputs={
+        "x": Value(dtype="float32", shape=(2, 3)),
+        "index": Value(dtype="int64", shape=("Q",)),
+    },
+    outputs={
+        "sum": Value(dtype="float32", shape=(2, 3)),
+        "rows": Value(dtype="float32", shape=("Q", 3)),
+        "total": Value(dtype="float32", shape=(1,)),
+    },
+)
+WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    pytest.importorskip(request.param)
+    return ENGINES[request.param]()
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """A graph with `sum = x + w`, `rows = sum[index]`, `total` of all; `w` lies in another file.
+
+    Args:
+        changes: opset, ir, rows (of `x` and `w`), the name of `x`, location, offset and length of the weight.
+    """
+    set_to = {"opset": 20, "ir": 9, "rows": 2, "location": "w.bin", "offset": 8, "length": 24}
+    set_to |= {"x": "x"} | changes
+    helper, kinds = onnx.helper, onnx.TensorProto
+    weight = kinds(name="w", data_type=kinds.FLOAT, dims=[set_to["rows"], 3], data_location=kinds.EXTERNAL)
+    for key in ("location", "offset", "length"):
+        weight.external_data.add(key=key, value=str(set_to[key]))
+    shape = [set_to["rows"], 3]
+    nodes = [
+        helper.make_node("Add", [set_to["x"], "w"], ["sum"]),
+        helper.make_node("Gather", ["sum", "index"], ["rows"]),
+        helper.make_node("ReduceSum", ["sum"], ["scalar"], keepdims=0),
+        helper.make_node("Reshape", ["scalar", "one"], ["total"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [
+            helper.make_tensor_value_info(set_to["x"], kinds.FLOAT, shape),
+            helper.make_tensor_value_info("index", kinds.INT64, ["Q"]),
+        ],
+        [
+            helper.make_tensor_value_info("sum", kinds.FLOAT, shape),
+            helper.make_tensor_value_info("rows", kinds.FLOAT, ["Q", 3]),
+            helper.make_tensor_value_info("total", kinds.FLOAT, [1]),
+        ],
+        [weight, onnx.numpy_helper.from_array(np.array([1]), "one")],
+    )
+    opsets = [helper.make_opsetid("", set_to["opset"])]
+    path = folder / "tiny.onnx"
+    path.write_bytes(
+        helper.make_model(graph, ir_version=set_to["ir"], opset_imports=opsets).SerializeToString()
+    )
+    (folder / "w.bin").write_bytes(b"\0" * 8 + WEIGHT.tobytes())
+    return path
+
+
+def make_inputs(seed: int = 0, rows: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"x": torch.randn(2, 3, generator=generator), "index": torch.arange(rows) % 2}
+
+
+def test_results_lie_in_the_memory_that_was_given(engine: Engine, tmp_path: Path) -> None:
+    """Also when that is another one at every call, a part of a larger tensor, or fewer outputs are wanted."""
+    graph = engine.load(write(tmp_path), SIGNATURE)
+    memory = torch.full((4, 2, 3), torch.nan)
+    for seed, place in enumerate((0, 3, 1, 3)):
+        inputs = make_inputs(seed)
+        outputs = {"sum": memory[place], "total": torch.empty(1)}
+        if seed % 2:
+            outputs["rows"] = torch.empty(2, 3)
+        graph.run(inputs, outputs)
+        expected = inputs["x"] + torch.from_numpy(WEIGHT)
+        assert torch.equal(memory[place], expected)
+        assert torch.allclose(outputs["total"], expected.sum())  # six numbers, in any order
+        assert seed % 2 == 0 or torch.equal(outputs["rows"], expected[inputs["index"]])
+    assert memory[2].isnan().all()
+
+
+def test_an_input_is_read_anew_though_its_address_is_the_same(engine: Engine, tmp_path: Path) -> None:
+    graph = engine.load(write(tmp_path), SIGNATURE)
+    inputs, outputs = make_inputs(), {"sum": torch.empty(2, 3)}
+    for number in (1.0, 2.0):
+        inputs["x"].fill_(number)
+        graph.run(inputs, outputs)
+        assert torch.equal(outputs["sum"], number + torch.from_numpy(WEIGHT))
+
+
+def test_sides_without_a_fixed_size_take_any(engine: Engine, tmp_path: Path) -> None:
+    graph = engine.load(write(tmp_path), SIGNATURE)
+    for rows in (1, 5, 2):
+        inputs, outputs = make_inputs(rows=rows), {"rows": torch.empty(rows, 3)}
+        graph.run(inputs, outputs)
+        assert torch.equal(outputs["rows"], (inputs["x"] + torch.from_numpy(WEIGHT))[inputs["index"]])
+
+
+def test_more_sizes_than_openvino_compiles_for_go_through_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino_module, "MAX_COMPILED", 2)
+    graph = OpenVinoEngine().load(write(tmp_path), SIGNATURE)
+    for rows in (1, 5, 2, 3, 1, 7):
+        inputs, outputs = make_inputs(rows=rows), {"rows": torch.empty(rows, 3)}
+        graph.run(inputs, outputs)
+        assert torch.equal(outputs["rows"], (inputs["x"] + torch.from_numpy(WEIGHT))[inputs["index"]])
+    assert len(graph._compiled) == 3
+
+
+def test_threads_may_run_one_graph(engine: Engine, tmp_path: Path) -> None:
+    graph = engine.load(write(tmp_path), SIGNATURE)
+    wrong: list[int] = []
+
+    def play(seed: int) -> None:
+        for turn in range(50):
+            inputs, outputs = make_inputs(50 * seed + turn), {"sum": torch.empty(2, 3)}
+            graph.run(inputs, outputs)
+            if not torch.equal(outputs["sum"], inputs["x"] + torch.from_numpy(WEIGHT)):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=play, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"opset": 99}, "expected operators of opset 23 or older, found opset 99"),
+        ({"location": "gone.bin"}, "32 bytes or more of weights in 'gone.bin', found no such file"),
+        ({"length": 64}, "72 bytes or more of weights in 'w.bin', found 32"),
+        ({"location": "w\0.bin"}, r"weights in 'w.x00.bin', found no such file"),
+        ({"location": "../w.bin"}, "in a file beside it, found them in '../w.bin'"),
+        ({"rows": 1, "length": 12}, r"input 'x': expected float32 \[2, 3\] .*, found float32 \[1, 3\]"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(value),
+)
+def test_a_graph_that_does_not_fit_is_one_clear_error(
+    engine: Engine, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BundleError, match=rf"tiny\.onnx: .*{message}"):
+        engine.load(write(tmp_path, **changes), SIGNATURE)
+
+
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+def test_a_name_too_many_or_too_few_is_one_clear_error(engine: Engine, tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path)
+    more = {"inputs": dict(SIGNATURE.inputs), "outputs": dict(SIGNATURE.outputs)}
+    more[kind]["age"] = Value(dtype="float32", shape=(1,))
+    with pytest.raises(BundleError, match=rf"{kind[:-1]} 'age': expected float32 \[1\] .*, found none"):
+        engine.load(path, Signature(**more))
+    fewer = {"inputs": dict(SIGNATURE.inputs), "outputs": dict(SIGNATURE.outputs)}
+    name, _ = fewer[kind].popitem()
+    with pytest.raises(BundleError, match=rf"{kind[:-1]} '{name}': expected none of that name"):
+        engine.load(path, Signature(**fewer))
+
+
+@pytest.mark.parametrize("data", [b"", b"no graph at all", b"\x08\x09\x42\x02\x10\x14\x3a\x05"], ids=len)
+def test_what_is_no_graph_is_one_clear_error(engine: Engine, tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"tiny\.onnx: expected"):
+        engine.load(path, SIGNATURE)
+
+
+def test_an_ir_version_that_onnx_runtime_cannot_read_says_what_to_do(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(BundleError, match=r"opset 20 and IR version 99 that it refuses .* --opset 20"):
+        OnnxEngine().load(write(tmp_path, ir=99), SIGNATURE)
+
+
+def test_an_index_out_of_range_is_a_device_error(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    graph = OnnxEngine().load(write(tmp_path), SIGNATURE)
+    inputs = make_inputs() | {"index": torch.tensor([0, 7])}
+    with pytest.raises(DeviceError, match=r"tiny\.onnx failed in ONNX Runtime"):
+        graph.run(inputs, {"rows": torch.empty(2, 3)})
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_is_not_there_is_an_error_and_never_the_cpu(
+    provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that ONNX Runtime was built with, and that it lets go of when the session is made."""
+    runtime = pytest.importorskip("onnxruntime")
+    names = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+    if names[provider] in runtime.get_available_providers():
+        pytest.skip(f"{names[provider]} is here")
+    with pytest.raises(UnsupportedError, match=f"{names[provider]}, found .*CPUExecutionProvider.*install"):
+        OnnxEngine(provider)
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: [*names.values(), "CPUExecutionProvider"])
+    with pytest.raises(UnsupportedError, match=f"{names[provider]}, found CPUExecutionProvider"):
+        OnnxEngine(provider).load(write(tmp_path), SIGNATURE)
+
+
+def test_on_a_gpu_memory_is_bound_there_and_both_sides_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a session that only writes down what it is told: there is no GPU here."""
+    told: list[Any] = []
+
+    class Recorder:
+        def __init__(self, name: str = "") -> None:
+            self.name = name
+
+        def __getattr__(self, name: str) -> Any:
+            return Recorder(name)
+
+        def __call__(self, *arguments: Any) -> Any:
+            told.append((self.name, *arguments[:3]))
+            return self
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Recorder(f"stream of {device}"))
+    graph = OnnxGraph(Recorder(), "tiny.onnx", torch.device("cuda", 1))
+    told.clear()
+    graph.run(make_inputs(), {"total": torch.empty(1)})
+    assert [name for name, *_ in told] == [
+        "io_binding", "synchronize", "bind_input", "bind_input", "bind_output", "run_with_iobinding",
+        "synchronize_outputs",
+    ]  # fmt: skip
+    assert ("bind_input", "x", "cuda", 1) in told and ("bind_output", "total", "cuda", 1) in told
+
+
+@pytest.mark.parametrize(("make", "unknown"), [(OnnxEngine, "npu"), (OpenVinoEngine, "int4")])
+def test_an_unknown_provider_or_precision_is_an_error(make: Any, unknown: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"'{unknown}': expected one of"):
+        make(unknown)
+
+
+@pytest.mark.parametrize(
+    ("compute", "x", "expected"),
+    [("float32", "x", "f32"), ("bfloat16", "x", "bf16"), ("bfloat16", "frame", "f32")],
+)
+def test_bfloat16_is_computed_where_it_was_asked_for_and_no_picture_comes_in(
+    compute: str, x: str, expected: str, tmp_path: Path
+) -> None:
+    hint = pytest.importorskip("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in hint:
+        pytest.skip("this CPU has no bfloat16, and OpenVINO then takes float32")
+    signature = Signature(
+        inputs={x: SIGNATURE.inputs["x"], "index": SIGNATURE.inputs["index"]}, outputs=SIGNATURE.outputs
+    )
+    graph = OpenVinoEngine(compute).load(write(tmp_path, x=x), signature)
+    inputs = make_inputs()
+    graph.run({x: inputs["x"], "index": inputs["index"]}, {"sum": torch.empty(2, 3)})
+    found = next(iter(graph._compiled.values())).model.get_property("INFERENCE_PRECISION_HINT")
+    assert found.get_type_name() == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "package", "extra"),
+    [(OnnxEngine, "onnxruntime", "onnx"), (OpenVinoEngine, "openvino", "openvino")],
+)
+def test_a_missing_package_says_how_to_install_it(
+    make: Any, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == package:
+            raise ImportError(name)
+        return found(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UnsupportedError, match=rf'pip install "genie-rt\[{extra}\]"'):
+        make()
+
+
+def test_importing_the_engines_imports_no_engine() -> None:
+    code = (
+        "import sys, genie_rt.runtime.backends.exported.onnx, genie_rt.runtime.backends.exported.openvino, "
+        "genie_rt.runtime.backends.exported.backend; "
+        "sys.exit(bool({'onnx', 'onnxruntime', 'openvino'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

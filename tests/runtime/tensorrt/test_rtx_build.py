@@ -1,0 +1,149 @@
+"""The demo bundle's graphs, built by TensorRT-RTX itself: it needs no GPU for that, only to run them.
+
+Not part of the usual run: `pip install "genie-rt[tensorrt-rtx]"` first.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from genie_rt.errors import BundleError, UnsupportedError
+from genie_rt.runtime.backends.exported.signature import Signature, file_name, signatures
+from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity, Settings
+from genie_rt.runtime.backends.tensorrt.engine import TensorRtEngine, identity, obtain
+from genie_rt.runtime.backends.tensorrt.flavour import Flavour
+from genie_rt.runtime.backends.tensorrt.inspect import check_ports, ports_of_engine
+from genie_rt.runtime.backends.tensorrt.target import ANY, Target
+from genie_rt.runtime.bundle import Bundle, open_bundle
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+pytest.importorskip("onnx", reason="onnx is not installed")
+
+from genie_rt.export.onnx.write import write_graphs
+
+CAPABILITIES = (86, 89, 120)
+PRECISIONS = ("float32", "float16")
+
+
+@pytest.fixture(scope="module")
+def flavour() -> Flavour:
+    return Flavour.of("tensorrt-rtx")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return open_bundle("demo")
+
+
+@pytest.fixture(scope="module")
+def graphs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Path]:
+    """Folders with the weights and all graphs, by precision and opset."""
+    folders = {}
+    for precision in PRECISIONS:
+        for opset in (20, 23):
+            folder = tmp_path_factory.mktemp(f"{precision}-{opset}")
+            shutil.copy(bundle.path / "weights.safetensors", folder)
+            write_graphs(
+                folder, bundle.config, bundle.plans, precisions=(precision,), opset=opset,
+                frame_plans=[name for name, plan in bundle.plans.items() if plan.reuse == "none"][:1],
+            )  # fmt: skip
+            folders[precision, opset] = folder
+    return folders
+
+
+def each(folder: Path, bundle: Bundle, precision: str) -> Iterator[tuple[Path, Signature]]:
+    """The graphs that are in a folder, with what they should take and give."""
+    for name, signature in signatures(bundle.config, precision, dict(bundle.plans)).items():
+        path = folder / file_name(name, precision)
+        if path.exists():
+            yield path, signature
+
+
+def wanted(flavour: Flavour, path: Path, precision: str, capability: int) -> Identity:
+    target = Target(gpu=ANY, capability=capability, driver=ANY)
+    return identity(
+        path, bundle="0" * 64, precision=precision, flavour=flavour, target=target, settings=Settings()
+    )
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("opset", [20, 23])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_graph_becomes_an_engine(
+    flavour: Flavour,
+    bundle: Bundle,
+    graphs: dict[tuple[str, int], Path],
+    tmp_path: Path,
+    precision: str,
+    opset: int,
+    capability: int,
+) -> None:
+    cache = EngineCache(tmp_path / "engines")
+    built = 0
+    for path, signature in each(graphs[precision, opset], bundle, precision):
+        what = wanted(flavour, path, precision, capability)
+        engine = obtain(cache, flavour, what, path, signature)  # compares the network's inputs and outputs
+        assert obtain(cache, flavour, what, path, signature) == engine
+        names = [*signature.inputs, *signature.outputs]
+        assert [name for name in names if name.encode() not in engine] == []
+        assert (
+            cache.log_path(what).read_text().startswith(f"tensorrt-rtx {flavour.version} for sm_{capability}")
+        )
+        built += 1
+    assert built == len(list(graphs[precision, opset].glob("*.onnx"))) > 2
+
+
+def test_an_engine_for_another_capability_is_refused_by_name(
+    flavour: Flavour, bundle: Bundle, graphs: dict[tuple[str, int], Path], tmp_path: Path
+) -> None:
+    cache = EngineCache(tmp_path / "engines")
+    path, signature = next(each(graphs["float32", 23], bundle, "float32"))
+    obtain(cache, flavour, wanted(flavour, path, "float32", 86), path, signature)
+    ada = wanted(flavour, path, "float32", 89)
+    with pytest.raises(UnsupportedError, match=r"for sm_89, found one of .* for sm_86 .*--rebuild"):
+        obtain(cache, flavour, ada, path, signature)
+    assert obtain(cache, flavour, ada, path, signature, rebuild=True)
+
+
+def test_missing_weights_are_named(
+    flavour: Flavour, bundle: Bundle, graphs: dict[tuple[str, int], Path], tmp_path: Path
+) -> None:
+    source, signature = next(each(graphs["float32", 23], bundle, "float32"))
+    path = Path(shutil.copy(source, tmp_path))
+    cache = EngineCache(tmp_path / "engines")
+    with pytest.raises(BundleError, match=r"weights\.safetensors"):
+        obtain(cache, flavour, wanted(flavour, path, "float32", 120), path, signature)
+
+
+def test_a_graph_of_other_sizes_is_refused(
+    flavour: Flavour, bundle: Bundle, graphs: dict[tuple[str, int], Path], tmp_path: Path
+) -> None:
+    path, signature = next(each(graphs["float32", 23], bundle, "float32"))
+    name, value = next(iter(signature.inputs.items()))
+    other = replace(value, shape=(*value.shape[:-1], 5))
+    wrong = Signature(inputs={**signature.inputs, name: other}, outputs=signature.outputs)
+    cache = EngineCache(tmp_path / "engines")
+    with pytest.raises(BundleError, match=rf"input '{name}': expected .* 5\] .* found"):
+        obtain(cache, flavour, wanted(flavour, path, "float32", 120), path, wrong)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="TensorRT-RTX loads an engine on a GPU only")
+def test_the_inspector_names_the_same_inputs_and_outputs(
+    flavour: Flavour, bundle: Bundle, graphs: dict[tuple[str, int], Path], tmp_path: Path
+) -> None:
+    trt = flavour.module
+    device = torch.device("cuda")
+    runner = TensorRtEngine("0" * 64, "float32", device, flavour, tmp_path / "engines")
+    for path, signature in each(graphs["float32", 23], bundle, "float32"):
+        what = runner.identity(path)
+        data = obtain(runner.cache, flavour, what, path, signature)
+        engine = trt.Runtime(flavour.log.sink).deserialize_cuda_engine(data)
+        check_ports(path.name, ports_of_engine(flavour, engine), signature)
+        told = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        assert [name for name in (*signature.inputs, *signature.outputs) if name not in told] == []
+        runner.load(path, signature)
