@@ -30,10 +30,14 @@ class ExportCommand:
     with --metrics FILE --overwrite.
     """
 
-    source: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]]
+    source: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[SOURCE]")]] = None
     """Run folder of the dynamics, or one checkpoint in it; or a bundle's folder or name."""
     out: Path
     """Folder of the new bundle."""
+    preset: str | None = None
+    """Export a world of this preset's sizes in place of a source; with --random-weights."""
+    random_weights: bool = False
+    """That it has random weights, to measure with. With --preset."""
     name: str | None = None
     """Name of the bundle; the source bundle's, or that of its folder, unless set."""
     prompt: tuple[Path, ...] = ()
@@ -74,17 +78,22 @@ class ExportCommand:
         """Read, write, and say what came of it."""
         from genie_rt.export.bundle import write_bundle
         from genie_rt.export.run_card import read_record
-        from genie_rt.export.source import read_source
+        from genie_rt.export.source import random_source, read_source
         from genie_rt.runtime.images import fit_image, load_image
 
         self._check()
         record = None if self.metrics is None else read_record(self.metrics)
-        source = read_source(self.source, averaged=self.ema)
+        if self.source is not None:
+            source = read_source(self.source, averaged=self.ema)
+        else:
+            assert self.preset is not None  # `_check` saw to it
+            source = random_source(self.preset)
         plans = self._plans(source)
         graphs = self._graphs(source, plans)
         size = source.config.tokenizer.height, source.config.tokenizer.width
         pictures = [fit_image(load_image(path), *size) for path in self.prompt] or list(source.prompts)
-        name = self.name or (source.name if source.card is not None else self.out.resolve().name)
+        is_bundle = source.card is not None and self.preset is None
+        name = self.name or (source.name if is_bundle else self.out.resolve().name)
         bundle = write_bundle(
             self.out,
             name=name,
@@ -104,6 +113,11 @@ class ExportCommand:
         self._tell(source, bundle)
 
     def _check(self) -> None:
+        if (self.source is None) == (self.preset is None) or self.random_weights != (self.preset is not None):
+            raise InputError(
+                "expected a run, a bundle, or --preset NAME with --random-weights; found "
+                f"{self.source!r}, --preset {self.preset}, --random-weights {self.random_weights}"
+            )
         if self.int8 and self.clips is None:
             raise InputError(
                 "--int8: expected --clips beside it, a clip store to calibrate by, as `genie-rt data` makes"
@@ -133,7 +147,7 @@ class ExportCommand:
 
         changes = {} if self.precisions is None else read_psnr_changes(self.precisions)
         if not self._writes_graphs:
-            if source.graphs is not None:
+            if source.graphs is not None and self.source is not None:
                 return KeptGraphs(
                     bundle=open_bundle(self.source), graphs=source.graphs, plans=plans, psnr_change_db=changes
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from genie_rt.runtime.images import load_image
 from genie_rt.runtime.manifest import MANIFEST, MODEL_CARD, Graphs
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.random_weights import RandomWeights, random_bundle
 
 IDLE_ACTION = "stay"
 """The action that is meant when no key is pressed, where the data has one of that name."""
@@ -52,7 +54,7 @@ class Source:
 
     @property
     def num_parameters(self) -> int:
-        return sum(weight.numel() for weight in self.weights.values())
+        return sum(math.prod(shape) for shape in parameter_shapes(self.config).values())
 
     def model_card(self, name: str, record: Mapping[str, Any] | None) -> str:
         """The model card of a bundle of that name.
@@ -89,6 +91,29 @@ def read_source(source: str | Path, *, averaged: bool = False) -> Source:
         BundleError, ConfigError: as `read_checkpoint` and `open_bundle`.
     """
     return _read_bundle(source) if is_bundle(source) else _read_run(Path(source), averaged)
+
+
+def random_source(preset: str, seed: int = 0) -> Source:
+    """A world of a preset's sizes with random weights, to measure with: its pictures mean nothing.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    bundle = random_bundle(preset, seed=seed, device="cpu")
+    return Source(
+        name=f"random {preset}",
+        config=bundle.config,
+        preset=preset,
+        weights=RandomWeights(bundle.config, seed=seed, dtype=torch.float32, device="cpu"),
+        dtype=None,
+        action_names=bundle.action_names,
+        default_action=bundle.default_action,
+        provenance=bundle.provenance,
+        plans=bundle.plans,
+        prompts=(),
+        graphs=None,
+        card=f"# {preset}, random weights\n\nTo measure how long a frame takes. Its pictures mean nothing.\n",
+    )
 
 
 def _read_run(folder: Path, averaged: bool) -> Source:

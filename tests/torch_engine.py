@@ -18,11 +18,11 @@ from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.vq_lookup.reference import nearest_code
 from genie_rt.runtime.backends.exported.backend import ExportedBackend
-from genie_rt.runtime.backends.exported.signature import Signature, Value, file_name
+from genie_rt.runtime.backends.exported.signature import Signature, Value
 from genie_rt.runtime.backends.subset import at_positions, evaluate
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.manifest import WEIGHTS, FileRecord
+from genie_rt.runtime.manifest import WEIGHTS, FileRecord, graph_file
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
@@ -188,7 +188,7 @@ def page(kept: list[KeysValues]) -> Tensor:
 def with_graphs(bundle: Bundle, precision: str, *names: str) -> Bundle:
     """The bundle with records of graphs, as one that holds them."""
     record = FileRecord(size=0, sha256="0" * 64)
-    return replace(bundle, files={file_name(name, precision): record for name in names} | {WEIGHTS: record})
+    return replace(bundle, files={graph_file(name, precision): record for name in names} | {WEIGHTS: record})
 
 
 def make_exported_world(

@@ -14,9 +14,9 @@ from genie_rt.export.onnx.frame import frame
 from genie_rt.export.onnx.graphs import commit, decode, encode, one_pass, pass_at
 from genie_rt.export.onnx.linears import Quantisation
 from genie_rt.export.onnx.weights import WeightFile
-from genie_rt.runtime.backends.exported.signature import PRECISIONS, file_name, signatures
+from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, signatures
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.manifest import WEIGHTS
+from genie_rt.runtime.manifest import WEIGHTS, graph_file
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
 
@@ -41,7 +41,7 @@ def write_graphs(
         folder: that holds `weights.safetensors`.
         config: sizes of the model.
         plans: by name.
-        precisions: of `PRECISIONS`; "int8" reads the weights, one after the other.
+        precisions: of `PAGE_DTYPES`; "int8" reads the weights, one after the other.
         frame_plans: those of `plans` that a frame graph is written for.
         opset: of standard ONNX: 23, or 20 for engines that know no later one.
         quantisation: of "int8", which needs it.
@@ -54,8 +54,8 @@ def write_graphs(
         BundleError: the weights are not the model's, or a graph is not sound; the message says which.
     """
     for precision in precisions:
-        if precision not in PRECISIONS:
-            raise ConfigError(f"precisions: expected some of {', '.join(PRECISIONS)}, found {precision!r}")
+        if precision not in PAGE_DTYPES:
+            raise ConfigError(f"precisions: expected some of {', '.join(PAGE_DTYPES)}, found {precision!r}")
     if "int8" in precisions and quantisation is None:
         raise ConfigError("quantisation: expected one, since int8 graphs are to be written; found None")
     for name in frame_plans:
@@ -75,7 +75,7 @@ def write_graphs(
                 half=precision == "float16",
                 quantisation=quantisation.check(config) if quantisation and precision == "int8" else None,
             )
-            path = folder / file_name(name, precision)
+            path = folder / graph_file(name, precision)
             path.write_bytes(_model(g, config, name, chosen).SerializeToString(deterministic=True))
             paths.append(path)
             check_graph(path)

@@ -19,6 +19,7 @@ from genie_rt.runtime.images import load_image
 from genie_rt.runtime.manifest import GRAPH_FORMATS, Graphs, graph_file
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.random_weights import RandomWeights
 from genie_rt.training.data.writer import ClipStoreWriter
 
 CONFIG = make_config(grid=(2, 3), window=3)
@@ -135,6 +136,28 @@ def test_what_does_not_belong_together_is_refused(
     error = refuse(capsys, bundle, tmp_path / "no", *words)
     for part in parts:
         assert part in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--preset", "demo"), ("--random-weights",), ("demo", "--preset", "demo", "--random-weights")],
+)
+def test_one_world_is_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert main(["export", *words, "--out", str(tmp_path / "no")]) == 1
+    assert "--preset NAME with --random-weights" in capsys.readouterr().err
+
+
+def test_random_weights_of_a_preset_are_a_bundle_to_measure_with(tmp_path: Path) -> None:
+    out = tmp_path / "coins"
+    assert main(["export", "--preset", "demo", "--random-weights", "--out", str(out), "--onnx"]) == 0
+    bundle = open_bundle(out)
+    assert (bundle.name, bundle.preset, bundle.prompts) == ("coins", "demo", ())
+    assert bundle.graphs is not None and bundle.graphs.precisions == ("float32",)
+    weights = load_weights(bundle, parameter_shapes(bundle.config))
+    expected = RandomWeights(bundle.config, seed=0, dtype=torch.bfloat16, device="cpu")
+    assert torch.equal(weights["dynamics.token_in.weight"], expected["dynamics.token_in.weight"])
 
 
 # --- int8 ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from genie_rt.runtime.backends.exported.graphs import Graphs
 from genie_rt.runtime.backends.exported.memory import BoundPages
 from genie_rt.runtime.backends.exported.noise import uniforms_of_frames
 from genie_rt.runtime.backends.exported.passes import Passes
-from genie_rt.runtime.backends.exported.signature import PRECISIONS
+from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES
 from genie_rt.runtime.backends.exported.whole import run_whole_frame
 from genie_rt.runtime.backends.protocol import FrameStats, Probe
 from genie_rt.runtime.backends.row import Row, signed
@@ -43,7 +43,7 @@ class ExportedBackend:
 
     Args:
         bundle: that holds graphs of this precision.
-        precision: one of `signature.PRECISIONS`.
+        precision: one of `signature.PAGE_DTYPES`.
         engine: that runs them.
         whole_frames: whether a pending row whose plan the bundle has a frame graph for goes through that, if
             pictures are asked for. It takes less time, and as much memory as the graphs that it stands for.
@@ -57,7 +57,7 @@ class ExportedBackend:
         self.name = engine.name
         self.graphs = Graphs(bundle, precision, engine)
         self.device = device = engine.device
-        self.dtype = getattr(torch, PRECISIONS[precision][1])
+        self.dtype = getattr(torch, PAGE_DTYPES[precision])
         self.config = config = bundle.config
         self.weight_bytes = bundle.files[WEIGHTS].size  # as stored; engines keep copies of their own making
         num_tokens = config.tokenizer.num_tokens

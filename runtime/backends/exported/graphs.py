@@ -11,9 +11,10 @@ from torch import Tensor
 
 from genie_rt.errors import BundleError, DeviceError
 from genie_rt.runtime.backends.exported.engine import Engine, Graph
-from genie_rt.runtime.backends.exported.signature import Value, file_name, signatures
+from genie_rt.runtime.backends.exported.signature import Value, signatures
 from genie_rt.runtime.backends.reference import check_finite
 from genie_rt.runtime.bundle import Bundle
+from genie_rt.runtime.manifest import graph_file
 
 FLAGS = {"float32": "--onnx", "float16": "--onnx --fp16", "int8": "--onnx --int8"}
 """Of `genie-rt export`, by the precision of the graphs that they write."""
@@ -35,7 +36,7 @@ class Graphs:
     """Graphs by name. Several threads may ask.
 
     Args:
-        precision: of the graphs, one of `signature.PRECISIONS`.
+        precision: of the graphs, one of `signature.PAGE_DTYPES`.
     """
 
     def __init__(self, bundle: Bundle, precision: str, engine: Engine) -> None:
@@ -46,7 +47,7 @@ class Graphs:
 
     def __contains__(self, name: str) -> bool:
         """Whether the bundle has it."""
-        return file_name(name, self.precision) in self.bundle.files
+        return graph_file(name, self.precision) in self.bundle.files
 
     def __getitem__(self, name: str) -> Graph:
         """A graph, ready to run.
@@ -63,7 +64,7 @@ class Graphs:
         return graph
 
     def _load(self, name: str) -> Graph:
-        file = file_name(name, self.precision)
+        file = graph_file(name, self.precision)
         if name not in self:
             flags = FLAGS.get(self.precision, "--onnx")
             flags += f" --plan {name.removeprefix('frame-')}" if name.startswith("frame-") else ""

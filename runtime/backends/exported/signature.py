@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from genie_rt.runtime.config import ModelConfig, TransformerConfig
 from genie_rt.runtime.plan import Plan
 
-PRECISIONS = {"float32": ("", "float32"), "float16": (".fp16", "float16"), "int8": (".int8", "float32")}
-"""Of graphs: what stands before `.onnx` in the name of the file, and the dtype of pages."""
+PAGE_DTYPES = {"float32": "float32", "float16": "float16", "int8": "float32"}
+"""Of pages, by the number format of the graphs: one of `manifest.GRAPH_FORMATS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +43,14 @@ class Signature:
     outputs: dict[str, Value] = field(default_factory=dict)
 
 
-def file_name(graph: str, precision: str) -> str:
-    """The file of a graph within the bundle: `pass.onnx`, `pass.int8.onnx`."""
-    return f"{graph}{PRECISIONS[precision][0]}.onnx"
-
-
 def signatures(config: ModelConfig, precision: str, plans: dict[str, Plan]) -> dict[str, Signature]:
     """Those of all graphs.
 
     Args:
-        precision: one of `PRECISIONS`.
+        precision: one of `PAGE_DTYPES`.
         plans: by name, those that a frame graph is written for.
     """
-    tokens, pages = config.tokenizer.num_tokens, PRECISIONS[precision][1]
+    tokens, pages = config.tokenizer.num_tokens, PAGE_DTYPES[precision]
     height, width = config.tokenizer.height, config.tokenizer.width
     picture = Value(dtype="uint8", shape=(1, *config.tokenizer.output_size, 3))
     indices, numbers = Value(dtype="int64", shape=(1, tokens)), Value(dtype="float32", shape=(1, tokens))

@@ -14,13 +14,14 @@ import torch
 
 from genie_rt.errors import BundleError, DeviceError
 from genie_rt.runtime.backends.cuda.graphs import Graphs
-from genie_rt.runtime.backends.exported.signature import PRECISIONS, Signature
+from genie_rt.runtime.backends.exported.signature import Signature
 from genie_rt.runtime.backends.tensorrt.build import build
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity, Settings
 from genie_rt.runtime.backends.tensorrt.flavour import Flavour
 from genie_rt.runtime.backends.tensorrt.graph import TensorRtGraph
 from genie_rt.runtime.backends.tensorrt.inspect import check_ports, ports_of_engine
 from genie_rt.runtime.backends.tensorrt.target import Target
+from genie_rt.runtime.manifest import graph_file
 from genie_rt.runtime.untrusted import brief
 
 _LOGGER = logging.getLogger("genie_rt.tensorrt")
@@ -31,7 +32,7 @@ class TensorRtEngine:
 
     Args:
         bundle: digest of the bundle.
-        precision: of its graphs, one of `exported.signature.PRECISIONS`.
+        precision: of its graphs, one of `exported.signature.PAGE_DTYPES`.
         device: a CUDA device.
         flavour: of TensorRT.
         cache: the folder of engines, which is made if it is missing.
@@ -146,7 +147,7 @@ def identity(
     except OSError as error:
         raise BundleError(f"{path}: expected a graph that can be read, found: {error.strerror}") from error
     return Identity(
-        bundle=bundle, graph=path.name.removesuffix(f"{PRECISIONS[precision][0]}.onnx"), graph_sha256=digest,
+        bundle=bundle, graph=path.name.removesuffix(graph_file("", precision)), graph_sha256=digest,
         precision=precision, flavour=flavour.name, version=flavour.version, target=target, settings=settings,
     )  # fmt: skip
 

@@ -19,7 +19,8 @@ pytest.importorskip("onnxruntime", reason="the extra onnxruntime is not installe
 import genie_rt.runtime.model.transformer as definition
 from genie_rt.export.onnx.linears import Quantisation, linear_names
 from genie_rt.export.onnx.write import write_graphs
-from genie_rt.runtime.backends.exported.signature import file_name, signatures
+from genie_rt.runtime.backends.exported.signature import signatures
+from genie_rt.runtime.manifest import graph_file
 from genie_rt.runtime.model.world_model import WorldModel
 
 CONFIG = make_config()
@@ -42,7 +43,7 @@ def errors_of(
     folder: Path, graph: str, precision: str, model: WorldModel, **changes: Any
 ) -> dict[str, float]:
     inputs = inputs_of(graph, precision, **changes)
-    found = run_graph(folder / file_name(graph, precision), inputs)
+    found = run_graph(folder / graph_file(graph, precision), inputs)
     expected = DEFINITIONS[graph](model, inputs)
     return {
         name: relative_error(found[name], expected[name]) for name in ("logits", "page") if name in expected
@@ -132,7 +133,7 @@ def test_the_comparison_notices_a_past_that_is_read_wrongly(
     inputs = inputs_of(graph, "int8")
     with in_8_bits(sound, QUANTISATION):
         expected = DEFINITIONS[graph](sound, inputs)["page"]
-    path = tmp_path / file_name(graph, "int8")
+    path = tmp_path / graph_file(graph, "int8")
     first, second = inputs["past_1"], inputs["past_2"]
     broken = (
         inputs

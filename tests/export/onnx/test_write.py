@@ -18,7 +18,8 @@ import onnx
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.export.onnx.linears import Quantisation, linear_names
 from genie_rt.export.onnx.write import check_graph, write_graphs
-from genie_rt.runtime.backends.exported.signature import PRECISIONS, Value, file_name, signatures
+from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, Value, signatures
+from genie_rt.runtime.manifest import graph_file
 from genie_rt.runtime.plan import Plan
 
 CONFIG = make_config(grid=(4, 6), merge=2)
@@ -37,7 +38,7 @@ NAMES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16",
 def write(folder: Path, **changes: Any) -> list[Path]:
     save_weights(folder, CONFIG)
     arguments: dict[str, Any] = {
-        "precisions": list(PRECISIONS), "frame_plans": FRAMES, "quantisation": QUANTISATION
+        "precisions": list(PAGE_DTYPES), "frame_plans": FRAMES, "quantisation": QUANTISATION
     }  # fmt: skip
     return write_graphs(folder, CONFIG, PLANS, **arguments | changes)
 
@@ -49,9 +50,9 @@ def paths(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_every_graph_has_a_file_and_its_signature(paths: list[Path]) -> None:
     expected = {}
-    for precision in PRECISIONS:
+    for precision in PAGE_DTYPES:
         for name, signature in signatures(CONFIG, precision, {key: PLANS[key] for key in FRAMES}).items():
-            expected[file_name(name, precision)] = signature
+            expected[graph_file(name, precision)] = signature
     assert [path.name for path in paths] == list(expected)
     for path in paths:
         graph = onnx.load(path, load_external_data=False).graph

@@ -2,9 +2,11 @@
 
 import pytest
 
-from genie_rt.runtime.backends.exported.signature import PRECISIONS
+from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES
+from genie_rt.runtime.manifest import GRAPH_FORMATS
 
 
 @pytest.fixture(autouse=True)
 def _float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRECISIONS, "float64", ("", "float64"))
+    monkeypatch.setitem(PAGE_DTYPES, "float64", "float64")
+    monkeypatch.setitem(GRAPH_FORMATS, "float64", "")

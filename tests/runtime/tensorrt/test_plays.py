@@ -15,11 +15,12 @@ from fake_tensorrt import Context, Engine, FakeCaptures, FakeTensorRt
 from makers import make_actions, make_config, make_pictures, make_world
 from torch_engine import TorchEngine, make_exported_world
 
-from genie_rt.runtime.backends.exported.signature import PRECISIONS, Signature
+from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, Signature
 from genie_rt.runtime.backends.tensorrt import graph as graph_module
 from genie_rt.runtime.backends.tensorrt.flavour import Log
 from genie_rt.runtime.backends.tensorrt.graph import TensorRtGraph
 from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.manifest import GRAPH_FORMATS
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
@@ -46,7 +47,8 @@ class Through(TorchEngine):
 
 @pytest.fixture(autouse=True)
 def _float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRECISIONS, "float64", ("", "float64"))
+    monkeypatch.setitem(PAGE_DTYPES, "float64", "float64")
+    monkeypatch.setitem(GRAPH_FORMATS, "float64", "")
     monkeypatch.setattr(graph_module, "ALIGNMENT", 8)  # that pages have on a CPU
     monkeypatch.setattr(Through, "trt", FakeTensorRt(rtx=True, alignment=8))
     monkeypatch.setattr(torch_engine, "TorchEngine", Through)

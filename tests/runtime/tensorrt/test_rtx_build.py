@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from genie_rt.errors import BundleError, UnsupportedError
-from genie_rt.runtime.backends.exported.signature import Signature, file_name, signatures
+from genie_rt.runtime.backends.exported.signature import Signature, signatures
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity, Settings
 from genie_rt.runtime.backends.tensorrt.engine import TensorRtEngine, identity, obtain
 from genie_rt.runtime.backends.tensorrt.flavour import Flavour
 from genie_rt.runtime.backends.tensorrt.inspect import check_ports, ports_of_engine
 from genie_rt.runtime.backends.tensorrt.target import ANY, Target
 from genie_rt.runtime.bundle import Bundle, open_bundle
+from genie_rt.runtime.manifest import graph_file
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -58,7 +59,7 @@ def graphs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[tup
 def each(folder: Path, bundle: Bundle, precision: str) -> Iterator[tuple[Path, Signature]]:
     """The graphs that are in a folder, with what they should take and give."""
     for name, signature in signatures(bundle.config, precision, dict(bundle.plans)).items():
-        path = folder / file_name(name, precision)
+        path = folder / graph_file(name, precision)
         if path.exists():
             yield path, signature
 
