@@ -24,10 +24,11 @@ from genie_rt.runtime.manifest import graph_file
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
+from genie_rt.export.onnx.linears import Quantisation, linear_names
 from genie_rt.export.onnx.write import write_graphs
 
 CAPABILITIES = (86, 89, 120)
-PRECISIONS = ("float32", "float16")
+PRECISIONS = ("float32", "float16", "int8")
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,14 @@ def bundle() -> Bundle:
 def graphs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Path]:
     """Folders with the weights and all graphs, by precision and opset."""
     folders = {}
+    scales = Quantisation(amax=dict.fromkeys(linear_names(bundle.config), 4.0))  # any will do to build
     for precision in PRECISIONS:
         for opset in (20, 23):
             folder = tmp_path_factory.mktemp(f"{precision}-{opset}")
             shutil.copy(bundle.path / "weights.safetensors", folder)
             write_graphs(
                 folder, bundle.config, bundle.plans, precisions=(precision,), opset=opset,
+                quantisation=scales if precision == "int8" else None,
                 frame_plans=[name for name, plan in bundle.plans.items() if plan.reuse == "none"][:1],
             )  # fmt: skip
             folders[precision, opset] = folder
