@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import ORDERS, REUSES, Plan
 from genie_rt.training.data.store import Frames
 from genie_rt.training.evaluation.clip_distance import Descriptors, FrameFeatures, Reference, describe
 from genie_rt.training.evaluation.clips import TrueClips
+from genie_rt.training.evaluation.definition import restored
 from genie_rt.training.evaluation.likelihood import negative_log_likelihood
 from genie_rt.training.evaluation.measure import DELTA_T, MOVING
 from genie_rt.training.evaluation.metrics import (
@@ -128,7 +130,7 @@ class Batch:
     """Some clips and the states that every plan starts from.
 
     Attributes:
-        start, seen: rows after the prompt, and after `Protocol.seen` real frames.
+        start, seen: rows after the prompt, and after `Protocol.seen` real frames, teacher-forced.
         tokens: `[B, T, N]` int64, of the real frames.
     """
 
@@ -148,8 +150,8 @@ class Truth:
         copied: `[M, S]`, squared errors of the last prompt frame at `Protocol.steps`.
         moving: `[M, 2]` bool, whether the frames after `Protocol.seen` move.
         gradient, change: `[M]`, of the last frame of the rollouts' span.
-        descriptors: of the true continuations. tokenized, frozen: of these encoded and decoded, and of the
-            last prompt frame repeated.
+        descriptors: of the true continuations. tokenized, frozen: of these encoded and decoded by the
+            definition, and of the last prompt frame repeated.
     """
 
     copied: Floats
@@ -214,21 +216,20 @@ def prepare(
     num_clips, (first, second) = len(clips.frames), protocol.seen
     draw = np.random.default_rng(protocol.seed)
     drawn = draw.integers(0, protocol.num_actions, size=(num_clips, DELTA_T))
-    length = max(second + 1, protocol.prompt_frames)
+    length, start = second + 1, protocol.prompt_frames
     batches = []
     for begin in range(0, num_clips, batch):
         chosen = slice(begin, min(begin + batch, num_clips))
         seeds = [(protocol.seed << 32) + index for index in range(chosen.start, chosen.stop)]
         frames, actions = clips.frames[chosen], clips.actions[chosen]
-        counts = sorted({protocol.prompt_frames, first, second})
-        prompted = rollouts.prompt(frames[:, :length], actions[:, :length], counts, seeds)
+        prompted = rollouts.prompt(frames[:, :length], actions[:, :length], protocol.seen, seeds)
         assert prompted.tokens is not None  # a model has them
         batches.append(
             Batch(
                 frames=frames,
                 actions=actions,
                 drawn=drawn[chosen],
-                start=prompted.rows[protocol.prompt_frames],
+                start=rollouts.start(frames[:, :start], actions[:, :start], seeds)[0],
                 seen=(prompted.rows[first], prompted.rows[second]),
                 tokens=prompted.tokens,
             )
@@ -238,7 +239,7 @@ def prepare(
 
 
 def true_figures(
-    rollouts: ModelRollouts,
+    model: WorldModel,
     clips: TrueClips,
     protocol: Protocol,
     features: FrameFeatures,
@@ -246,16 +247,14 @@ def true_figures(
     batch: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Truth:
-    """What the clips are, with arguments as `prepare` takes them."""
+    """What the clips are, with arguments as `prepare` takes them; `model` is the definition."""
     start, end, window = protocol.prompt_frames, protocol.rollout_end, protocol.descriptor_window
     true, last = clips.frames, clips.frames[:, start - 1]
     tokenized = []
     for begin in range(0, len(true), batch):
         chosen = slice(begin, begin + batch)
-        seeds = list(range(len(true[chosen])))
-        restored = rollouts.prompt(true[chosen, :end], clips.actions[chosen, :end], (), seeds).frames
-        tokenized.append(describe(restored[:, start:], features, window))
-        advance(len(seeds))
+        tokenized.append(describe(restored(model, true[chosen, :end])[:, start:], features, window))
+        advance(len(true[chosen]))
     steps = [start + t - 1 for t in protocol.steps]
     moving = [mean_change(true[:, count], true[:, count - 1]) > MOVING for count in protocol.seen]
     return Truth(
@@ -318,7 +317,9 @@ def _measure_batch(
         tokens[:, column] = [item.tokens for item in stats]
         if plan.reuse == "none":
             led_by = batch.actions[:, count].tolist()
-            nats = negative_log_likelihood(rollouts.backend, rows, led_by, batch.tokens[:, count], plan)
+            nats = negative_log_likelihood(
+                rollouts.backend, rollouts.config, rows, led_by, batch.tokens[:, count], plan
+            )
             nll[:, column] = nats.numpy()
     if plan.reuse == "frames":  # a frame right after a prompt has nothing to reuse yet
         tokens[:] = np.mean(computed[1:], axis=0, dtype=np.float64)[:, None]

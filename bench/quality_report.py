@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genie_rt.bench.computation import Computation
 from genie_rt.bench.quality import Decibels, Protocol, Quality, Truth, copying, plan_name
 from genie_rt.bench.record import Software, now
 from genie_rt.runtime.atomic import atomic_file
@@ -149,13 +150,15 @@ class Baselines:
         return dataclasses.asdict(self)
 
 
-def write_csv(path: Path, rows: Sequence[QualityRow], protocol: Protocol) -> None:
+def write_csv(path: Path, table: Sequence[Mapping[str, object]]) -> None:
     """One line per row below a header, whole or not at all.
+
+    Args:
+        table: columns by name; the first row has all of them.
 
     Raises:
         InputError: the file cannot be written.
     """
-    table = [row.columns(protocol) for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(table[0]) if table else [], lineterminator="\n")
     writer.writeheader()
@@ -227,6 +230,7 @@ def print_quality(
 
 def quality_record(
     world: World,
+    computation: Computation,
     origin: dict[str, Any],
     protocol: Protocol,
     rows: Sequence[QualityRow],
@@ -244,6 +248,8 @@ def quality_record(
         "command": command,
         "bundle": {"name": bundle.name, "preset": bundle.preset, "digest": bundle.digest},
         "device": device_name(world),
+        "backend": computation.backend,
+        "emulated": computation.emulated,
         "dtype": world.dtype,
         "software": dataclasses.asdict(Software.current()),
         "clips": origin,

@@ -1,4 +1,4 @@
-"""Milliseconds per frame of many plans at batch 1, all in one interleaved run, on real scenes.
+"""Milliseconds per frame of many plans or worlds at batch 1, all in one interleaved run, on real scenes.
 
 What "adaptive" takes depends on what is seen, so every session plays true actions from true frames: it starts
 after a prompt that fills every window, plays a few steps and goes on with the next clip.
@@ -7,7 +7,7 @@ after a prompt that fills every window, plays a few steps and goes on with the n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from genie_rt.bench.quality import Protocol, plan_name, same_function
 from genie_rt.bench.timer import Candidate, measure
@@ -34,32 +34,53 @@ def time_plans(
     warm_up_s: float = 1.0,
     on_round: Callable[[], object] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Times a step of every plan, its commit included, and beside it with the commit in idle time.
+    """Times a step of every plan, by `plan_name`; plans that are the same function are timed once.
+
+    Args, Returns: as of `time_worlds`.
+    """
+    distinct = {plan_name(same_function(plan)): same_function(plan) for plan in plans}
+    ms = time_worlds(
+        {world: distinct}, clips, protocol, iterations=iterations, warm_up_s=warm_up_s, on_round=on_round
+    )
+    return {plan_name(plan): ms[plan_name(same_function(plan))] for plan in plans}
+
+
+def time_worlds(
+    players: Mapping[World, Mapping[str, Plan]],
+    clips: TrueClips,
+    protocol: Protocol,
+    *,
+    iterations: int,
+    warm_up_s: float = 1.0,
+    on_round: Callable[[], object] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Times a step of every player, its commit included, and beside it with the commit in idle time.
 
     Args:
+        players: each world's plans, by the name of the player.
         iterations: rounds that count.
         on_round: called after each round.
 
     Returns:
-        By `plan_name`: "p50_ms" and "p95_ms" of a step that commits, "idle_p50_ms" of one that finds its
-        commit done. Plans that are the same function are timed once.
+        By name: "p50_ms" and "p95_ms" of a step that commits, "idle_p50_ms" of one that finds its commit
+        done.
     """
-    moments = _moments(world, clips, protocol)
-    distinct = {plan_name(same_function(plan)): same_function(plan) for plan in plans}
-    candidates = []
-    for name, plan in distinct.items():
-        candidates.append(_candidate(name, world.session(plan=plan), moments, idle=False))
-        candidates.append(_candidate(f"{name} idle", world.session(plan=plan), moments, idle=True))
+    candidates, names = [], []
+    for world, plans in players.items():
+        moments = _moments(world, clips, protocol)
+        for name, plan in plans.items():
+            candidates.append(_candidate(name, world.session(plan=plan), moments, idle=False))
+            candidates.append(_candidate(f"{name} idle", world.session(plan=plan), moments, idle=True))
+            names.append(name)
     taken = measure(candidates, iterations=iterations, warm_up_s=warm_up_s, on_round=on_round)
-    ms = {
+    return {
         name: {
             "p50_ms": taken[name].percentile_ms(50),
             "p95_ms": taken[name].percentile_ms(95),
             "idle_p50_ms": taken[f"{name} idle"].percentile_ms(50),
         }
-        for name in distinct
+        for name in names
     }
-    return {plan_name(plan): ms[plan_name(same_function(plan))] for plan in plans}
 
 
 def _moments(world: World, clips: TrueClips, protocol: Protocol) -> list[tuple[Snapshot, list[int]]]:

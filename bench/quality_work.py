@@ -5,8 +5,8 @@
     OUT.work/<key>/reference.npz           descriptors of other real clips
     OUT.work/<key>/times.json              milliseconds per frame
 
-The key is a digest of all that an outcome depends on besides its plan: weights, number format, clips, seed,
-protocol. Other weights or other settings have another key and never meet these files.
+The key is a digest of all that an outcome depends on besides its plan: weights, back end, number format,
+clips, seed, protocol. Other weights or other settings have another key and never meet these files.
 """
 
 from __future__ import annotations
@@ -50,10 +50,14 @@ class Work:
         self.folder = folder / key
 
     @classmethod
-    def of(cls, folder: Path, world: World, clips: TrueClips, protocol: Protocol) -> Work:
-        """The files of a measurement."""
+    def of(cls, folder: Path, world: World, clips: TrueClips, protocol: Protocol, computed: str = "") -> Work:
+        """The files of a measurement.
+
+        Args:
+            computed: how, where the `reference` back end with its own tokenizer did not: part of the key.
+        """
         weights = world.bundle.files.get(WEIGHTS)
-        settings = {
+        settings: dict[str, Any] = {
             "version": MEASUREMENT_VERSION,
             "weights": weights.sha256 if weights else world.bundle.digest,  # plans of the bundle may change
             "dtype": world.dtype,
@@ -62,6 +66,8 @@ class Work:
             "shape": clips.frames.shape,
             "protocol": dataclasses.asdict(protocol),
         }
+        if computed:
+            settings["computed"] = computed
         return cls(folder, _digest(settings))
 
     def outcome(self, plan: Plan) -> Outcome | None:

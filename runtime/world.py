@@ -67,7 +67,7 @@ class World:
         Choice.of(backend, dtype, device)  # before a large bundle is read
         bundle = open_bundle(source)
         choice = Choice.of(backend, dtype, device, bundle.graphs)
-        found = choice.build(bundle, lambda: _load_model(bundle, choice.dtype), rebuild=rebuild)
+        found = choice.build(bundle, lambda: load_model(bundle, choice.dtype), rebuild=rebuild)
         return cls(bundle, found, choice.dtype)
 
     @classmethod
@@ -225,8 +225,15 @@ class World:
         return load_snapshot(self, source)
 
 
-def _load_model(bundle: Bundle, dtype: str) -> WorldModel:
-    """The bundle's model, on the CPU."""
+def load_model(bundle: Bundle, dtype: str) -> WorldModel:
+    """The bundle's model, on the CPU.
+
+    Args:
+        dtype: one of `backends.choose.DTYPES`.
+
+    Raises:
+        BundleError: the weights are not what the bundle says.
+    """
     weights = load_weights(bundle, parameter_shapes(bundle.config))
     with torch.device("meta"):
         model = WorldModel(bundle.config)

@@ -61,7 +61,7 @@ def batches(rollouts: ModelRollouts) -> list[Batch]:
 
 @pytest.fixture(scope="module")
 def truth(rollouts: ModelRollouts, features: FrameFeatures) -> Truth:
-    return true_figures(rollouts, make_clips(), PROTOCOL, features, batch=4)
+    return true_figures(rollouts.model, make_clips(), PROTOCOL, features, batch=4)
 
 
 def assert_equal(one: Outcome, other: Outcome) -> None:
@@ -180,7 +180,8 @@ def test_likelihood_stands_where_nothing_is_reused(
     first = batches[0]
     for column, seen in enumerate(PROTOCOL.seen):
         actions, tokens = first.actions[:, seen].tolist(), first.tokens[:, seen]
-        nats = negative_log_likelihood(rollouts.backend, first.seen[column], actions, tokens, plan)
+        rows = first.seen[column]
+        nats = negative_log_likelihood(rollouts.backend, CONFIG, rows, actions, tokens, plan)
         np.testing.assert_array_equal(outcome.nll[:3, column], nats.numpy())
     reused = measure_plan(rollouts, batches, plan.replace(reuse="passes"), PROTOCOL, features)
     assert np.isnan(reused.nll).all()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from makers import make_config, make_model
 
-from genie_rt.bench import quality
+from genie_rt.bench import quality_bench
 from genie_rt.bench.quality_command import QualityCommand
 from genie_rt.cli import main
 from genie_rt.errors import ConfigError, InputError
@@ -74,13 +74,13 @@ def command(bundle: str, store: Path, tmp_path: Path) -> QualityCommand:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the plans that are decoded from now on."""
     names: list[str] = []
-    real = quality.measure_plan
+    real = quality_bench.measure_plan
 
     def watched(rollouts: Any, batches: Any, plan: Plan, *others: Any) -> Any:
-        names.append(quality.plan_name(plan))
+        names.append(quality_bench.plan_name(plan))
         return real(rollouts, batches, plan, *others)
 
-    monkeypatch.setattr(quality, "measure_plan", watched)
+    monkeypatch.setattr(quality_bench, "measure_plan", watched)
     return names
 
 
@@ -160,18 +160,18 @@ def test_known_plans_can_be_judged_alone(command: QualityCommand, measured: list
 def test_a_run_that_is_stopped_leaves_what_it_had(
     command: QualityCommand, measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = quality.measure_plan
+    watched = quality_bench.measure_plan
 
     def stopped(*arguments: Any) -> Any:
         if len(measured) == 2:
             raise KeyboardInterrupt
         return watched(*arguments)
 
-    monkeypatch.setattr(quality, "measure_plan", stopped)
+    monkeypatch.setattr(quality_bench, "measure_plan", stopped)
     with pytest.raises(KeyboardInterrupt):
         command.run()
     assert [row["plan"] for row in read(command.out)] == ["maskgit-k1", "halton-k1", "maskgit-k2"]
-    monkeypatch.setattr(quality, "measure_plan", watched)
+    monkeypatch.setattr(quality_bench, "measure_plan", watched)
     measured.clear()
     dataclasses.replace(command, times="none").run()
     assert measured == ["halton-k2", "halton-k2-passes", "maskgit-k2-frames"]

@@ -59,10 +59,11 @@ def test_every_setting_has_work_of_its_own(tmp_path: Path) -> None:
         Work.of(tmp_path, WORLD, dataclasses.replace(CLIPS, actions=actions), PROTOCOL),
         Work.of(tmp_path, WORLD, CLIPS, dataclasses.replace(PROTOCOL, seed=1)),
         Work.of(tmp_path, WORLD, CLIPS, dataclasses.replace(PROTOCOL, prompt_frames=2)),
+        Work.of(tmp_path, WORLD, CLIPS, PROTOCOL, "cuda float64 (emulated)"),
     ]
     works[0].keep(PLAN, make_outcome())
     assert len({work.key for work in works}) == len(works)
-    assert [work.outcome(PLAN) is None for work in works] == [False, *[True] * 6]
+    assert [work.outcome(PLAN) is None for work in works] == [False, *[True] * 7]
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

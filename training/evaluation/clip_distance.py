@@ -198,10 +198,24 @@ class Reference:
 
         Whole clips are drawn: the windows of one are no independent witnesses.
         """
+        return float(self._redrawn(descriptors, draws, seed).std(ddof=1))
+
+    def noise_of_difference(
+        self, descriptors: Descriptors, others: Descriptors, *, draws: int = DRAWS, seed: int = 0
+    ) -> float:
+        """The same of the difference of two sets' distances that go on from the same moments, clip by clip.
+
+        Each draw is of the same clips in both: what is hard about a clip is so in both.
+        """
+        one, other = (self._redrawn(found, draws, seed) for found in (descriptors, others))
+        return float((one - other).std(ddof=1))
+
+    def _redrawn(self, descriptors: Descriptors, draws: int, seed: int) -> Floats:
+        """Distances of so many sets that are drawn from the clips, `[draws]`."""
         points = self.project(descriptors)
         random = np.random.default_rng(seed)
         drawn = random.integers(0, len(points), size=(draws, len(points)))
-        return float(np.std([self._distance(points[index]) for index in drawn], ddof=1))
+        return np.array([self._distance(points[index]) for index in drawn])
 
     def _distance(self, points: Floats) -> float:
         mean, covariance = _gaussian(points.reshape(-1, points.shape[-1]))

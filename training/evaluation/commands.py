@@ -13,6 +13,7 @@ from genie_rt.errors import InputError
 
 if TYPE_CHECKING:
     from genie_rt.runtime.bundle import Bundle
+    from genie_rt.runtime.model.world_model import WorldModel
     from genie_rt.runtime.world import World
     from genie_rt.training.data.game import Visuals
     from genie_rt.training.evaluation.clips import TrueClips
@@ -49,15 +50,18 @@ class EvaluateCommand:
     """Seed of the choice of clips, of the sampling and of the random actions."""
     batch: int = 16
     """Clips evaluated together: more is faster until memory runs out."""
+    backend: str = "auto"
+    """Back end that computes the frames."""
     dtype: str = "float32"
-    """Number format to compute in."""
-    device: str = "cpu"
-    """Device to compute on."""
+    """Number format that the back end computes in."""
+    device: str | None = None
+    """Device that the back end computes on; its own unless set."""
 
     def run(self) -> None:
         """Measure, print, and write the record."""
         from rich.console import Console
 
+        from genie_rt.runtime.backends.choose import Choice
         from genie_rt.runtime.world import World
         from genie_rt.training.data.progress import progress_bar
         from genie_rt.training.evaluation.measure import evaluate
@@ -66,18 +70,23 @@ class EvaluateCommand:
 
         if self.clips < 1:
             raise InputError(f"--clips: expected at least 1, found {self.clips}")
-        world = World.load(self.bundle, backend="reference", dtype=self.dtype, device=self.device)
+        choice = Choice.of(self.backend, self.dtype, self.device)
+        world = World.load(self.bundle, backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
         rollouts = ModelRollouts(world)
         settings = self._settings(world)
-        clips = self._clips(world, settings)
+        clips = self._clips(world, settings, rollouts.model)
         console = Console(highlight=False, markup=False)
-        console.print(f"{world.bundle.name} on {device_name(world)}\nTruth: {_describe(clips)}")
+        console.print(
+            f"{world.bundle.name} on {device_name(world)}, {choice.backend} in {world.dtype}\n"
+            f"Truth: {_describe(clips)}"
+        )
         with progress_bar() as progress:
             task = progress.add_task("Measuring", total=self.clips)
             evaluation = evaluate(rollouts, clips, settings, lambda count: progress.advance(task, count))
         print_report(console, evaluation, settings)
         if self.json is not None:
-            write_record(self.json, record(evaluation, settings, world, clips.origin, self._command()))
+            values = record(evaluation, settings, world, choice.backend, clips.origin, self._command())
+            write_record(self.json, values)
             console.print(f"\nwrote {self.json}")
 
     def _settings(self, world: World) -> Settings:
@@ -98,7 +107,7 @@ class EvaluateCommand:
             batch=self.batch,
         )
 
-    def _clips(self, world: World, settings: Settings) -> TrueClips:
+    def _clips(self, world: World, settings: Settings, model: WorldModel) -> TrueClips:
         from genie_rt.training.evaluation.clips import from_game, from_store
 
         config, size = world.bundle.config, world.output_size
@@ -121,11 +130,9 @@ class EvaluateCommand:
             )
         if config.lam is None or self.lam is None:
             return clips.renamed(world.action_names)
-        from genie_rt.runtime.backends.reference import ReferenceBackend
         from genie_rt.training.evaluation.latent import with_latent_actions
 
-        assert isinstance(world.backend, ReferenceBackend)  # ModelRollouts refused all others
-        return with_latent_actions(clips, self.lam, world.backend.model, world.action_names, self.batch)
+        return with_latent_actions(clips, self.lam, model, world.action_names, self.batch)
 
     def _command(self) -> str:
         """These settings as a command line."""
@@ -139,6 +146,7 @@ class EvaluateCommand:
             ("lam", self.lam),
             ("seed", self.seed),
             ("batch", self.batch),
+            ("backend", self.backend),
             ("dtype", self.dtype),
             ("device", self.device),
         ):

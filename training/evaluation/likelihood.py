@@ -8,9 +8,10 @@ from torch import Tensor
 from genie_rt.errors import InputError
 from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.philox.reference import uniforms
-from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.backends.protocol import Backend
 from genie_rt.runtime.backends.row import Row, signed
 from genie_rt.runtime.backends.schedule import Schedule
+from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.order import decision_order
 from genie_rt.runtime.plan import Plan
@@ -18,7 +19,12 @@ from genie_rt.runtime.plan import Plan
 
 @torch.inference_mode()
 def negative_log_likelihood(
-    backend: ReferenceBackend, rows: Sequence[Row], actions: Sequence[int], truth: Tensor, plan: Plan
+    backend: Backend,
+    config: ModelConfig,
+    rows: Sequence[Row],
+    actions: Sequence[int],
+    truth: Tensor,
+    plan: Plan,
 ) -> Tensor:
     """Teacher-forced: pass `k` sees the true tokens of the places decided before and judges those it decides.
 
@@ -30,6 +36,8 @@ def negative_log_likelihood(
     first pass. More passes can only help where tokens depend on each other.
 
     Args:
+        backend: any; it is asked for whole passes, `Backend.probe`.
+        config: of its model.
         rows: none pending; their next frame is the one judged.
         actions: one per row.
         truth: `[B, N]` int64, the true tokens of that frame.
@@ -45,16 +53,17 @@ def negative_log_likelihood(
     if plan.reuse != "none":
         raise InputError(f'expected a plan with reuse="none", found {plan.reuse!r}')
     batch, num_tokens = truth.shape
+    truth = truth.to(rows[0].tokens.device)
     seeds = torch.tensor([signed(row.seed) for row in rows], device=truth.device)
     frames = torch.tensor([row.frame_index + 1 for row in rows], device=truth.device)
-    order = decision_order(plan, backend.config, seeds, frames).expand(batch, -1) if plan.is_static else None
+    order = decision_order(plan, config, seeds, frames).expand(batch, -1) if plan.is_static else None
     schedule = Schedule.of(plan, batch, num_tokens, truth.device)
     tokens = torch.full_like(truth, UNDECIDED)
     decided = torch.zeros_like(truth, dtype=torch.bool)
     total = torch.zeros(batch, dtype=torch.float64, device=truth.device)
     done = 0
     for k in range(plan.passes):
-        logits = backend.probe(rows, actions, tokens, plan, k).logits
+        logits = backend.probe(rows, actions, tokens, plan, k).logits.to(truth.device)
         target = plan.decided_after(k, num_tokens)
         if order is not None:
             now = decided.scatter(1, order[:, done:target], True)

@@ -155,7 +155,8 @@ class Generated:
     """What the model made of the clips; entry `i` of each belongs to clip `i`.
 
     Attributes:
-        restored: `[M, 2W + 1, ...]` uint8, real frames through the tokenizer.
+        restored: `[M, 2W + 1, ...]` uint8, real frames through the tokenizer: tokens that the definition
+            finds, as the back end decodes them.
         shown: `[M, ...]`, the last prompt frame as the model sees it.
         next: by K, `[M, 2, ...]`, the predictions after each of `Settings.seen`.
         rollout: `[M, 4W, ...]` with the true actions. random: `[M, 4, ...]` with random ones.
@@ -238,8 +239,8 @@ def _batch(
     settings: Settings,
 ) -> Generated:
     start, seen = settings.prompt_frames, settings.seen
-    length = max(seen[-1] + 1, start)
-    prompted = rollouts.prompt(frames[:, :length], actions[:, :length], sorted({*seen, start}), seeds)
+    length = seen[-1] + 1
+    prompted = rollouts.prompt(frames[:, :length], actions[:, :length], seen, seeds)
     predicted: dict[int, Frames] = {}
     for K in settings.passes:
         plan = settings.plan.replace(passes=K)
@@ -247,11 +248,11 @@ def _batch(
             rollouts.play(prompted.rows[count], actions[:, count : count + 1], plan) for count in seen
         ]
         predicted[K] = np.concatenate(following, axis=1)
-    rows = prompted.rows[start]
+    rows, shown = rollouts.start(frames[:, :start], actions[:, :start], seeds)
     true_actions = actions[:, start : start + settings.num_steps]
     return Generated(
-        restored=prompted.frames[:, : seen[-1] + 1],
-        shown=prompted.frames[:, start - 1],
+        restored=prompted.frames,
+        shown=shown,
         next=predicted,
         rollout=rollouts.play(rows, true_actions, settings.plan),
         random=rollouts.play(rows, drawn, settings.plan),

@@ -66,7 +66,7 @@ def _tokenizer_table(evaluation: Evaluation) -> RenderableType:
         "Tokenizer: real frames, encoded and decoded",
         ("", "tokenizer", "copy of frame before", "frames"),
         f"Changed pixels differ from the real frame before: {figures.changed_share:.1%} of all. "
-        f"SSIM of whole frames {figures.ssim:.3f}.",
+        f"SSIM of whole frames {figures.ssim:.3f}. Encoded by the definition, decoded by the back end.",
     )
     for name, model, copy in (
         ("whole frame", figures.whole, figures.whole_copy),
@@ -120,9 +120,14 @@ def _rollout_table(evaluation: Evaluation) -> RenderableType:
 
 
 def record(
-    evaluation: Evaluation, settings: Settings, world: World, origin: dict[str, Any], command: str
+    evaluation: Evaluation,
+    settings: Settings,
+    world: World,
+    backend: str,
+    origin: dict[str, Any],
+    command: str,
 ) -> dict[str, Any]:
-    """Everything about a measurement as JSON values."""
+    """Everything about a measurement as JSON values. `backend` is the name of the world's."""
     bundle = world.bundle
     return {
         "schema": SCHEMA,
@@ -131,6 +136,7 @@ def record(
         "command": command,
         "bundle": {"name": bundle.name, "preset": bundle.preset, "digest": bundle.digest},
         "device": device_name(world),
+        "backend": backend,
         "dtype": world.dtype,
         "versions": _versions(),
         "clips": origin,

@@ -1,4 +1,9 @@
-"""Runs a world on many clips at once: what a session does, with whole prompts and batches of rows."""
+"""Runs a world on many clips at once: what a session does, with batches of rows.
+
+All of it goes through `Backend`, so any back end can be measured in any number format. Rollouts start as a
+session does, with the prompt through the back end's own tokenizer. What is teacher-forced has a history of
+given tokens, those that the definition finds: so all back ends are asked the same.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,18 +14,14 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import UnsupportedError
-from genie_rt.kernels.patchify.reference import to_uint8
-from genie_rt.kernels.temporal_attention.reference import causal_ages
-from genie_rt.runtime.backends.decide import change_of
 from genie_rt.runtime.backends.protocol import FrameStats
-from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row
-from genie_rt.runtime.model.dynamics import NULL_ACTION, previous_frame
-from genie_rt.runtime.model.transformer import KeysValues
-from genie_rt.runtime.pages import Page, PagePool
+from genie_rt.runtime.model.dynamics import NULL_ACTION
+from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 from genie_rt.training.data.store import Actions, Frames
+from genie_rt.training.evaluation.definition import definition_of, encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,13 +43,25 @@ class Prompted:
 class Rollouts(Protocol):
     """What is measured. `ModelRollouts` is a world; tests have simpler ones."""
 
-    def prompt(self, frames: Frames, actions: Actions, seen: Sequence[int], seeds: Sequence[int]) -> Prompted:
-        """Shows clips to the model.
+    def start(self, frames: Frames, actions: Actions, seeds: Sequence[int]) -> tuple[list[Row], Frames]:
+        """Starts sessions.
 
         Args:
-            frames: `[B, T, H, W, 3]` uint8. actions: `[B, T]`, which led to them; the first is not looked at.
-            seen: after how many frames a state is wanted, 1 to T each.
+            frames: `[B, T, H, W, 3]` uint8, the prompts. actions: `[B, T]`, which led to them; the first is
+                not looked at.
             seeds: `B` 64-bit seeds, one a clip.
+
+        Returns:
+            Committed rows, and the last frames as the model sees them, `[B, H, W, 3]` uint8.
+        """
+        ...
+
+    def prompt(self, frames: Frames, actions: Actions, seen: Sequence[int], seeds: Sequence[int]) -> Prompted:
+        """Shows clips to the model, teacher-forced.
+
+        Args:
+            frames, actions, seeds: as of `start`.
+            seen: after how many frames a state is wanted, 1 to T each.
         """
         ...
 
@@ -58,83 +71,57 @@ class Rollouts(Protocol):
 
 
 class ModelRollouts:
-    """A world on the `reference` back end.
+    """A world on its back end.
+
+    Args:
+        model: whose tokenizer says what tokens real frames have; `definition_of` the world unless given.
 
     Raises:
-        UnsupportedError: the world runs on another back end, or its output differs in size from its input.
+        UnsupportedError: the world's output differs in size from its input.
     """
 
-    def __init__(self, world: World) -> None:
-        if not isinstance(world.backend, ReferenceBackend):
+    def __init__(self, world: World, model: WorldModel | None = None) -> None:
+        self.config = world.bundle.config
+        height, width = self.config.tokenizer.height, self.config.tokenizer.width
+        if world.output_size != (height, width):
             raise UnsupportedError(
-                f'expected the back end "reference", found {type(world.backend).__name__}; '
-                'load the world with backend="reference"'
-            )
-        config = world.bundle.config.tokenizer
-        if world.output_size != (config.height, config.width):
-            raise UnsupportedError(
-                f"expected a world whose frames have its pictures' size, {config.height}x{config.width}, "
+                f"expected a world whose frames have its pictures' size, {height}x{width}, "
                 f"found {world.output_size[0]}x{world.output_size[1]}: there is no truth of that size"
             )
         self.backend = world.backend
+        self.model = definition_of(world) if model is None else model
 
-    @torch.inference_mode()
+    def start(self, frames: Frames, actions: Actions, seeds: Sequence[int]) -> tuple[list[Row], Frames]:
+        """See `Rollouts.start`."""
+        rows, shown = [], []
+        for clip, led_by, seed in zip(frames, _led_by(actions), seeds, strict=True):
+            row, picture = self.backend.prefill(seed, torch.from_numpy(clip), led_by.tolist())
+            rows.append(row)
+            shown.append(picture.cpu().numpy())
+        return self.backend.commit(rows), np.stack(shown)
+
     def prompt(self, frames: Frames, actions: Actions, seen: Sequence[int], seeds: Sequence[int]) -> Prompted:
-        """See `Rollouts.prompt`. Evaluates all frames at once; their pages are those of one by one."""
-        backend, model = self.backend, self.backend.model
-        config, length = model.config, frames.shape[1]
-        device = backend.device
-        encoder_ages, decoder_ages, ages = (
-            causal_ages(length, side.window, device)
-            for side in (config.tokenizer.encoder, config.tokenizer.decoder, config.dynamics.transformer)
-        )
-        tokens, _ = model.tokenizer.encode(torch.from_numpy(frames).to(device), encoder_ages)  # [B, T, N]
-        pictures, decoded = model.tokenizer.decode(tokens, decoder_ages)
-        led_by = torch.from_numpy(actions).to(device, copy=True)
-        led_by[:, 0] = NULL_ACTION
-        _, kept = model.dynamics(tokens, previous_frame(tokens), led_by, backend.table, ages)
-        first = [
-            Row(
-                seed=seed,
-                frame_index=0,
-                tokens=tokens[clip, 0],
-                action=NULL_ACTION,
-                pending=True,
-                dynamics=(),
-                encoder=(),
-                decoder=(),
-                spatial=(),
-                change=torch.zeros(config.num_positions, device=device),
-            )
-            for clip, seed in enumerate(seeds)
-        ]
-        change = self._change(first, tokens)
-        rows: dict[int, list[Row]] = {count: [] for count in seen}
-        for clip, row in enumerate(first):
-            decoder = _Pages(backend.decoder_pages, decoded, clip)
-            dynamics = _Pages(backend.dynamics_pages, kept, clip)
-            for count in seen:
-                last = count - 1
-                state = replace(
-                    row,
-                    frame_index=last,
-                    tokens=tokens[clip, last],
-                    action=int(led_by[clip, last]),
-                    dynamics=dynamics.before(last),
-                    decoder=decoder.before(count),
-                    change=change[last][clip],
-                )
-                rows[count].append(state)
-        rows = {count: backend.commit(pending) for count, pending in rows.items()}
-        return Prompted(frames=to_uint8(pictures).cpu().numpy(), rows=rows, tokens=tokens)
+        """See `Rollouts.prompt`. Frame after frame, all clips at once."""
+        tokens = encoded(self.model, frames)  # [B, T, N]
+        rows, shown, kept = self._blank(frames, seeds), [], dict[int, list[Row]]()
+        for t, led_by in enumerate(_led_by(actions).T.tolist()):
+            given = tokens[:, t].to(rows[0].tokens.device)
+            rows, pictures = self.backend.show(rows, led_by, given)
+            rows = self.backend.commit(rows)
+            shown.append(pictures.cpu().numpy())
+            if t + 1 in seen:
+                kept[t + 1] = rows
+        return Prompted(frames=np.stack(shown, axis=1), rows=kept, tokens=tokens)
 
-    def _change(self, rows: list[Row], tokens: Tensor) -> list[Tensor]:
-        """What the rows' `change` is after each of the frames `[B, T, N]`: `[B, P]` each."""
-        scores = [torch.stack([row.change for row in rows])]
-        for new in tokens[:, 1:].unbind(1):
-            scores.append(change_of(rows, new, self.backend.members, self.backend.config))
-            rows = [replace(row, tokens=new[i], change=scores[-1][i]) for i, row in enumerate(rows)]
-        return scores
+    def _blank(self, frames: Frames, seeds: Sequence[int]) -> list[Row]:
+        """Rows that have seen nothing: those of a prompt of one frame, which is taken out again."""
+        rows = []
+        for clip, seed in zip(frames, seeds, strict=True):
+            row, _ = self.backend.prefill(seed, torch.from_numpy(clip[:1]), [NULL_ACTION])
+            rows.append(
+                replace(row, frame_index=-1, pending=False, dynamics=(), encoder=(), decoder=(), spatial=())
+            )
+        return rows
 
     def play(self, rows: Sequence[Row], actions: Actions, plan: Plan) -> Frames:
         """See `Rollouts.play`."""
@@ -149,22 +136,11 @@ class ModelRollouts:
             current, pictures, stats = self.backend.frame(current, led_by, plan)
             assert pictures is not None  # none were declined
             yield pictures.cpu().numpy(), stats
+        self.backend.commit(rows)  # they are; but a back end may tell of a NaN in the next call alone
 
 
-class _Pages:
-    """The pages of one clip, each written once, when the first row needs it."""
-
-    def __init__(self, pool: PagePool, kept: list[KeysValues], clip: int) -> None:
-        self._pool, self._kept, self._clip = pool, kept, clip
-        self._written: dict[int, Page] = {}
-
-    def before(self, frame: int) -> tuple[Page, ...]:
-        """Pages of the frames that frame `frame` attends to, newest first."""
-        first = max(0, frame - self._pool.window + 1)
-        return tuple(self._page(index) for index in range(frame - 1, first - 1, -1))
-
-    def _page(self, frame: int) -> Page:
-        if frame not in self._written:
-            one = [(keys[:, frame : frame + 1], values[:, frame : frame + 1]) for keys, values in self._kept]
-            self._written[frame] = self._pool.write(one, self._clip)
-        return self._written[frame]
+def _led_by(actions: Actions) -> Actions:
+    """A copy in which no action led to the first frames."""
+    led_by = actions.copy()
+    led_by[:, 0] = NULL_ACTION
+    return led_by

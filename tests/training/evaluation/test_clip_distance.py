@@ -94,6 +94,15 @@ def test_the_noise_is_that_of_the_choice_of_clips(reference: Reference, real: De
     assert reference.noise(real[:1].repeat(60, axis=0), draws=5) == pytest.approx(0, abs=1e-6)
 
 
+def test_the_noise_of_a_difference_is_that_of_the_same_draws(reference: Reference, real: Descriptors) -> None:
+    assert reference.noise_of_difference(real, real, draws=10) == 0
+    near = real + np.float32(0.01)
+    alone = reference.noise(near, draws=50), reference.noise(real, draws=50)
+    paired = reference.noise_of_difference(near, real, draws=50)
+    assert 0 < paired < min(alone)  # what is hard about a clip is so in both
+    assert paired == reference.noise_of_difference(real, near, draws=50)
+
+
 def test_descriptors_are_mean_spread_and_change_over_time(features: FrameFeatures) -> None:
     clips = make_patterns(2, seed=4, length=11)
     found = describe(clips, features, 5)

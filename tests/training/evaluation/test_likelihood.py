@@ -5,14 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from makers import make_config, make_pictures, make_world
+from makers import make_config, make_model, make_pictures, make_world
 from torch import Tensor
 
 from genie_rt.errors import InputError
+from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.runtime.backends.cuda.backend import CudaBackend
+from genie_rt.runtime.backends.cuda.precision import Precision
 from genie_rt.runtime.backends.row import Row
-from genie_rt.runtime.model.dynamics import UNDECIDED
+from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED, previous_frame
 from genie_rt.runtime.order import halton_order
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.likelihood import negative_log_likelihood
 from genie_rt.training.evaluation.rollout import ModelRollouts
 
@@ -32,7 +36,7 @@ def given() -> tuple[ModelRollouts, list[Row], Tensor]:
 
 def likelihood(given: Any, **plan: Any) -> Tensor:
     rollouts, rows, truth = given
-    return negative_log_likelihood(rollouts.backend, rows, ACTIONS, truth, Plan(**plan))
+    return negative_log_likelihood(rollouts.backend, rollouts.config, rows, ACTIONS, truth, Plan(**plan))
 
 
 def nats(given: Any, tokens: Tensor) -> Tensor:
@@ -50,6 +54,51 @@ def test_with_one_pass_it_is_the_cross_entropy(given: Any, order: str) -> None:
         found = likelihood(given, order=order, passes=1, temperature=temperature)
         assert found.dtype == torch.float64
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+
+
+def test_it_is_that_of_the_definition_over_the_whole_clip() -> None:
+    """Every frame evaluated at once, without pages; more frames than the window holds."""
+    config = make_config(window=2)
+    rollouts = ModelRollouts(make_world(config))
+    frames = np.stack([make_pictures(config, 6, seed) for seed in range(2)])
+    actions = np.array([[0, 2, 1, 1, 0, 2], [0, 1, 0, 2, 2, 0]])
+    prompted = rollouts.prompt(frames, actions, [5], [5, 6])
+    tokens = prompted.tokens
+    assert tokens is not None
+    found = negative_log_likelihood(
+        rollouts.backend, config, prompted.rows[5], actions[:, 5].tolist(), tokens[:, 5], Plan(passes=1)
+    )
+    masked, led_by = tokens.clone(), torch.from_numpy(actions).clone()
+    masked[:, 5], led_by[:, 0] = UNDECIDED, NULL_ACTION
+    model = rollouts.model
+    ages = causal_ages(6, 2, torch.device("cpu"))
+    previous, table = previous_frame(tokens), model.token_table()
+    hidden, _ = model.dynamics(masked, previous, led_by, table, ages)
+    logits = model.dynamics.logits(hidden, previous, table)
+    nats = torch.nn.functional.cross_entropy(logits[:, 5].permute(0, 2, 1), tokens[:, 5], reduction="none")
+    torch.testing.assert_close(found, nats.mean(1), rtol=1e-9, atol=0)  # float64, other sums
+
+
+def test_another_back_end_finds_the_same(given: Any) -> None:
+    """The `cuda` back end by its operators' references in float64, for every order."""
+    config = make_config()
+    ours = given[0]
+    cuda = CudaBackend(make_model(config), Precision.of("float64"), torch.device("cpu"))
+    theirs = ModelRollouts(World(make_world(config).bundle, cuda, "float64"), make_model(config))
+    frames = np.stack([make_pictures(config, 4, seed) for seed in range(2)])
+    found = [
+        rollouts.prompt(frames, np.ones((2, 4), np.int64), [3], [5, 1 << 63]) for rollouts in (ours, theirs)
+    ]
+    np.testing.assert_array_equal(found[0].frames, found[1].frames)
+    for order in ("maskgit", "halton", "adaptive"):
+        plan = Plan(order=order, passes=3)
+        one, other = (
+            negative_log_likelihood(
+                rollouts.backend, config, prompted.rows[3], ACTIONS, prompted.tokens[:, 3], plan
+            )
+            for rollouts, prompted in zip((ours, theirs), found, strict=True)
+        )
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=0)  # float64, other sums
 
 
 def test_with_two_passes_the_second_knows_what_the_first_should_have_decided(given: Any) -> None:
@@ -90,10 +139,15 @@ def test_every_token_counts_once(given: Any, order: str, monkeypatch: pytest.Mon
 def test_clips_do_not_depend_on_each_other(given: Any) -> None:
     rollouts, rows, truth = given
     plan = Plan(order="maskgit", passes=4)
-    both = negative_log_likelihood(rollouts.backend, rows, ACTIONS, truth, plan)
+    both = negative_log_likelihood(rollouts.backend, rollouts.config, rows, ACTIONS, truth, plan)
     for i in range(2):
         one = negative_log_likelihood(
-            rollouts.backend, rows[i : i + 1], ACTIONS[i : i + 1], truth[i : i + 1], plan
+            rollouts.backend,
+            rollouts.config,
+            rows[i : i + 1],
+            ACTIONS[i : i + 1],
+            truth[i : i + 1],
+            plan,
         )
         torch.testing.assert_close(one[0], both[i], rtol=1e-9, atol=0)
 

@@ -39,6 +39,9 @@ class Oracle:
         self.truth = clips.frames
         self.frozen, self.blur, self.deaf = frozen, blur, deaf
 
+    def start(self, frames, actions, seeds: Sequence[int]):
+        return [(seed & MASK, frames[i, -1]) for i, seed in enumerate(seeds)], frames[:, -1].copy()
+
     def prompt(self, frames, actions, seen: Sequence[int], seeds: Sequence[int]) -> Prompted:
         rows = {
             count: [(seed & MASK, frames[i, count - 1]) for i, seed in enumerate(seeds)] for count in seen
