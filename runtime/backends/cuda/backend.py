@@ -75,7 +75,7 @@ class CudaBackend:
     ) -> None:
         self.device, self.config, self.precision = device, model.config, precision
         self.dtype = precision.activations
-        config, tokens, pages = self.config, self.config.tokenizer.num_tokens, precision.pages
+        config, tokens, pages = self.config, self.config.tokenizer.num_tokens, precision.tokenizer.pages
         if device.type == "cuda":
             budget = MemoryBudget.of(config, precision, num_sessions=num_sessions)
             log(budget)
@@ -84,7 +84,7 @@ class CudaBackend:
             self.model: PackedModel = pack(model, precision, device, release=release)
             self.memory = Memory(
                 dynamics=PageMemory(
-                    config.dynamics.transformer, config.num_positions, pages, device,
+                    config.dynamics.transformer, config.num_positions, precision.pages, device,
                     num_pages=num_sessions * config.dynamics.transformer.window,
                 ),
                 encoder=PageMemory(config.tokenizer.encoder, tokens, pages, device, num_pages=0),

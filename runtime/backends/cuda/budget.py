@@ -95,7 +95,7 @@ class MemoryBudget:
             num_rows=num_rows,
             weight_bytes=weight_bytes(config, precision),
             dynamics_bytes=dynamics_pages * page_bytes(dynamics, config.num_positions, precision),
-            decoder_bytes=decoder_pages * page_bytes(decoder, num_tokens, precision),
+            decoder_bytes=decoder_pages * page_bytes(decoder, num_tokens, precision.tokenizer),
             work_bytes=work_bytes(config, precision, num_rows),
         )
 
@@ -203,7 +203,7 @@ def work_bytes(config: ModelConfig, precision: Precision, num_rows: int) -> int:
     tokenizer = config.tokenizer
     num_slots = max(FRAME_SLOTS, 1 << (2 * padded).bit_length())  # before and after a frame, and nobody's
     kept = num_slots * (8 * tokenizer.num_tokens + 4 * config.num_positions)
-    encoder = GROWTH * page_bytes(tokenizer.encoder, tokenizer.num_tokens, precision)
+    encoder = GROWTH * page_bytes(tokenizer.encoder, tokenizer.num_tokens, precision.tokenizer)
     temporary = 2 * temporary_bytes(config, precision, padded)
     return temporary + FRAME_SETS * static_bytes(config, padded) + kept + encoder + LIBRARY_BYTES
 
@@ -235,9 +235,9 @@ def temporary_bytes(config: ModelConfig, precision: Precision, num_rows: int) ->
     passes = (
         _transformer_bytes(dynamics.transformer, 2 * num_rows * config.num_positions, precision),
         3 * states + logits,
-        _transformer_bytes(tokenizer.decoder, tokens, precision)
+        _transformer_bytes(tokenizer.decoder, tokens, precision.tokenizer)
         + num_rows * (patches * tokenizer.decoder_patch**2 + shown),
-        _transformer_bytes(tokenizer.encoder, tokenizer.num_tokens, precision)
+        _transformer_bytes(tokenizer.encoder, tokenizer.num_tokens, precision.tokenizer)
         + patches * tokenizer.patch**2
         + seen,
     )
@@ -277,6 +277,8 @@ def _kept_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> int:
     """Of one weight as it is packed; 0 where it is part of what was multiplied out."""
     if name.startswith(_FOLDED):
         return 0
+    if name.startswith("tokenizer."):
+        precision = precision.tokenizer
     dtype, size, scales = precision.activations, math.prod(shape), 0
     if name in _WIDE:
         dtype = torch.promote_types(dtype, torch.float32)

@@ -244,13 +244,14 @@ class _Packer:
 
     def tokenizer(self, module: Tokenizer, codebook: Tensor) -> PackedTokenizer:
         rows = normalize(codebook, dim=-1) @ self.wide(module.code_out.weight).mT  # [V, D]
+        own = _Packer(self.precision.tokenizer, self.device, self.release)
         return PackedTokenizer(
-            encoder=self.transformer(module.encoder),
+            encoder=own.transformer(module.encoder),
             patch_in=self.linear(module.patch_in, dense=True),
             encoder_position=self.plain(module.encoder_position),
             code_in=self.linear(module.code_in, dense=True),
             codebook=codebook.to(self.dtype) if self.dtype == torch.float64 else codebook.float(),
-            decoder=self.transformer(module.decoder),
+            decoder=own.transformer(module.decoder),
             code_rows=torch.cat([rows, rows.new_zeros(1, rows.shape[1])])[None].to(self.dtype),
             decoder_position=self.plain(module.decoder_position),
             patch_out=self.linear(module.patch_out, dense=True),

@@ -68,6 +68,15 @@ class Precision:
         """That of the activations: for projections that are not to be quantised."""
         return next(found for found in _BY_NAME.values() if found.weights == self.activations)
 
+    @property
+    def tokenizer(self) -> Precision:
+        """That of the tokenizer's transformers, and of their pages: beside e4m3 that of the activations.
+
+        A decoder in e4m3 is off by one or two levels everywhere, at all times: PSNR hardly notices, the clip
+        distance does. docs/demo-precision.json has it.
+        """
+        return self.dense if self.weights == torch.float8_e4m3fn else self
+
     def check(self, capability: int) -> None:
         """Returns where a device can compute so.
 
