@@ -10,6 +10,7 @@ import torch
 from genie_rt.errors import InputError, UnsupportedError
 from genie_rt.runtime.backends.choose import BACKENDS, DTYPES, Choice
 from genie_rt.runtime.bundle import open_bundle
+from genie_rt.runtime.manifest import Graphs
 from genie_rt.runtime.world import World, load_model
 
 
@@ -29,7 +30,15 @@ class Computation:
     emulated: bool = False
 
     @classmethod
-    def of(cls, backend: str, dtype: str, device: str | None, *, emulate: bool = False) -> Computation:
+    def of(
+        cls,
+        backend: str,
+        dtype: str,
+        device: str | None,
+        graphs: Graphs | None = None,
+        *,
+        emulate: bool = False,
+    ) -> Computation:
         """Finds out what is meant, as `Choice.of` does; with `emulate` "cuda" needs no such device.
 
         Raises:
@@ -37,7 +46,7 @@ class Computation:
             InputError: something is to be emulated on a device that is no CPU.
         """
         if not (emulate and backend == "cuda"):
-            choice = Choice.of(backend, dtype, device)
+            choice = Choice.of(backend, dtype, device, graphs)
             return cls(backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
         if dtype not in BACKENDS["cuda"]:
             raise UnsupportedError(
@@ -48,7 +57,9 @@ class Computation:
             raise InputError(f"--emulate computes on the CPU, found --device {device}; leave one of them out")
         return cls(backend="cuda", dtype=dtype, device="cpu", emulated=True)
 
-    def versus(self, other: str, device: str | None, *, emulate: bool = False) -> Computation:
+    def versus(
+        self, other: str, device: str | None, graphs: Graphs | None = None, *, emulate: bool = False
+    ) -> Computation:
         """Another computation, named as BACKEND:DTYPE, as BACKEND in this one's dtype, or as DTYPE alone.
 
         Raises:
@@ -56,9 +67,9 @@ class Computation:
         """
         backend, _, dtype = other.partition(":")
         if backend in BACKENDS:
-            return Computation.of(backend, dtype or self.dtype, device, emulate=emulate)
+            return Computation.of(backend, dtype or self.dtype, device, graphs, emulate=emulate)
         if not dtype and other in DTYPES:
-            return Computation.of(self.backend, other, device, emulate=emulate)
+            return Computation.of(self.backend, other, device, graphs, emulate=emulate)
         known = ", ".join(f"{name}:{each}" for name in BACKENDS for each in BACKENDS[name])
         raise InputError(f"--versus: expected some of {known}, found {other!r}")
 

@@ -74,8 +74,8 @@ class QualityCommand:
     """Clips evaluated together."""
     threads: int | None = None
     """CPU threads to compute with; all unless set."""
-    backend: str = "auto"
-    """Back end that computes the frames."""
+    backend: str = "reference"
+    """Back end that computes the frames; "reference" is the definition, "auto" the fastest."""
     dtype: str = "float32"
     """Number format that the back end computes in."""
     device: str | None = None
@@ -89,12 +89,14 @@ class QualityCommand:
 
         from genie_rt.bench.computation import Computation
         from genie_rt.bench.quality_bench import QualityBench
+        from genie_rt.runtime.bundle import open_bundle
 
         self._check()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        own = Computation.of(self.backend, self.dtype, self.device, emulate=self.emulate)
-        others = [own.versus(word, self.device, emulate=self.emulate) for word in self.versus]
+        graphs = open_bundle(self.bundle).graphs
+        own = Computation.of(self.backend, self.dtype, self.device, graphs, emulate=self.emulate)
+        others = [own.versus(word, self.device, graphs, emulate=self.emulate) for word in self.versus]
         if len({own, *others}) <= len(others):
             names = ", ".join(each.name for each in (own, *others))
             raise InputError(f"--versus: expected computations that differ, found {names}")

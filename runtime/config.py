@@ -211,6 +211,7 @@ def _value(kind: Any, value: object, where: str) -> Any:
         if value is None:
             return None
         kind = next(option for option in options if option is not type(None))
+        options = typing.get_args(kind)
     if kind is Any:
         return value
     if dataclasses.is_dataclass(kind):

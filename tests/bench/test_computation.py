@@ -22,6 +22,11 @@ def test_what_is_left_open_is_found_out() -> None:
     assert Computation.of("reference", "float32", None, emulate=True) == OWN  # nothing of it is cuda's
 
 
+def test_auto_is_settled_before_it_is_written_down() -> None:
+    """Without graphs, on a CPU, that is the definition."""
+    assert Computation.of("auto", "auto", "cpu") == OWN
+
+
 def test_others_are_named_by_back_end_and_dtype_or_one_of_them() -> None:
     assert OWN.versus("reference:bfloat16", None).dtype == "bfloat16"
     assert OWN.versus("float64", None) == Computation.of("reference", "float64", None)

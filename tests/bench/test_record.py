@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ from genie_rt.bench.series import Series, write_times
 from genie_rt.bench.timer import Times
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.backends.protocol import FrameStats
+from genie_rt.runtime.config import from_dict, to_dict
 from genie_rt.runtime.plan import Plan
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
@@ -192,3 +193,17 @@ def test_the_commit_is_that_of_the_files_own_checkout(tmp_path: Path) -> None:
     assert _commit(other) is None  # a package that is installed inside somebody's checkout
     ours.write_text("2")
     assert _commit(ours) == f"{clean}-dirty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A body with a list that may be missing."""
+
+    figures: tuple[float, ...] | None
+
+
+@pytest.mark.parametrize("figures", [None, (), (1.0, 2.5)])
+def test_a_list_that_may_be_missing_reads_back(figures: tuple[float, ...] | None) -> None:
+    assert from_dict(Measured, json.loads(json.dumps(to_dict(Measured(figures=figures))))) == Measured(
+        figures=figures
+    )

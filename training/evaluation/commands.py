@@ -50,8 +50,8 @@ class EvaluateCommand:
     """Seed of the choice of clips, of the sampling and of the random actions."""
     batch: int = 16
     """Clips evaluated together: more is faster until memory runs out."""
-    backend: str = "auto"
-    """Back end that computes the frames."""
+    backend: str = "reference"
+    """Back end that computes the frames; "reference" is the definition, "auto" the fastest."""
     dtype: str = "float32"
     """Number format that the back end computes in."""
     device: str | None = None
@@ -62,6 +62,7 @@ class EvaluateCommand:
         from rich.console import Console
 
         from genie_rt.runtime.backends.choose import Choice
+        from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.world import World
         from genie_rt.training.data.progress import progress_bar
         from genie_rt.training.evaluation.measure import evaluate
@@ -70,7 +71,7 @@ class EvaluateCommand:
 
         if self.clips < 1:
             raise InputError(f"--clips: expected at least 1, found {self.clips}")
-        choice = Choice.of(self.backend, self.dtype, self.device)
+        choice = Choice.of(self.backend, self.dtype, self.device, open_bundle(self.bundle).graphs)
         world = World.load(self.bundle, backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
         rollouts = ModelRollouts(world)
         settings = self._settings(world)
