@@ -12,6 +12,7 @@ from genie_rt.export import calibrate as module
 from genie_rt.export.calibrate import (
     LEAST,
     LIMITS,
+    MOST_PSNR_DB,
     PARTS,
     Clip,
     Damage,
@@ -144,7 +145,7 @@ def test_nothing_is_kept_where_all_is_allowed_and_all_where_nothing_is() -> None
     strict = calibrate(model, clips[:1], clips[1:], allowed=Damage(logits=1e-9, pixels=1e-9))
     assert not strict.limits and set(strict.kept) == set(linears(model))
     assert strict.damage == Damage()
-    assert strict.bound.means == strict.bound.logit == LEAST and strict.bound.psnr_db > 80
+    assert strict.bound.means == strict.bound.logit == LEAST and strict.bound.psnr_db == MOST_PSNR_DB
 
 
 def outputs(logits: Tensor, pixels: Tensor) -> dict[str, list[Tensor]]:

@@ -75,10 +75,12 @@ def test_headless_defaults(session, capsys) -> None:
 def test_flags_reach_the_world(world, session) -> None:
     play(
         "my-bundle", "--headless", "--steps", "3", "--seed", "9", "--passes", "2", "--temperature", "0.5",
-        "--backend", "reference", "--dtype", "float64", "--prompt", "2",
+        "--backend", "reference", "--dtype", "float64", "--rebuild", "--prompt", "2",
     )  # fmt: skip
     assert (world.source, world.seed) == ("my-bundle", 9)
-    assert world.options == {"backend": "reference", "dtype": "float64", "device": None}
+    assert world.options == {
+        "backend": "reference", "dtype": "float64", "device": None, "rebuild": True
+    }  # fmt: skip
     assert (session.plan.passes, session.plan.temperature) == (2, 0.5)
     assert len(session.steps) == 3
 
