@@ -73,7 +73,7 @@ class Precision:
         """That of the tokenizer's transformers, and of their pages: beside e4m3 that of the activations.
 
         A decoder in e4m3 is off by one or two levels everywhere, at all times: PSNR hardly notices, the clip
-        distance does. docs/demo-precision.json has it.
+        distance does. That of 40 real clips, shown by the demo's, was 17.5 in place of 10.2.
         """
         return self.dense if self.weights == torch.float8_e4m3fn else self
 
