@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -98,7 +99,7 @@ class KeptGraphs:
     psnr_change_db: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, folder: Path) -> Graphs:
-        if (folder / WEIGHTS).read_bytes() != (self.bundle.path / WEIGHTS).read_bytes():
+        if not filecmp.cmp(folder / WEIGHTS, self.bundle.path / WEIGHTS, shallow=False):
             raise ConfigError(
                 "dtype: expected that of the bundle, whose graphs hold it, found another; add --onnx"
             )
