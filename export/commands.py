@@ -145,13 +145,13 @@ class ExportCommand:
         from genie_rt.export.graphs import KeptGraphs, NewGraphs, calibration_of, read_psnr_changes
         from genie_rt.runtime.bundle import open_bundle
 
-        changes = {} if self.precisions is None else read_psnr_changes(self.precisions)
+        changes = None if self.precisions is None else read_psnr_changes(self.precisions)
         if not self._writes_graphs:
             if source.graphs is not None and self.source is not None:
                 return KeptGraphs(
                     bundle=open_bundle(self.source), graphs=source.graphs, plans=plans, psnr_change_db=changes
                 )
-            if changes:
+            if changes is not None:
                 raise InputError("--precisions: expected a bundle with graphs, or --onnx to write some")
             return None
         formats = {"float32": True, "float16": self.fp16, "int8": self.int8}
@@ -170,7 +170,7 @@ class ExportCommand:
             frame_plans=self.plan,
             opset=self.opset,
             calibration=calibration,
-            psnr_change_db=changes,
+            psnr_change_db=changes or {},
         )
 
     def _tell(self, source: Source, bundle: Bundle) -> None:

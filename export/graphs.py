@@ -91,12 +91,16 @@ class NewGraphs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptGraphs:
-    """The graphs of an opened bundle, for one with the same weights and plans."""
+    """The graphs of an opened bundle, for one with the same weights and plans.
+
+    Attributes:
+        psnr_change_db: see `Graphs`; None keeps what is known.
+    """
 
     bundle: Bundle
     graphs: Graphs
     plans: Mapping[str, Plan]
-    psnr_change_db: Mapping[str, float] = field(default_factory=dict)
+    psnr_change_db: Mapping[str, float] | None = None
 
     def __call__(self, folder: Path) -> Graphs:
         if not filecmp.cmp(folder / WEIGHTS, self.bundle.path / WEIGHTS, shallow=False):
@@ -111,11 +115,15 @@ class KeptGraphs:
                 )
         for name in self.graphs.files:
             shutil.copyfile(self.bundle.path / name, folder / name)
-        return replace(self.graphs, psnr_change_db=self.graphs.psnr_change_db | dict(self.psnr_change_db))
+        if self.psnr_change_db is None:
+            return self.graphs
+        return replace(self.graphs, psnr_change_db=dict(self.psnr_change_db))
 
 
 def read_psnr_changes(path: Path) -> dict[str, float]:
-    """How far PSNR is from float32's in each number format of exported graphs.
+    """How far PSNR is from float32's in each number format of exported graphs that looks as real.
+
+    PSNR rewards blur, so a format whose clip distance is beyond its noise is left out, whatever its PSNR.
 
     Args:
         path: the record that `genie-rt bench quality --versus` wrote, held against float32.
@@ -131,11 +139,15 @@ def read_psnr_changes(path: Path) -> dict[str, float]:
         if baseline != "float32":
             raise ValueError(f"figures held against {baseline}")
         changes: dict[str, float] = {}
+        unreal: set[str] = set()
         for row in rows:
-            how = row["computation"]
-            if how["backend"] in EXPORTED and row["cost"] is not None:
-                change = max(abs(float(off)) for off in row["cost"]["psnr_db"])
-                changes[how["dtype"]] = max(changes.get(how["dtype"], 0.0), change)
+            how, cost = row["computation"], row["cost"]
+            if how["backend"] not in EXPORTED or cost is None:
+                continue
+            change = max(abs(float(off)) for off in cost["psnr_db"])
+            changes[how["dtype"]] = max(changes.get(how["dtype"], 0.0), change)
+            if not float(cost["distance"]) <= float(row["allowed_distance"]):
+                unreal.add(how["dtype"])
         if not changes:
             raise ValueError(f"none of {', '.join(EXPORTED)}")
     except InputError:
@@ -144,7 +156,7 @@ def read_psnr_changes(path: Path) -> dict[str, float]:
         raise InputError(
             f"{path}: expected the JSON record of `genie-rt bench quality --versus`, found {error}"
         ) from error
-    return changes
+    return {dtype: change for dtype, change in changes.items() if dtype not in unreal}
 
 
 def calibration_of(

@@ -99,7 +99,8 @@ class Graphs:
         frame_plans: plans of the bundle that each precision has a whole-frame graph for.
         bounds: by precision, where it may be off by something else than its number format says.
         psnr_change_db: by number format, how far PSNR with what really happens is from float32's, at most, as
-            `genie-rt bench quality --versus` measured it; what is not in here nobody has measured.
+            `genie-rt bench quality --versus` measured it; what is not in here nobody has measured, or it was
+            found to look less real.
     """
 
     opset: int

@@ -1,6 +1,7 @@
 """`genie-rt export BUNDLE`: what is not said stays; graphs, plans and figures come in."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -189,9 +190,10 @@ def test_int8_is_calibrated_by_real_clips(bundle: Path, clips: Path, tmp_path: P
 # --- what number formats cost ----------------------------------------------------------------------------
 
 
-def cost(backend: str, dtype: str, *psnr_db: float) -> dict[str, object]:
+def cost(backend: str, dtype: str, *psnr_db: float, distance: float = 0.0) -> dict[str, object]:
     how = {"backend": backend, "dtype": dtype, "device": "cpu", "emulated": False}
-    return {"computation": how, "cost": {"psnr_db": psnr_db} if psnr_db else None}
+    figures = {"psnr_db": psnr_db, "distance": distance} if psnr_db else None
+    return {"computation": how, "cost": figures, "allowed_distance": 0.5}
 
 
 def write_record(path: Path, *rows: dict[str, object]) -> Path:
@@ -215,6 +217,24 @@ def test_the_largest_change_of_each_format_counts(bundle: Path, tmp_path: Path) 
     later = export(bundle, tmp_path / "bare", "--onnx")
     with_figures = export(later.path, tmp_path / "figures", "--precisions", str(record))
     assert with_figures.graphs == world.graphs
+    worse = write_record(
+        tmp_path / "w.json", cost("reference", "float32", 0.0), cost("onnx", "int8", 0.1, distance=9.0)
+    )
+    without = export(with_figures.path, tmp_path / "without", "--precisions", str(worse))
+    assert without.graphs is not None and without.graphs.psnr_change_db == {}
+    assert export(with_figures.path, tmp_path / "kept").graphs == world.graphs
+
+
+@pytest.mark.parametrize("distance", [0.6, math.nan])
+def test_a_format_that_looks_less_real_is_left_out_whatever_its_psnr(tmp_path: Path, distance: float) -> None:
+    record = write_record(
+        tmp_path / "r.json",
+        cost("reference", "float32", 0.0),
+        cost("onnx", "int8", 0.1, distance=distance),
+        cost("openvino", "int8", 0.1),
+        cost("openvino", "bfloat16", 0.2, distance=0.4),
+    )
+    assert read_psnr_changes(record) == {"bfloat16": 0.2}
 
 
 @pytest.mark.parametrize(
