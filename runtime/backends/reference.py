@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from genie_rt.errors import DeviceError, StateError
+from genie_rt.errors import DeviceError
 from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.philox.reference import uniforms
@@ -15,7 +15,7 @@ from genie_rt.runtime.backends import saved
 from genie_rt.runtime.backends.decide import Decision, change_of
 from genie_rt.runtime.backends.past import Past
 from genie_rt.runtime.backends.protocol import FrameStats, Probe
-from genie_rt.runtime.backends.row import Row, is_shared
+from genie_rt.runtime.backends.row import Row, check_decoded, is_shared
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.order import position_tokens
@@ -89,7 +89,7 @@ class ReferenceBackend:
     ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
         """See `Backend.frame`."""
         if decode:
-            self._check_decoder_pages(rows)
+            check_decoded(rows, self.decoder_pages.window)
         kinds = [(row.pending, bool(row.spatial)) for row in rows]
         if len(set(kinds)) > 1:  # what a row takes must not depend on its neighbours
             return self._frame_by_kind(kinds, rows, actions, plan, decode)
@@ -166,15 +166,6 @@ class ReferenceBackend:
         back = sorted(range(len(order)), key=order.__getitem__)
         shown = torch.stack([pictures[i] for i in back]) if decode else None
         return [new_rows[i] for i in back], shown, [stats[i] for i in back]
-
-    def _check_decoder_pages(self, rows: Sequence[Row]) -> None:
-        room = self.decoder_pages.window - 1
-        for row in rows:
-            if len(row.decoder) != min(row.frame_index + 1, room):
-                raise StateError(
-                    "expected a state whose frames were all decoded, found one that was played without "
-                    "pictures; start from the moment before that"
-                )
 
     def _advance(
         self,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from genie_rt.errors import StateError
 from genie_rt.runtime.pages import Pages
 
 
@@ -40,6 +41,16 @@ class Row:
 def is_shared(rows: Sequence[Row]) -> bool:
     """Whether the rows are one row, several times: then they have one past."""
     return all(row is rows[0] for row in rows)
+
+
+def check_decoded(rows: Sequence[Row], window: int) -> None:
+    """Raises `StateError` unless the rows have the pages that a decoder with this window will look at."""
+    for row in rows:
+        if len(row.decoder) != min(row.frame_index + 1, window - 1):
+            raise StateError(
+                "expected a state whose frames were all decoded, found one that was played without "
+                "pictures; start from the moment before that"
+            )
 
 
 def signed(seed: int) -> int:

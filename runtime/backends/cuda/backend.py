@@ -10,7 +10,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from genie_rt.errors import DeviceError, StateError
+from genie_rt.errors import DeviceError
 from genie_rt.kernels.launch import capability_of
 from genie_rt.kernels.maskgit_sample import maskgit_sample
 from genie_rt.kernels.patchify import patchify
@@ -27,7 +27,7 @@ from genie_rt.runtime.backends.cuda.transformer import evaluate
 from genie_rt.runtime.backends.cuda.turns import Turns, Verdicts
 from genie_rt.runtime.backends.decide import spread_of_change
 from genie_rt.runtime.backends.protocol import FrameStats, Probe
-from genie_rt.runtime.backends.row import Row, is_shared
+from genie_rt.runtime.backends.row import Row, check_decoded, is_shared
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.pages import Page, Pages
@@ -147,7 +147,7 @@ class CudaBackend:
         with self._turns.take():
             self.check()
             if decode:
-                self._check_decoder_pages(rows)
+                check_decoded(rows, self.memory.decoder.window)
             if is_shared(rows) and len(rows) > 1 and rows[0].pending:
                 rows = self._commit(rows)  # its page is written once
             kinds = [(row.pending, plan.reuse == "frames" and bool(row.spatial)) for row in rows]
@@ -373,15 +373,6 @@ class CudaBackend:
             pending=row.pending, dynamics=row.dynamics, encoder=row.encoder, decoder=row.decoder,
             spatial=row.spatial, change=frames.change[slot.index], slot=slot,
         )  # fmt: skip
-
-    def _check_decoder_pages(self, rows: Sequence[Row]) -> None:
-        room = self.memory.decoder.window - 1
-        for row in rows:
-            if len(row.decoder) != min(row.frame_index + 1, room):
-                raise StateError(
-                    "expected a state whose frames were all decoded, found one that was played without "
-                    "pictures; start from the moment before that"
-                )
 
     def _raise_if_broken(self, frame: Frame) -> None:
         """Raises `DeviceError` where a run gave NaN or Inf; waits for it."""

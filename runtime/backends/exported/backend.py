@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from genie_rt.errors import StateError
 from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.runtime.backends import saved
 from genie_rt.runtime.backends.decide import change_of
@@ -21,7 +20,7 @@ from genie_rt.runtime.backends.exported.passes import Passes
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES
 from genie_rt.runtime.backends.exported.whole import run_whole_frame
 from genie_rt.runtime.backends.protocol import FrameStats, Probe
-from genie_rt.runtime.backends.row import Row, signed
+from genie_rt.runtime.backends.row import Row, check_decoded, signed
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.manifest import WEIGHTS
 from genie_rt.runtime.model.dynamics import UNDECIDED
@@ -116,7 +115,7 @@ class ExportedBackend:
     ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
         """See `Backend.frame`. Where the bundle's frame graph does, the commit is part of that."""
         if decode:
-            self._check_decoder_pages(rows)
+            check_decoded(rows, self.decoder_pages.window)
         keys = [(row.seed, row.frame_index + 1) for row in rows]
         noise = uniforms_of_frames(keys, plan.passes, len(self.counting))
         u, noise_u = (x.to(self.device) for x in noise)  # [R, K, N]
@@ -210,15 +209,6 @@ class ExportedBackend:
     def _new_pictures(self, count: int) -> Tensor:
         size = self.config.tokenizer.output_size
         return torch.empty(count, *size, 3, dtype=torch.uint8, device=self.device)
-
-    def _check_decoder_pages(self, rows: Sequence[Row]) -> None:
-        room = self.decoder_pages.window - 1
-        for row in rows:
-            if len(row.decoder) != min(row.frame_index + 1, room):
-                raise StateError(
-                    "expected a state whose frames were all decoded, found one that was played without "
-                    "pictures; start from the moment before that"
-                )
 
     def _advance(self, row: Row, action: int, tokens: Tensor, decoder: Pages, spatial: Pages) -> Row:
         """The row one frame later, pending."""
