@@ -126,6 +126,8 @@ class SessionPool:
             found = advance(self.world.backend, rows, indices, plan)
             moments |= zip(sessions, found, strict=True)
         took_ms = {session: (session.clock_ns() - start) / 1e6 for session, start in start_ns.items()}
+        if any(moments[session].stats.cold for session in start_ns):  # all waited for it
+            took_ms.clear()
         return {session: session.take(moments[session], took_ms=took_ms.get(session)) for session in actions}
 
     def commit(self) -> None:

@@ -360,9 +360,9 @@ class Session:
         return self._peeked.get(index)
 
     def take(self, moment: Moment, *, took_ms: float | None = None) -> Picture:
-        """Goes on to where a step led. `took_ms` is None where it was known already."""
+        """Goes on to where a step led. `took_ms` is None where it was known already, or says nothing."""
         self._go_on(moment)
-        if self._deadline is not None and took_ms is not None:
+        if self._deadline is not None and took_ms is not None and not moment.stats.cold:
             self._deadline.feed(moment.stats.passes, took_ms)
         return self.frame
 

@@ -207,8 +207,11 @@ class World:
         Raises:
             InputError: the plan is unknown.
             ConfigError: as in `session`, or no such number of slots.
+            DeviceError: there is not enough memory for so many sessions.
         """
-        return SessionPool(self, slots, plan=self.plan(plan, **changes))
+        pool = SessionPool(self, slots, plan=self.plan(plan, **changes))
+        self.backend.reserve(slots)
+        return pool
 
     def load_snapshot(self, source: str | Path | bytes) -> Snapshot:
         """A snapshot from `Snapshot.save` or `Snapshot.to_bytes`, to `restore` in any session of this world.

@@ -236,10 +236,9 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         if device.type not in DEVICES:
             raise RuntimeError(f"genie-rt runs on {' and '.join(DEVICES)}")
-        torch.empty(0, device=device)
+        return torch.empty(0, device=device).device  # "cuda" with its index: which one it is may change
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UnsupportedError(
             f'the device {name!r} is not available here ({reason}); try device="cpu"'
         ) from error
-    return device

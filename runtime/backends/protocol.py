@@ -1,7 +1,7 @@
 """What every back end offers. `Session` is written against this and nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -17,10 +17,13 @@ class FrameStats:
     Attributes:
         passes: evaluations of the dynamics until all tokens were decided.
         tokens: tokens that these computed, together; `passes * N` where nothing is reused.
+        cold: whether something was made ready that later frames find there, such as a graph captured: then
+            its time says nothing about theirs.
     """
 
     passes: int
     tokens: int
+    cold: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +45,14 @@ class Backend(Protocol):
     What a row becomes does not depend on the other rows of the batch. Rows that share their pages, such as
     one row given several times with different actions, are evaluated over one past that is read once.
     """
+
+    def reserve(self, num_sessions: int) -> None:
+        """Makes room for the pages of so many sessions in all, where making it later would mean moving them.
+
+        Raises:
+            DeviceError: there is not enough memory; everything is as it was.
+        """
+        ...
 
     def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
         """Starts a session from a prompt.

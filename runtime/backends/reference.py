@@ -51,6 +51,9 @@ class ReferenceBackend:
         """Of the weights as computed with."""
         return sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
 
+    def reserve(self, num_sessions: int) -> None:
+        """Nothing: pages come in chunks that never move."""
+
     @property
     def page_bytes(self) -> int:
         """Of the pages that somebody holds."""

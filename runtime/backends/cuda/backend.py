@@ -56,7 +56,7 @@ class CudaBackend:
         model: a `WorldModel`, anywhere.
         precision: of weights and activations.
         device: a CUDA device; a CPU runs the operators' references in the same order.
-        num_sessions: whose pages there is room for from the start. More are made room for by moving.
+        num_sessions: whose pages there is room for from the start; see `reserve`.
         release: takes the weights away from `model` while they are packed.
 
     Raises:
@@ -76,34 +76,40 @@ class CudaBackend:
         self.device, self.config, self.precision = device, model.config, precision
         self.dtype = precision.activations
         config, tokens, pages = self.config, self.config.tokenizer.num_tokens, precision.tokenizer.pages
+        self._turns = Turns(device)
+        self._verdicts = Verdicts()
+        self._graphs = Graphs(device)
+        self._frames: OrderedDict[tuple[Plan, Kind], CapturedFrame] = OrderedDict()
+        self._where: tuple[tuple[int, int], ...] = ()  # the memory that they know
         if device.type == "cuda":
             budget = MemoryBudget.of(config, precision, num_sessions=num_sessions)
             log(budget)
             budget.check(available_bytes(model, device, release=release), capability=capability_of(device))
-        with torch.inference_mode():
+        with self._turns.take(), torch.inference_mode():
             self.model: PackedModel = pack(model, precision, device, release=release)
             self.memory = Memory(
                 dynamics=PageMemory(
-                    config.dynamics.transformer, config.num_positions, precision.pages, device,
-                    num_pages=num_sessions * config.dynamics.transformer.window,
+                    config.dynamics.transformer, config.num_positions, precision.pages, device
                 ),
-                encoder=PageMemory(config.tokenizer.encoder, tokens, pages, device, num_pages=0),
-                decoder=PageMemory(
-                    config.tokenizer.decoder, tokens, pages, device,
-                    num_pages=num_sessions * config.tokenizer.decoder.window + config.dynamics.num_actions,
-                ),
-                frames=FrameMemory(tokens, config.num_positions, device, num_slots=FRAME_SLOTS),
-            )  # fmt: skip
-        self._graphs = Graphs(device)
-        self._frames: OrderedDict[tuple[Plan, Kind], CapturedFrame] = OrderedDict()
-        self._where: tuple[tuple[int, int], ...] = ()  # the memory that they know
-        self._turns = Turns(device)
-        self._verdicts = Verdicts()
+                encoder=PageMemory(config.tokenizer.encoder, tokens, pages, device),
+                decoder=PageMemory(config.tokenizer.decoder, tokens, pages, device),
+                frames=FrameMemory(tokens, config.num_positions, device),
+            )
+        self.reserve(num_sessions)
 
     @property
     def weight_bytes(self) -> int:
         """Of the weights as they are kept."""
         return self.model.num_bytes
+
+    @torch.inference_mode()
+    def reserve(self, num_sessions: int) -> None:
+        """See `Backend.reserve`. Waits for the device where memory moves."""
+        with self._turns.take():
+            dynamics, decoder = self.memory.dynamics, self.memory.decoder
+            dynamics.reserve(num_sessions * dynamics.window)
+            decoder.reserve(num_sessions * decoder.window + self.config.dynamics.num_actions)
+            self.memory.frames.reserve(max(FRAME_SLOTS, 2 * num_sessions + 1))
 
     @property
     def page_bytes(self) -> int:
@@ -271,7 +277,9 @@ class CudaBackend:
         ]  # fmt: skip
         num_tokens = self.config.tokenizer.num_tokens
         spared = plan.passes * num_tokens - frame.tokens_of(plan.passes)
-        stats = [FrameStats(passes=own, tokens=own * num_tokens - spared) for own in passes]
+        stats = [
+            FrameStats(passes=own, tokens=own * num_tokens - spared, cold=captured.cold) for own in passes
+        ]
         return new_rows, frame.rgb[: len(rows)].clone() if decode else None, stats
 
     def _captured(self, plan: Plan, kind: Kind) -> CapturedFrame:

@@ -1,8 +1,8 @@
 """One frame of a plan for a batch of rows: operations over static tensors, in the order of a graph.
 
 Nothing in here asks the device for a value, so the same calls run eagerly, on a CPU too, and captured. The
-two stages of an "adaptive" frame are captured apart: whoever runs them looks between them at how many passes
-are left.
+stages of an "adaptive" frame are captured apart: whoever runs them looks after the first one at how many
+passes are left.
 
 Axes: `R` rows, `P` positions, `S` tokens of a position, `N = P S`, `K` passes, `V` codes, `W` window.
 """
@@ -101,6 +101,13 @@ class Frame:
             return (passes - 1) * num_tokens + self._num_fresh * slots
         return passes * num_tokens
 
+    def whole(self) -> None:
+        """All passes and the picture."""
+        self.first()
+        for k in range(1, self.plan.passes):
+            self.later(k)
+        self.finish()
+
     def first(self) -> None:
         """The commit of rows that are pending, and the first pass."""
         self.broken.zero_()
@@ -118,13 +125,15 @@ class Frame:
         if self.plan.reuse == "frames":
             self._keep_spatial()
 
-    def rest(self, passes: int) -> None:
-        """Passes from the second to the last of `passes`, and the picture."""
-        for k in range(1, passes):
-            if self.plan.reuse == "passes":
-                self._subset_pass(k)
-            else:
-                self._full_pass(k)
+    def later(self, k: int) -> None:
+        """Pass `k`, from 1 on. In a row whose tokens are all decided it changes none."""
+        if self.plan.reuse == "passes":
+            self._subset_pass(k)
+        else:
+            self._full_pass(k)
+
+    def finish(self) -> None:
+        """The picture, and what is kept of the frame."""
         if self.kind.decode:
             self.decode()
         self.keep()
@@ -173,7 +182,6 @@ class Frame:
         hidden = evaluate(
             dynamics.transformer, x, self.memory.dynamics.memory, table, kept=kept, on_layer=on_layer
         )
-        self._check(0, hidden)
         return hidden[:, -1]
 
     def scores(self, hidden: Tensor) -> Tensor:
@@ -183,7 +191,7 @@ class Frame:
             place_of = self.model.place_of
             scores = scores.index_select(1, place_of)
             raised = None if raised is None else raised.index_select(1, place_of)
-        return _raised(scores, raised, self.previous)
+        return self._logits(scores, raised, self.previous)
 
     def _full_pass(self, k: int) -> None:
         fused = self.kind.pending and self.plan.reuse == "none" and k == 0
@@ -223,7 +231,7 @@ class Frame:
         index = change.sort(dim=1, descending=True, stable=True).indices[:, : self._num_fresh].contiguous()
         scores, raised = self._head(self._hidden_at(index.int()))
         places = members[index].flatten(1)  # [R, Q S]
-        self._sample(_raised(scores, raised, self.previous.gather(1, places.long())), 0, places)
+        self._sample(self._logits(scores, raised, self.previous.gather(1, places.long())), 0, places)
 
     def _keep_spatial(self) -> None:
         """For the next frame: what spatial attention saw where every place was still masked."""
@@ -242,7 +250,6 @@ class Frame:
             self.model.dynamics.transformer, x[:, None].contiguous(), self.memory.dynamics.memory,
             self.inputs.later, index=index, kept=self.kept,
         )  # fmt: skip
-        self._check(0, hidden)
         return hidden[:, 0]
 
     def _units(self, k: int) -> range:
@@ -276,6 +283,17 @@ class Frame:
         weight, constant = dynamics.copy
         return scores, linear(hidden, weight).to(scores.dtype).flatten(1) + constant
 
+    def _logits(self, scores: Tensor, raised: Tensor | None, previous: Tensor) -> Tensor:
+        """Scores `[R, n, V]` with the copy logit on the tokens `[R, n]` of the frame before, checked.
+
+        What is not finite in any layer, or in a page that was read, makes them so.
+        """
+        if raised is not None:
+            raised = raised * (previous != UNDECIDED)
+            scores.scatter_add_(2, previous.clamp(min=0)[..., None], raised[..., None])
+        self._check(0, scores)
+        return scores
+
     def _sample(self, scores: Tensor, k: int, places: Tensor | None = None) -> None:
         """Decides the most confident tokens, among all or those at `places`."""
         inputs, adapts = self.inputs, self.plan.order == "adaptive"
@@ -290,7 +308,7 @@ class Frame:
         previous = self.previous.gather(1, tokens.expand(len(self.previous), -1))
         inputs = self.inputs
         maskgit_sample(
-            _raised(scores, raised, previous), self.tokens, inputs.column("seed"),
+            self._logits(scores, raised, previous), self.tokens, inputs.column("seed"),
             inputs.column("frame_index"), k, self.plan.temperature, tokens,
         )  # fmt: skip
 
@@ -310,14 +328,6 @@ def schedules(plan: Plan, num_tokens: int) -> tuple[Tensor, Tensor]:
     targets = [[own.decided_after(k, num_tokens) for k in range(plan.passes)] for own in plans]
     noise = [[own.noise_in(k) if k < own.passes else 0.0 for k in range(plan.passes)] for own in plans]
     return torch.tensor(targets, dtype=torch.int32), torch.tensor(noise, dtype=torch.float64)
-
-
-def _raised(scores: Tensor, raised: Tensor | None, previous: Tensor) -> Tensor:
-    """Scores `[R, n, V]` with the copy logit on the tokens `[R, n]` of the frame before."""
-    if raised is None:
-        return scores
-    raised = raised * (previous != UNDECIDED)
-    return scores.scatter_add_(2, previous.clamp(min=0)[..., None], raised[..., None])
 
 
 def _wide_product(x: Tensor, weight: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 
 import torch
@@ -10,6 +12,7 @@ import torch
 from genie_rt.errors import DeviceError, UnsupportedError
 from genie_rt.runtime.backends.cuda.frame import Frame
 from genie_rt.runtime.backends.cuda.pages import captures
+from genie_rt.runtime.backends.cuda.turns import out_of_memory
 
 Stage = Callable[[], None]
 
@@ -71,9 +74,10 @@ class Graphs:
             with captures:
                 self._run_once(stage, side)
                 graph = torch.cuda.CUDAGraph(keep_graph=True)  # to count its nodes by
-                # on the stream that has cuBLAS's work space, and deaf to what other threads do meanwhile;
-                # the outer block puts the stream back where a capture fails
+                # deaf to what other threads do meanwhile; the outer block puts the stream back where a
+                # capture fails
                 with (
+                    own_work_space(),
                     torch.cuda.stream(side),
                     torch.cuda.graph(graph, pool=self._pool, stream=side, capture_error_mode="thread_local"),
                 ):
@@ -84,11 +88,7 @@ class Graphs:
             torch.cuda.empty_cache()
             if "out of memory" not in str(error).lower():
                 raise
-            free, total = torch.cuda.mem_get_info(self.device)
-            raise DeviceError(
-                f"expected memory for one more captured frame, found {free / 1e9:.2f} GB free of "
-                f"{total / 1e9:.2f}; take a smaller batch, fewer sessions, or a narrower dtype"
-            ) from error
+            raise out_of_memory(self.device) from error
         return Graph(graph)
 
     def forget(self) -> None:
@@ -108,35 +108,50 @@ class Graphs:
         torch.cuda.synchronize(self.device)
 
 
+@contextmanager
+def own_work_space() -> Iterator[None]:
+    """Within its block cuBLAS takes work space anew: while a graph is captured, of that graph's memory.
+
+    It keeps one for each stream, whose address graphs remember, and which others let go: the end of any graph
+    captured on that stream (pytorch#193402), `torch.compile` before a capture of its own.
+    """
+    torch._C._cuda_clearCublasWorkspaces()  # as torch._inductor.cudagraph_trees does
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
+
+
 class CapturedFrame:
-    """A frame and its stages, each captured when it is first run."""
+    """A frame and its stages, all captured when it is first run.
+
+    Attributes:
+        cold: whether the last run captured a stage, so that its time says nothing about the next.
+    """
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self._stages: dict[object, Stage] = {}
+        self.cold = True
+        self._stages: dict[str, Stage] = {}
 
     def run(self, graphs: Graphs, num_rows: int) -> list[int]:
         """The whole frame. Returns the passes that each of the first rows took; the others fill it up."""
         frame, plan = self.frame, self.frame.plan
+        self.cold = False
         if plan.order != "adaptive":
-
-            def whole() -> None:
-                frame.first()
-                frame.rest(plan.passes)
-
-            self._stage("whole", whole, graphs)
+            self._stage("whole", frame.whole, graphs)
             return [plan.passes] * num_rows
         self._stage("first", frame.first, graphs)
         passes: list[int] = frame.passes.tolist()[:num_rows]  # waits for the first pass
-        most = max(passes)
-        self._stage(most, lambda: frame.rest(most), graphs)
+        # at first all of them, so that none is captured in play: a pass too many has nothing to decide
+        for k in range(1, max(passes) if "finish" in self._stages else plan.passes):
+            self._stage(f"pass {k}", partial(frame.later, k), graphs)
+        self._stage("finish", frame.finish, graphs)
         return passes
 
     def num_nodes(self) -> dict[str, int]:
         """Of the graph of each stage that was captured."""
-        return {
-            str(name): stage.num_nodes for name, stage in self._stages.items() if isinstance(stage, Graph)
-        }
+        return {name: stage.num_nodes for name, stage in self._stages.items() if isinstance(stage, Graph)}
 
     def commit(self, graphs: Graphs) -> None:
         """The commit alone."""
@@ -148,10 +163,12 @@ class CapturedFrame:
             torch.index_select(frame.memory.frames.tokens, 0, slots, out=frame.previous)
             frame.commit()
 
+        self.cold = False
         self._stage("commit", stage, graphs)
 
-    def _stage(self, name: object, stage: Stage, graphs: Graphs) -> None:
+    def _stage(self, name: str, stage: Stage, graphs: Graphs) -> None:
         if name in self._stages:
             self._stages[name]()
         else:
+            self.cold = True
             self._stages[name] = graphs.prepare(stage)

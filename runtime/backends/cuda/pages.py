@@ -31,17 +31,10 @@ class PageMemory(PagePool):
     """
 
     def __init__(
-        self,
-        config: TransformerConfig,
-        num_positions: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        *,
-        num_pages: int,
+        self, config: TransformerConfig, num_positions: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(config, num_positions, dtype, device)
         self.memory = torch.empty(0, *self.shape, dtype=dtype, device=device)
-        self.reserve(num_pages)
 
     @property
     def num_pages(self) -> int:
@@ -118,20 +111,27 @@ class FrameMemory:
         tokens: `[num_slots, N]` int64. change: `[num_slots, P]` float32.
     """
 
-    def __init__(self, num_tokens: int, num_positions: int, device: torch.device, *, num_slots: int) -> None:
-        self.tokens = torch.zeros(num_slots, num_tokens, dtype=torch.int64, device=device)
-        self.change = torch.zeros(num_slots, num_positions, device=device)
-        self.free = list(reversed(range(1, num_slots)))
+    def __init__(self, num_tokens: int, num_positions: int, device: torch.device) -> None:
+        self.tokens = torch.zeros(1, num_tokens, dtype=torch.int64, device=device)
+        self.change = torch.zeros(1, num_positions, dtype=torch.float32, device=device)
+        self.free: list[int] = []
+
+    def reserve(self, num_slots: int) -> None:
+        """Makes room for so many slots in all."""
+        held = len(self.tokens)
+        if num_slots > held:
+            tokens, change = (
+                torch.cat([kept, kept.new_zeros(num_slots - held, kept.shape[1])])
+                for kept in (self.tokens, self.change)
+            )
+            settle(tokens.device)
+            self.tokens, self.change = tokens, change
+            self.free.extend(reversed(range(held, num_slots)))
 
     def take(self) -> Page:
         """A slot that nobody holds. The memory doubles where there is none."""
         if not self.free:
-            held = len(self.tokens)
-            tokens = torch.cat([self.tokens, torch.zeros_like(self.tokens)])
-            change = torch.cat([self.change, torch.zeros_like(self.change)])
-            settle(tokens.device)
-            self.tokens, self.change = tokens, change
-            self.free.extend(reversed(range(held, 2 * held)))
+            self.reserve(2 * len(self.tokens))
         return Page(self, self.free.pop())  # type: ignore[arg-type]  # all that a page asks of it is `free`
 
 

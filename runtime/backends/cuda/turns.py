@@ -10,7 +10,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from genie_rt.errors import DeviceError
 from genie_rt.runtime.backends.cuda.frame import Frame
+from genie_rt.runtime.units import scaled
 
 
 class Turns:
@@ -26,6 +28,9 @@ class Turns:
         """Within its block, the device is the current one, and its stream works after all earlier blocks.
 
         The host waits for other threads' blocks, and for nothing on the device.
+
+        Raises:
+            DeviceError: the block ran out of memory.
         """
         with self._lock:
             if self._done is None:
@@ -36,8 +41,19 @@ class Turns:
                 stream.wait_event(self._done)  # waits for nothing where it was never recorded
                 try:
                     yield
+                except torch.OutOfMemoryError as error:
+                    raise out_of_memory(self.device) from error
                 finally:
                     self._done.record(stream)
+
+
+def out_of_memory(device: torch.device) -> DeviceError:
+    """What is said where a frame cannot be computed for want of memory."""
+    free, total = torch.cuda.mem_get_info(device)
+    return DeviceError(
+        f"expected memory for one more frame's tensors, found {scaled(free, 'B')} free of "
+        f"{scaled(total, 'B')}; take a smaller batch, fewer sessions, or a narrower dtype"
+    )
 
 
 class Verdicts:

@@ -79,6 +79,9 @@ class ExportedBackend:
         for name, wanted in REQUIRED.items():  # now, since an engine may compile on the first run
             self.graphs.warm_up(name, wanted)
 
+    def reserve(self, num_sessions: int) -> None:
+        """Nothing: pages come in chunks that never move."""
+
     @property
     def page_bytes(self) -> int:
         """Of the pages that somebody holds."""

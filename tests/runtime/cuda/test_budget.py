@@ -185,8 +185,7 @@ def frame_peak(config: ModelConfig, precision: str, plan: Plan, num_rows: int) -
         kind = Kind(num_rows=num_rows, pending=True, spatial=False, decode=True)
         frame = Frame(backend.model, backend.memory, plan, kind)
         static = live.now
-        frame.first()
-        frame.rest(plan.passes)
+        frame.whole()
     return static, live.peak
 
 

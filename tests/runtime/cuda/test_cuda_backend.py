@@ -16,6 +16,7 @@ from genie_rt.errors import DeviceError, StateError
 from genie_rt.runtime.backends.cuda import backend as backend_module
 from genie_rt.runtime.backends.cuda.backend import CudaBackend
 from genie_rt.runtime.backends.cuda.frame import Frame
+from genie_rt.runtime.backends.cuda.graphs import Graphs
 from genie_rt.runtime.backends.cuda.precision import Precision
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.plan import ORDERS, Plan
@@ -120,19 +121,91 @@ def test_rows_that_fill_up_a_batch_decide_no_passes() -> None:
     players = [pool.join(seed=seed) for seed in range(3)]
     for player in players:
         player.reset(make_pictures(config, 1)[0])
-    calls: list[int] = []
-    rest = Frame.rest
+    passes: list[int] = []
+    first, later = Frame.first, Frame.later
 
-    def noted(frame: Frame, passes: int) -> None:
-        calls.append(passes)
-        rest(frame, passes)
+    def started(frame: Frame) -> None:
+        passes.append(1)
+        first(frame)
+
+    def noted(frame: Frame, k: int) -> None:
+        passes[-1] += 1
+        later(frame, k)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Frame, "rest", noted)
+        patch.setattr(Frame, "first", started)
+        patch.setattr(Frame, "later", noted)
         for t in range(8):
             pool.step(dict.fromkeys(players, t % 3))
-            assert calls[-1] == max(player.stats.passes for player in players if player.stats)
-    assert min(calls) < 6
+            most = max(player.stats.passes for player in players if player.stats)
+            assert passes[-1] == (most if t else 6)  # at first all are captured
+    assert min(passes) < 6
+
+
+@pytest.mark.parametrize("order", ["adaptive", "maskgit"])
+def test_nothing_is_captured_in_play(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, captured = make_config(), list[Any]()
+    prepare = Graphs.prepare
+
+    def noted(graphs: Graphs, stage: Any) -> Any:
+        captured.append(stage)
+        return prepare(graphs, stage)
+
+    monkeypatch.setattr(Graphs, "prepare", noted)
+    session = make_cuda_world(config).session(seed=3, plan=Plan(order=order, passes=6, threshold=0.05))
+    session.reset(make_pictures(config, 1)[0])
+    session.step(0)
+    assert len(captured) == (7 if order == "adaptive" else 1)
+    seen = {session.stats.passes} if session.stats else set()
+    for t in range(12):
+        session.step(t % 3)
+        assert session.stats is not None and not session.stats.cold
+        seen.add(session.stats.passes)
+    assert len(captured) == (7 if order == "adaptive" else 1)
+    assert (len(seen) > 1) == (order == "adaptive")
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_capture_does_not_cost_passes(pooled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a frame takes once it is captured says whether it comes in time."""
+    now, prepare = [0], Graphs.prepare
+
+    def slow(graphs: Graphs, stage: Any) -> Any:
+        now[0] += 400_000_000
+        return prepare(graphs, stage)
+
+    monkeypatch.setattr(Graphs, "prepare", slow)
+    config = make_config()
+    world = make_cuda_world(config)
+    session = world.session(seed=3, target_ms=40, plan=Plan(order="adaptive", passes=6))
+    session._deadline.clock_ns = lambda: now[0]  # type: ignore[union-attr]  # it has one
+    session.reset(make_pictures(config, 1)[0])
+    pool = world.pool(1)
+    pool.join(session)
+    for t in range(12):
+        if t % 2:
+            session.commit()  # a frame of another kind, captured as well
+        pool.step({session: t % 3}) if pooled else session.step(t % 3)
+        assert session.passes == 6
+    assert now[0] > 12 * 40_000_000
+
+
+def test_a_pool_takes_its_memory_at_once() -> None:
+    config = make_config(window=4, decoder_window=3)
+    world = make_cuda_world(config)
+    pool = world.pool(40)
+    memory = world.backend.memory
+    before = memory.dynamics.memory, memory.decoder.memory, memory.frames.tokens
+    assert [len(each) for each in before] == [160, 120 + config.dynamics.num_actions, 81]
+    players = [pool.join(seed=seed) for seed in range(40)]
+    for player in players:
+        player.reset(make_pictures(config, 1)[0])
+    for t in range(6):
+        pool.step(dict.fromkeys(players, t % 3))
+    after = memory.dynamics.memory, memory.decoder.memory, memory.frames.tokens
+    assert all(ours is theirs for ours, theirs in zip(before, after, strict=True))
+    world.pool(2)
+    assert memory.dynamics.memory is before[0]  # what is there is enough
 
 
 def test_players_come_and_go_without_a_new_capture() -> None:
@@ -278,17 +351,34 @@ def test_no_memory_for_more_pages_is_an_error_that_says_how_many(monkeypatch: py
     assert np.array_equal(held[0].step(1), twin.step(1))  # as if nothing had happened
 
 
-def test_nan_is_reported_by_the_next_call_with_the_layer() -> None:
+@pytest.mark.parametrize(
+    ("where", "between"),
+    [
+        ("layer", "between layer 0 and layer 1"),
+        ("head", "between layer 2 and the output"),
+        ("copy", "between layer 2 and the output"),
+    ],
+)
+@pytest.mark.parametrize("fault", [torch.nan, torch.inf])
+@pytest.mark.parametrize("plan", [Plan(passes=2), Plan(order="halton", passes=2, reuse="passes")])
+def test_nan_is_reported_by_the_next_call_with_the_layer(
+    where: str, between: str, fault: float, plan: Plan
+) -> None:
     config = make_config()
     world = make_cuda_world(config)
-    session = world.session(plan=Plan(passes=2))
+    session = world.session(plan=plan)
     session.reset(make_pictures(config, 1)[0])
-    weight = world.backend.model.dynamics.transformer.blocks[1].temporal.q_norm
+    dynamics = world.backend.model.dynamics
+    weight = {
+        "layer": dynamics.transformer.blocks[1].temporal.q_norm,
+        "head": dynamics.head[3],
+        "copy": dynamics.copy[0],
+    }[where]
     kept = weight.clone()
     with torch.inference_mode():
-        weight.fill_(torch.nan)
+        weight.fill_(fault)
     session.step(0)
-    with pytest.raises(DeviceError, match=r"dynamics of .* between layer 0 and layer 1"):
+    with pytest.raises(DeviceError, match=f"dynamics of .* {between}"):
         session.step(0)
     with torch.inference_mode():
         weight.copy_(kept)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from makers import make_actions, make_config, make_model, make_pictures, make_world
 
+from genie_rt.runtime.backends.choose import find_device
+from genie_rt.runtime.backends.cuda import backend as backend_module
 from genie_rt.runtime.backends.cuda.backend import CudaBackend
 from genie_rt.runtime.backends.cuda.graphs import Graphs
 from genie_rt.runtime.backends.cuda.precision import Precision
@@ -125,6 +127,33 @@ def test_frames_of_another_stream_are_right() -> None:
     expected = play(make_gpu_world().session(seed=3, plan=PLANS["maskgit"]), 12)
     with torch.cuda.stream(torch.cuda.Stream()):
         assert play(make_gpu_world().session(seed=3, plan=PLANS["maskgit"]), 12) == expected
+
+
+def test_a_world_made_on_one_stream_may_be_played_on_another_at_once() -> None:
+    expected = play(make_gpu_world().session(seed=3, plan=PLANS["maskgit"]), 4)
+    world = make_gpu_world()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        assert play(world.session(seed=3, plan=PLANS["maskgit"]), 4) == expected
+
+
+def test_a_graph_outlives_others_and_their_work_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cuBLAS computes in is let go with any graph of its stream, and by `torch.compile`."""
+    world = make_gpu_world(precision="bf16")
+    plans = [Plan(passes=passes) for passes in (2, 3, 4)]
+    expected = [play(world.session(seed=3, plan=plan), 6) for plan in plans]
+    monkeypatch.setattr(backend_module, "MAX_FRAMES", 4)
+    for plan in plans:  # the frames of one are let go while those of the others are used
+        play(world.session(seed=3, plan=plan), 6)
+    torch._C._cuda_clearCublasWorkspaces()
+    gc.collect()
+    torch.cuda.empty_cache()
+    hog = torch.full((2**26,), torch.nan, device="cuda")  # lies where the work space was
+    assert [play(world.session(seed=3, plan=plan), 6) for plan in reversed(plans)] == expected[::-1]
+    del hog
+
+
+def test_the_device_that_is_current_when_a_world_is_made_stays_its_own() -> None:
+    assert find_device("cuda") == torch.device("cuda", torch.cuda.current_device())
 
 
 def test_in_fp32_it_is_close_to_the_reference() -> None:

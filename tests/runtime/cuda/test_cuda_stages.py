@@ -46,7 +46,7 @@ class Operators(TorchDispatchMode):
 def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """The operators of every stage that runs, by stage."""
     seen: list[tuple[str, list[str]]] = []
-    for name in ("first", "rest", "commit"):
+    for name in ("first", "later", "finish", "commit"):
         stage = getattr(Frame, name)
 
         def noted(frame: Frame, *arguments: Any, stage: Any = stage, name: str = name) -> None:
@@ -78,8 +78,8 @@ def play(plan: Plan, frames: int, *, idle: bool = False) -> World:
 def test_no_stage_asks_the_device_or_the_host(name: str, stages: list[tuple[str, list[str]]]) -> None:
     play(PLANS[name], 8, idle=True)
     play(PLANS[name], 8)
-    stages = stages[-6:]  # warm: what depends on the plan alone is there
-    assert {stage for stage, _ in stages} >= {"first", "rest"}
+    stages = stages[-8:]  # warm: what depends on the plan alone is there
+    assert {stage for stage, _ in stages} >= {"first", "later", "finish"}
     for stage, operators in stages:
         assert "norm_qkv" in operators
         assert not (ASKS | FROM_HOST) & set(operators), stage
@@ -104,11 +104,11 @@ def test_a_frame_is_few_launches(stages: list[tuple[str, list[str]]]) -> None:
     config = make_config(grid=(4, 6), merge=2)
     play(PLANS["maskgit"], 4)
     blocks = 3 * config.dynamics.transformer.num_layers + config.tokenizer.decoder.num_layers
-    first, rest = (operators for _, operators in stages[-2:])
-    ours = [name for name in first + rest if name in OURS]
+    frame = [name for _, operators in stages[-4:] for name in operators]
+    ours = [name for name in frame if name in OURS]
     assert len(ours) == 6 * blocks + 3 + 1 + 4 + 3 + 1  # norms, embeddings, samples and pixels between them
     views = {"view", "t", "slice", "select", "unsqueeze", "expand", "_unsafe_view", "transpose", "alias"}
-    library = [name for name in first + rest if name not in OURS | views | {"mm", "detach", "unbind"}]
+    library = [name for name in frame if name not in OURS | views | {"mm", "detach", "unbind"}]
     assert len(library) < 100, library
 
 

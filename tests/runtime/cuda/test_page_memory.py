@@ -25,7 +25,8 @@ CONFIG = make_config(window=4, decoder_window=3)
 def make_pool(dtype: torch.dtype, num_pages: int = 6, *, decoder: bool = False) -> PageMemory:
     """Every page full of numbers, others in each."""
     transformer = CONFIG.tokenizer.decoder if decoder else CONFIG.dynamics.transformer
-    pool = PageMemory(transformer, CONFIG.num_positions, dtype, CPU, num_pages=num_pages)
+    pool = PageMemory(transformer, CONFIG.num_positions, dtype, CPU)
+    pool.reserve(num_pages)
     pool.memory.copy_(to_page(make_tensor(num_pages, *pool.shape, seed=int(decoder)), dtype))
     return pool
 
