@@ -91,7 +91,7 @@ def test_a_frame_neither_waits_nor_allocates(name: str) -> None:
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_stats()["num_device_alloc"]
     held = torch.cuda.memory_allocated()
-    mode = "default" if plan.order == "adaptive" else "error"  # that asks once, between its two stages
+    mode = "default" if plan.order == "adaptive" else "error"  # that asks once, after its first pass
     torch.cuda.set_sync_debug_mode(mode)
     try:
         for action in range(20):
