@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -23,6 +24,7 @@ from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import check_frame
 from genie_rt.runtime.manifest import (
     MANIFEST,
+    MAX_MANIFEST_BYTES,
     MODEL_CARD,
     WEIGHTS,
     FileRecord,
@@ -75,17 +77,17 @@ def write_bundle(
         dtype: "fp32", or "bf16" for tensors of two and more axes; norms, biases and `ALWAYS_FP32` stay fp32,
             where rounding would cost more than the few bytes it saves.
         graphs: writes graphs into a folder that holds the weights, and says what they are.
-        overwrite: replace the bundle that is at `out`, once the new one is whole.
+        overwrite: replace the bundle that is at `out`, once the new one is whole; see `check_target`.
 
     Raises:
         ConfigError: an argument is not what a bundle can hold.
         InputError: a prompt has another size or dtype.
-        BundleError: `out` holds something already, the disk failed, or the written bundle does not read back.
+        BundleError: `out` is not free, the disk failed, or the written bundle does not read back.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: expected {' or '.join(DTYPES)}, found {dtype!r}")
     out = out.resolve()
-    _check_target(out, overwrite)
+    check_target(out, overwrite=overwrite)
     tensors = _convert(weights, DTYPES[dtype])
     temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}"
     try:
@@ -109,12 +111,28 @@ def write_bundle(
         (temporary / MANIFEST).write_bytes(encode_manifest(manifest))
         _check_readable(temporary, tensors)
         _sync(temporary)
-        _put_in_place(temporary, out)
+        _put_in_place(temporary, out, overwrite)
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{out}: expected a folder that can be written, found {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_bundle(out)
+
+
+def check_target(out: Path, *, overwrite: bool) -> None:
+    """Whether a bundle can be put there. `write_bundle` asks that itself; here before work that takes long.
+
+    Args:
+        out: the folder to make.
+        overwrite: there may be a bundle, and nothing else than what its bundle.json lists.
+
+    Raises:
+        BundleError: there is something that would be lost, or no folder can be made of that name.
+    """
+    try:
+        _check_target(out, overwrite, out)
+    except OSError as error:
+        raise BundleError(f"{out}: expected the name of a folder to make, found {error}") from error
 
 
 def _convert(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -131,22 +149,41 @@ def _convert(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[st
     return tensors
 
 
-def _check_target(out: Path, overwrite: bool) -> None:
-    if not out.exists():
+def _check_target(out: Path, overwrite: bool, folder: Path) -> None:
+    """`check_target` of `out`, whose files are in `folder` now."""
+    if not folder.exists():
         return
-    if not out.is_dir():
+    if not folder.is_dir():
         raise BundleError(f"{out}: expected a folder or nothing, found a file")
-    if not any(out.iterdir()):
+    if not any(folder.iterdir()):
         return
     if not overwrite:
         raise BundleError(
             f"{out}: expected nothing or an empty folder, found files; "
             "overwrite=True (--overwrite) replaces a bundle"
         )
-    if not (out / MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
         raise BundleError(
             f"{out}: expected a bundle to replace, found a folder without {MANIFEST}; remove it yourself"
         )
+    listed = _listed(folder / MANIFEST)
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if name not in listed and (path.is_symlink() or not path.is_dir()):
+            raise BundleError(
+                f"{out}: expected a bundle to replace, found {name!r} in it, which its {MANIFEST} does not "
+                "list; move it elsewhere"
+            )
+
+
+def _listed(manifest: Path) -> set[str]:
+    """What a bundle of any version, or a broken one, says it consists of."""
+    with manifest.open("rb") as file:
+        data = file.read(MAX_MANIFEST_BYTES)
+    try:
+        return {MANIFEST, *json.loads(data)["files"]}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {MANIFEST}
 
 
 def _write_pictures(folder: Path, pictures: Sequence[NDArray[np.uint8]], config: ModelConfig) -> None:
@@ -196,16 +233,16 @@ def _sync_one(path: Path) -> None:
         os.close(descriptor)
 
 
-def _put_in_place(temporary: Path, out: Path) -> None:
+def _put_in_place(temporary: Path, out: Path, overwrite: bool) -> None:
+    """Looks again at what it replaces, once nobody can reach it: files may have come during the export."""
     old = temporary.with_name(f"{temporary.name}.old")
-    replaces = out.exists()
-    if replaces:
-        out.rename(old)
     try:
+        if out.exists():
+            out.rename(old)
+        _check_target(out, overwrite, old)
         temporary.rename(out)
-    except OSError:
-        if replaces:
+    finally:
+        if temporary.exists() and old.exists():  # failed, or interrupted
             old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     _sync_one(out.parent)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +22,19 @@ if TYPE_CHECKING:
     from genie_rt.export.source import Source
     from genie_rt.runtime.bundle import Bundle
     from genie_rt.runtime.plan import Plan
+
+
+@contextmanager
+def _cleaned_up_on_sigterm() -> Iterator[None]:
+    """For as long as it is active, SIGTERM unwinds the stack, where it would leave half a bundle behind."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +94,13 @@ class ExportCommand:
 
     def run(self) -> None:
         """Read, write, and say what came of it."""
-        from genie_rt.export.bundle import write_bundle
+        from genie_rt.export.bundle import check_target, write_bundle
         from genie_rt.export.run_card import read_record
         from genie_rt.export.source import random_source, read_source
         from genie_rt.runtime.images import fit_image, load_image
 
         self._check()
+        check_target(self.out, overwrite=self.overwrite)
         record = None if self.metrics is None else read_record(self.metrics)
         if self.source is not None:
             source = read_source(self.source, averaged=self.ema)
@@ -94,22 +113,23 @@ class ExportCommand:
         pictures = [fit_image(load_image(path), *size) for path in self.prompt] or list(source.prompts)
         is_bundle = source.card is not None and self.preset is None
         name = self.name or (source.name if is_bundle else self.out.resolve().name)
-        bundle = write_bundle(
-            self.out,
-            name=name,
-            preset=source.preset,
-            config=source.config,
-            weights=source.weights,
-            action_names=source.action_names,
-            default_action=source.default_action,
-            plans=plans,
-            prompts=pictures,
-            provenance=source.provenance,
-            model_card=source.model_card(name, record),
-            dtype=self.dtype or source.dtype or "bf16",
-            graphs=graphs,
-            overwrite=self.overwrite,
-        )
+        with _cleaned_up_on_sigterm():
+            bundle = write_bundle(
+                self.out,
+                name=name,
+                preset=source.preset,
+                config=source.config,
+                weights=source.weights,
+                action_names=source.action_names,
+                default_action=source.default_action,
+                plans=plans,
+                prompts=pictures,
+                provenance=source.provenance,
+                model_card=source.model_card(name, record),
+                dtype=self.dtype or source.dtype or "bf16",
+                graphs=graphs,
+                overwrite=self.overwrite,
+            )
         self._tell(source, bundle)
 
     def _check(self) -> None:
@@ -154,24 +174,23 @@ class ExportCommand:
             if changes is not None:
                 raise InputError("--precisions: expected a bundle with graphs, or --onnx to write some")
             return None
-        formats = {"float32": True, "float16": self.fp16, "int8": self.int8}
-        calibration = None
-        if self.clips is not None:
-            print(f"calibrating int8 by {self.clips}", flush=True)
-            calibration = calibration_of(source, self.clips)
-            print(
-                f"{len(calibration.limits)} linears in int8, kept in floating point: "
-                f"{', '.join(calibration.kept) or 'none'}"
-            )
-        return NewGraphs(
+        graphs = NewGraphs(
             config=source.config,
             plans=plans,
-            precisions=tuple(name for name, wanted in formats.items() if wanted),
+            precisions=("float32", "float16") if self.fp16 else ("float32",),
             frame_plans=self.plan,
             opset=self.opset,
-            calibration=calibration,
             psnr_change_db=changes or {},
         )
+        if self.clips is None:
+            return graphs
+        print(f"calibrating int8 by {self.clips}", flush=True)
+        calibration = calibration_of(source, self.clips)
+        print(
+            f"{len(calibration.limits)} linears in int8, kept in floating point: "
+            f"{', '.join(calibration.kept) or 'none'}"
+        )
+        return replace(graphs, precisions=(*graphs.precisions, "int8"), calibration=calibration)
 
     def _tell(self, source: Source, bundle: Bundle) -> None:
         megabytes = sum(file.size for file in bundle.files.values()) / 1e6

@@ -14,7 +14,7 @@ import torch
 
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.bundle import Bundle
-from genie_rt.runtime.manifest import WEIGHTS, Graphs
+from genie_rt.runtime.manifest import GRAPH_FORMATS, WEIGHTS, Graphs
 from genie_rt.runtime.model.world_model import WorldModel
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ OPSETS = (20, 23)
 
 CLIPS, JUDGED_CLIPS, CLIP_FRAMES = 24, 6, 16
 """To calibrate by, to judge int8 by, and how long they are."""
+
+MAX_PLAN_NAME = 64 - len("frame-") - max(map(len, GRAPH_FORMATS.values()))
+"""Characters of a plan's name that graphs can be named after: a bundle's files have 64 before ".onnx"."""
 
 MAX_RECORD_BYTES = 64 * 2**20
 EXPORTED = ("onnx", "openvino", "tensorrt")
@@ -60,6 +63,11 @@ class NewGraphs:
         for name in self.frame_plans:
             if name not in self.plans:
                 raise ConfigError(f"plan: expected some of {', '.join(self.plans)}, found {name!r}")
+            if len(name) > MAX_PLAN_NAME:
+                raise ConfigError(
+                    f"plan: expected a name of at most {MAX_PLAN_NAME} characters, since its graphs' files "
+                    f"have it in theirs, found {name!r} of {len(name)}; give the plan a shorter one"
+                )
             if self.plans[name].reuse != "none":
                 raise ConfigError(
                     f"plan: expected plans without reuse, found {name!r}, which reuses "

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from genie_rt.errors import BundleError
 from genie_rt.export.checkpoint import read_checkpoint
 from genie_rt.export.provenance import preset_of, provenance_of
 from genie_rt.export.run_card import card_of_run
-from genie_rt.runtime.bundle import load_weights, open_bundle, shipped_bundles
+from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, shipped_bundles
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import load_image
 from genie_rt.runtime.manifest import MANIFEST, MODEL_CARD, Graphs
@@ -25,6 +26,8 @@ from genie_rt.runtime.random_weights import RandomWeights, random_bundle
 
 IDLE_ACTION = "stay"
 """The action that is meant when no key is pressed, where the data has one of that name."""
+
+MAX_CARD_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,8 +78,15 @@ class Source:
 
 
 def is_bundle(source: str | Path) -> bool:
-    """Whether it is a bundle, by its name or by what is in the folder."""
-    return str(source) in shipped_bundles() or (Path(source) / MANIFEST).is_file()
+    """Whether it is a bundle, by its name or by what is in the folder.
+
+    Raises:
+        BundleError: nothing can have that name, or the folder cannot be looked into.
+    """
+    try:
+        return str(source) in shipped_bundles() or (Path(source) / MANIFEST).is_file()
+    except OSError as error:
+        raise BundleError(f"{source}: expected a run or a bundle, found {error}") from error
 
 
 def read_source(source: str | Path, *, averaged: bool = False) -> Source:
@@ -151,5 +161,17 @@ def _read_bundle(source: str | Path) -> Source:
         plans=bundle.plans,
         prompts=tuple(load_image(path) for path in bundle.prompts),
         graphs=bundle.graphs,
-        card=(bundle.path / MODEL_CARD).read_text() if MODEL_CARD in bundle.files else None,
+        card=_read_card(bundle),
     )
+
+
+def _read_card(bundle: Bundle) -> str | None:
+    path, record = bundle.path / MODEL_CARD, bundle.files.get(MODEL_CARD)
+    if record is None:
+        return None
+    if record.size > MAX_CARD_BYTES:
+        raise BundleError(f"{path}: expected at most {MAX_CARD_BYTES} bytes, found {record.size}")
+    try:
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: expected a model card in UTF-8, found {error}") from error

@@ -158,12 +158,15 @@ class _Passes:
         return g.node("Where", self._undecided(tokens), confidence, g.number(DECIDED), name="confidence")
 
     def _passes_for(self, p: Name) -> Name:
-        """`Plan.passes_for` of the samples' probabilities: `[1]` int64."""
+        """`Plan.passes_for` of the samples' probabilities: `[1]` int64.
+
+        Looked up, not divided: OpenVINO's CPU divides integers as floats, and rounds.
+        """
         g = self.g
         unsure = g.cast(g.node("Less", p, g.number(self.plan.threshold)), "int64")
-        scaled = g.node("Mul", g.node("ReduceSum", unsure, keepdims=1), g.ints(self.plan.passes))
-        up = g.node("Div", g.node("Add", scaled, g.ints(self.num_tokens - 1)), g.ints(self.num_tokens))
-        return g.node("Max", up, g.ints(1))
+        count = g.node("Min", g.node("ReduceSum", unsure, keepdims=1), g.ints(self.num_tokens))
+        passes = [self.plan.passes_for(n, self.num_tokens) for n in range(self.num_tokens + 1)]
+        return g.node("Gather", g.ints(*passes), count, axis=0)
 
 
 class _Schedule:

@@ -1,6 +1,8 @@
 """A bundle is written whole or not at all, the same each time, and reads back as it was given."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,75 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path: Path, overwrite: bool) ->
     assert (tmp_path / "file").read_text() == "data"
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "prompts/mine.png", "other.onnx"])
+def test_a_file_that_the_old_bundle_does_not_list_is_never_lost(tmp_path: Path, name: str) -> None:
+    write_bundle(tmp_path / "out", **arguments(0))
+    (tmp_path / "out" / name).write_text("years of work")
+    before = contents(tmp_path)
+    with pytest.raises(BundleError, match=f"found '{name}' in it.*move it"):
+        write_bundle(tmp_path / "out", **arguments(1), overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_link_in_the_old_bundle_is_not_followed(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "out", **arguments(0))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("years of work")
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "home")
+    with pytest.raises(BundleError, match="found 'link' in it"):
+        write_bundle(tmp_path / "out", **arguments(1), overwrite=True)
+    (tmp_path / "out" / "link").unlink()
+    write_bundle(tmp_path / "out", **arguments(1), overwrite=True)
+    assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_bundle_of_another_version_is_replaced(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "out", **arguments(0)).path / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 0}))
+    assert write_bundle(tmp_path / "out", **arguments(1), overwrite=True).provenance["seed"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": 3}', "\xff"])
+def test_a_broken_bundle_is_left_to_its_owner(tmp_path: Path, text: str) -> None:
+    path = write_bundle(tmp_path / "out", **arguments(0)).path / "bundle.json"
+    path.write_bytes(text.encode("latin-1"))
+    before = contents(tmp_path)
+    with pytest.raises(BundleError, match=r"which its bundle\.json does not list"):
+        write_bundle(tmp_path / "out", **arguments(1), overwrite=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("was_there", "overwrite"),
+    [("nothing", False), ("nothing", True), ("an empty folder", False), ("a bundle", True)],
+)
+def test_a_file_that_came_during_the_export_is_never_lost(
+    tmp_path: Path, was_there: str, overwrite: bool
+) -> None:
+    out = tmp_path / "out"
+    if was_there == "an empty folder":
+        out.mkdir()
+    elif was_there == "a bundle":
+        write_bundle(out, **arguments(0))
+
+    def come(_: Path) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "notes.txt").write_text("years of work")
+
+    before = contents(out)
+    with pytest.raises(BundleError, match="out: expected"):
+        write_bundle(out, **arguments(1), graphs=come, overwrite=overwrite)  # type: ignore[arg-type]
+    assert contents(out) == {**before, "notes.txt": b"years of work"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_name_that_no_folder_can_have_is_an_error(tmp_path: Path, length: int) -> None:
+    with pytest.raises(BundleError, match="too long"):
+        write_bundle(tmp_path / ("a" * length), **arguments())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -221,20 +292,28 @@ def test_a_failure_at_any_stage_leaves_the_old_bundle(
     assert contents(tmp_path) == before
 
 
-def test_a_failed_rename_puts_the_old_bundle_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [PermissionError("held open"), KeyboardInterrupt("held open")])
+@pytest.mark.parametrize("at", ["before the new one", "after the old one"])
+def test_a_failed_rename_puts_the_old_bundle_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, failure: BaseException
+) -> None:
     write_bundle(tmp_path / "out", **arguments(0))
     before = contents(tmp_path)
-    rename = Path.rename
+    rename: Callable[[Path, Path], Path] = Path.rename
 
-    def fail_for_the_new(self: Path, target: Path) -> Path:
-        if target.name == "out" and not self.name.endswith(".old"):
-            raise PermissionError("held open")
-        return rename(self, target)
+    def fail_once(self: Path, target: Path) -> Path:
+        if at == "after the old one":
+            rename(self, target)
+        elif target.name != "out":
+            return rename(self, target)
+        monkeypatch.undo()
+        raise failure
 
-    monkeypatch.setattr(Path, "rename", fail_for_the_new)
-    with pytest.raises(BundleError, match="held open"):
+    monkeypatch.setattr(Path, "rename", fail_once)
+    with pytest.raises((BundleError, KeyboardInterrupt), match="held open"):
         write_bundle(tmp_path / "out", **arguments(1), overwrite=True)
     assert contents(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 # --- model card ------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """`genie-rt export BUNDLE`: what is not said stays; graphs, plans and figures come in."""
 
+import hashlib
 import json
 import math
+import shutil
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,9 +15,11 @@ from makers import ACTIONS, make_config, make_model, make_pictures
 
 from genie_rt.cli import main
 from genie_rt.errors import ConfigError, InputError
+from genie_rt.export import bundle as writer
+from genie_rt.export import graphs as graphs_module
 from genie_rt.export.bundle import write_bundle
-from genie_rt.export.graphs import read_psnr_changes
-from genie_rt.export.source import read_source
+from genie_rt.export.graphs import MAX_PLAN_NAME, NewGraphs, read_psnr_changes
+from genie_rt.export.source import MAX_CARD_BYTES, read_source
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.images import load_image
 from genie_rt.runtime.manifest import GRAPH_FORMATS, Graphs, graph_file
@@ -83,6 +88,57 @@ def test_a_bundle_is_replaced_by_itself_with_more(bundle: Path, tmp_path: Path) 
     assert again.path == mine.path and again.plans["default"].passes == 1
 
 
+@pytest.mark.parametrize("card", ["Größe\r\n".encode(), b""])
+def test_a_card_stays_byte_for_byte(bundle: Path, tmp_path: Path, card: bytes) -> None:
+    source = with_card(bundle, tmp_path / "source", card)
+    assert (export(source, tmp_path / "w").path / "README.md").read_bytes() == card
+
+
+@pytest.mark.parametrize(
+    ("card", "found"),
+    [(b"# \xff\xfe", "UTF-8, found"), (b"#" * (MAX_CARD_BYTES + 1), "at most 1048576 bytes")],
+)
+def test_a_card_that_nobody_can_read_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], card: bytes, found: str
+) -> None:
+    source = with_card(bundle, tmp_path / "source", card)
+    error = refuse(capsys, source, tmp_path / "no")
+    assert "README.md: expected" in error and found in error
+
+
+def with_card(bundle: Path, out: Path, card: bytes) -> Path:
+    """A copy of a bundle with another model card, which its bundle.json says is right."""
+    shutil.copytree(bundle, out)
+    (out / "README.md").write_bytes(card)
+    manifest = json.loads((out / "bundle.json").read_text())
+    manifest["files"]["README.md"] = {"sha256": hashlib.sha256(card).hexdigest(), "size": len(card)}
+    (out / "bundle.json").write_text(json.dumps(manifest))
+    return out
+
+
+def test_names_that_nothing_can_have_are_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "a" * 300
+    for source, out in ((bundle, tmp_path / long), (Path(long), tmp_path / "no")):
+        assert main(["export", str(source), "--out", str(out)]) == 1
+        assert "too long" in capsys.readouterr().err
+
+
+def test_sigterm_leaves_what_was_there(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = export(bundle, tmp_path / "mine")
+    monkeypatch.setattr(writer, "_sync", lambda _: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, own := lambda *_: None)  # so that a test which fails ends nothing
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            main(["export", str(bundle), "--out", str(mine.path), "--passes", "1", "--overwrite"])
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert open_bundle(mine.path).digest == mine.digest
+
+
 def test_graphs_are_written_in_every_format_that_is_asked_for(bundle: Path, tmp_path: Path) -> None:
     world = export(bundle, tmp_path / "world", "--onnx", "--fp16", "--plan", "fast", "default")
     assert world.graphs == Graphs(
@@ -139,6 +195,24 @@ def test_what_does_not_belong_together_is_refused(
         assert part in error
 
 
+def test_a_plan_whose_name_is_too_long_for_its_graphs_is_refused_at_once(tmp_path: Path) -> None:
+    def named(length: int) -> NewGraphs:
+        plans = {**PLANS, "p" * length: Plan(passes=1)}
+        return NewGraphs(
+            config=CONFIG, plans=plans, precisions=("float32", "float16"), frame_plans=("p" * length,)
+        )
+
+    with pytest.raises(ConfigError, match=r"at most 53 characters.* of 54; give"):
+        named(MAX_PLAN_NAME + 1)
+    longest = named(MAX_PLAN_NAME)
+    bundle = write_bundle(
+        tmp_path / "w", name="tiny", config=CONFIG, weights=make_model(CONFIG).state_dict(),
+        action_names=ACTIONS, default_action="stay", plans=longest.plans, prompts=[], provenance={},
+        model_card="", graphs=longest,
+    )  # fmt: skip
+    assert bundle.graphs is not None and bundle.graphs.frame_plans == ("p" * MAX_PLAN_NAME,)
+
+
 @pytest.mark.parametrize(
     "words",
     [(), ("--preset", "demo"), ("--random-weights",), ("demo", "--preset", "demo", "--random-weights")],
@@ -185,6 +259,27 @@ def test_int8_is_calibrated_by_real_clips(bundle: Path, clips: Path, tmp_path: P
     assert world.graphs.precisions == ("float32", "int8") and set(world.graphs.bounds) == {"int8"}
     assert set(GRAPH_FORMATS) > set(world.graphs.precisions)
     assert world.files["pass.int8.onnx"] != world.files["pass.onnx"]
+
+
+@pytest.mark.parametrize(("plan", "found"), [("default", "notes.txt"), ("slow", "'slow'")])
+def test_nothing_is_calibrated_for_an_export_that_must_fail(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    plan: str,
+    found: str,
+) -> None:
+    def calibrate(*_: object) -> None:
+        raise AssertionError("minutes of work")
+
+    monkeypatch.setattr(graphs_module, "calibration_of", calibrate)
+    out = export(bundle, tmp_path / "out").path
+    if plan == "default":
+        (out / "notes.txt").touch()
+    words = ["export", str(bundle), "--out", str(out), "--int8", "--clips", "x", "--plan", plan]
+    assert main([*words, "--overwrite"]) == 1
+    assert found in capsys.readouterr().err
 
 
 # --- what number formats cost ----------------------------------------------------------------------------
@@ -263,7 +358,5 @@ def test_figures_without_graphs_are_refused(
 
 
 def test_an_opset_that_nobody_writes_is_refused() -> None:
-    from genie_rt.export.graphs import NewGraphs
-
     with pytest.raises(ConfigError, match="20, 23"):
         NewGraphs(config=CONFIG, plans=PLANS, precisions=("float32",), opset=21)
