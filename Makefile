@@ -19,11 +19,11 @@ EXTRAS_test  := play,train,coinrun,onnx,openvino,dev
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-DEMO_ACTIONS := right*20 right+jump*4 right*10 left*6 right+jump*8 ...
+DEMO_ACTIONS := right*4 right+jump*4 right*10 left*6 right+jump*8 ...
 
 demo: $(VENV)/.installed-demo  ## play the shipped world without a window, then measure it
 	$(SAY) "64 frames of the demo world into out/demo.gif"
-	$(GENIE) play demo --headless --steps 64 --actions "$(DEMO_ACTIONS)" --out out/demo.gif
+	$(GENIE) play demo --headless --steps 64 --prompt 5 --actions "$(DEMO_ACTIONS)" --out out/demo.gif
 	$(SAY) "how long a frame takes on this machine"
 	$(GENIE) bench demo
 	$(SAY) "play it yourself, with arrows and space:  $(GENIE) play demo"

@@ -253,11 +253,14 @@ class PeekCommand:
     warm_up: Annotated[int, tyro.conf.arg(aliases=["--warmUp"])] = 2000
     """Milliseconds that rounds go on before them, which do not count."""
 
-    dtype: str = "auto"
-    """Number format to compute in."""
+    backend: str = "auto"
+    """Back end that computes the frames."""
 
-    device: str = "cpu"
-    """Device to compute on."""
+    dtype: str = "auto"
+    """Number format that the back end computes in."""
+
+    device: str | None = None
+    """Device that the back end computes on; its own unless set."""
 
     threads: int | None = None
     """CPU threads to compute with; all unless set."""
@@ -271,12 +274,12 @@ class PeekCommand:
         from genie_rt.runtime.world import World
 
         set_threads(self.threads)
-        world = World.load(self.bundle, dtype=self.dtype, device=self.device)
+        world = World.load(self.bundle, backend=self.backend, dtype=self.dtype, device=self.device)
         with progress("measuring") as on_round:
             record = bench_peek(
-                world, _plan(world, self.plan, passes=self.passes), device=self.device,
-                command=words("bench peek", self), iterations=self.iterations, duration_s=self.duration,
-                warm_up_s=self.warm_up / 1e3, on_round=on_round,
+                world, _plan(world, self.plan, passes=self.passes), command=words("bench peek", self),
+                iterations=self.iterations, duration_s=self.duration, warm_up_s=self.warm_up / 1e3,
+                on_round=on_round,
             )  # fmt: skip
         print_peek(console(), record)
         write(self.json, record)

@@ -29,7 +29,7 @@ from genie_rt.bench.frame_record import (
     FrameBody,
     Memory,
 )
-from genie_rt.bench.players import Measured, Past, Player, backend_name, first_picture, measured
+from genie_rt.bench.players import Measured, Past, Player, first_picture, measured, remarks
 from genie_rt.bench.quiet import Counters, disturbances
 from genie_rt.bench.record import Record, Subject, peak_rss_bytes
 from genie_rt.bench.series import Series
@@ -161,7 +161,7 @@ def bench_frames(
             series += _time(players, rounds, warm_up_s=warm_up_s, on_round=on_round)[1]
 
     body = FrameBody(
-        subject=Subject.of(world, backend=backend_name(world)),
+        subject=Subject.of(world, backend=world.backend.name),
         cold_start=ColdStart(
             import_ms=import_ms, load_ms=load_ms, reset_ms=reset_ms, first_step_ms=first_step_ms
         ),
@@ -175,7 +175,7 @@ def bench_frames(
             if name.startswith(VERSUS)
         },
     )
-    warnings = notes + disturbances(before, Counters.read(), times)
+    warnings = remarks(world) + notes + disturbances(before, Counters.read(), times)
     return Record.take(body, command=command, device=str(measured(world).device), warnings=warnings)
 
 
@@ -198,7 +198,7 @@ class _Worlds:
         """Back ends and dtypes to compare with."""
         own = self.world.dtype
         if self.bench.versus is None:
-            is_reference = backend_name(self.world) == "reference"
+            is_reference = self.world.backend.name == "reference"
             return [] if is_reference else [("reference", self.dtype_in_torch)]
         pairs = (other.partition(":")[::2] for other in self.bench.versus)
         return [
@@ -207,7 +207,7 @@ class _Worlds:
 
     def other(self, backend: str, dtype: str) -> World:
         """On the same device."""
-        if (backend, dtype) == (backend_name(self.world), self.world.dtype):
+        if (backend, dtype) == (self.world.backend.name, self.world.dtype):
             return self.world
         if (backend, dtype) not in self.others:
             device = str(measured(self.world).device)

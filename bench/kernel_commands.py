@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 class KernelsCommand:
     """Every kernel beside the strongest library calls for the same job, in time and share of the ceiling.
 
-    Each result is compared with the reference first. Without a GPU: --compile-only, which compiles all
-    configurations for GPUs that are not here, and --roofline, the least time that each operator can take.
+    Each result is compared with the reference first. Without a GPU, but with Triton: --compile-only, which
+    compiles all configurations for GPUs that are not here, and --roofline, the least time that each operator
+    can take.
     """
 
     ops: tuple[str, ...] = ()
-    """Operators to look at; all unless set."""
+    """Operators to look at, each with those of its folder in kernels/; all unless set."""
 
     compile_only: bool = False
     """Compile for --arch and read registers, spills and shared memory from the machine code."""
@@ -77,9 +79,8 @@ class KernelsCommand:
         from genie_rt.bench.kernel_compile import compile_kernels, count_tasks
         from genie_rt.bench.kernel_tables import WIDTH, print_compiled
         from genie_rt.bench.record import Record
-        from genie_rt.kernels.catalogue import chosen_ops
 
-        architectures, ops = parse_architectures(self.arch), chosen_ops(self.ops)
+        architectures, ops = parse_architectures(self.arch), _chosen_ops(self.ops)
         if self.tune:
             for architecture in architectures:
                 self._choose_sound(architecture.capability, ops)
@@ -113,11 +114,10 @@ class KernelsCommand:
         from genie_rt.bench.architectures import parse_architectures
         from genie_rt.bench.kernel_tables import WIDTH, print_roofline
         from genie_rt.bench.roofline import case_costs
-        from genie_rt.kernels.catalogue import chosen_ops
 
         architectures = parse_architectures(self.arch)
         for name in self.dtypes:
-            costs = case_costs(chosen_ops(self.ops), _dtype(name))
+            costs = case_costs(_chosen_ops(self.ops), _dtype(name))
             print_roofline(console(WIDTH), costs, architectures, name)
         return 0
 
@@ -126,14 +126,12 @@ class KernelsCommand:
         from genie_rt.bench.kernel_times import measure_kernels
         from genie_rt.bench.quiet import Counters, disturbances
         from genie_rt.bench.record import Record
-        from genie_rt.kernels.catalogue import chosen_ops
-        from genie_rt.runtime.backends.choose import find_device
 
-        before, device = Counters.read(), find_device(self.device)
+        before = Counters.read()
         with progress("measuring") as on_row:
             body = measure_kernels(
-                device,
-                ops=chosen_ops(self.ops),
+                self.device,
+                ops=_chosen_ops(self.ops),
                 dtypes=[_dtype(name) for name in self.dtypes],
                 repeats=self.repeats,
                 on_row=lambda row: on_row(),
@@ -150,13 +148,12 @@ class KernelsCommand:
         import torch
 
         from genie_rt.bench.kernel_tables import WIDTH, print_choice
-        from genie_rt.bench.kernel_times import EventClock
+        from genie_rt.bench.kernel_times import EventClock, find_gpu
         from genie_rt.bench.kernel_tuning import choose_fastest
-        from genie_rt.kernels.catalogue import all_cases, chosen_ops
+        from genie_rt.kernels.catalogue import all_cases
         from genie_rt.kernels.launch import capability_of
-        from genie_rt.runtime.backends.choose import find_device
 
-        device, ops = find_device(self.device), chosen_ops(self.ops)
+        device, ops = find_gpu(self.device), _chosen_ops(self.ops)
         clock = EventClock(device, self.repeats)
         with progress("tuning") as on_case:
             choice = choose_fastest(
@@ -186,6 +183,21 @@ class KernelsCommand:
         folder = self.tuned_folder or TUNED
         folder.mkdir(parents=True, exist_ok=True)
         print(f"wrote {write_choice(folder, capability, choice, found)}")
+
+
+def _chosen_ops(names: Sequence[str]) -> tuple[str, ...]:
+    """Operators of the catalogue, each by its own name or by that of one that its folder registers."""
+    from torch._ops import OpOverloadPacket
+
+    from genie_rt.kernels.catalogue import OPS, chosen_ops
+
+    folders = {
+        name: op
+        for op in OPS
+        for name, value in vars(import_module(f"genie_rt.kernels.{op}")).items()
+        if isinstance(value, OpOverloadPacket)
+    }
+    return chosen_ops([folders.get(name, name) for name in names])
 
 
 def _dtype(name: str) -> torch.dtype:

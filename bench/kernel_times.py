@@ -10,6 +10,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ from genie_rt.kernels.case import Case
 from genie_rt.kernels.catalogue import OPS, all_cases
 from genie_rt.kernels.closeness import TOLERANCE, closeness
 from genie_rt.kernels.cost import Cost
+from genie_rt.runtime.backends.choose import find_device
 
 FLUSH_BYTES = 256 * 2**20
 """More than the L2 cache of any GPU there is."""
@@ -83,8 +85,24 @@ class KernelsBody:
         return all(row.failure is None for row in self.rows)
 
 
+def find_gpu(name: str) -> torch.device:
+    """The CUDA device of that name.
+
+    Raises:
+        UnsupportedError: there is none; the message says what needs none.
+    """
+    with suppress(UnsupportedError):  # it proposes a CPU, on which there is nothing to time
+        device = find_device(name)
+        if device.type == "cuda":
+            return device
+    raise UnsupportedError(
+        f"--device: expected a CUDA device that torch {torch.__version__} finds here, found {name!r}; "
+        "without one use --compile-only or --roofline"
+    )
+
+
 def measure_kernels(
-    device: torch.device,
+    name: str,
     *,
     ops: Sequence[str] = OPS,
     dtypes: Sequence[torch.dtype] = (torch.bfloat16,),
@@ -94,18 +112,14 @@ def measure_kernels(
     """Checks and times all cases of the operators.
 
     Args:
-        device: a CUDA device.
+        name: of a CUDA device.
         repeats: timed calls of each candidate.
         on_row: called with each row once it is there.
 
     Raises:
         UnsupportedError: there is no such device, or no Triton.
     """
-    if device.type != "cuda":
-        raise UnsupportedError(
-            f"expected a CUDA device to time kernels on, found {device}; without one use --compile-only or "
-            "--roofline"
-        )
+    device = find_gpu(name)
     import triton
 
     ceilings = measure_ceilings(str(device), command="").body

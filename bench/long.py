@@ -180,7 +180,7 @@ def play_long(
             control_taken.clear()
             if on_window is not None:
                 on_window()
-    body = summarise(Subject.of(world), session.plan, steps, windows)
+    body = summarise(Subject.of(world, backend=world.backend.name), session.plan, steps, windows)
     return Record.take(body, command=command, device=device, warnings=disturbances(before, Counters.read()))
 
 

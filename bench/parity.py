@@ -7,7 +7,9 @@ error cannot hide behind a rollout that went elsewhere. Compared are
 - the logits, and the tokens that both sample from them with the same uniform `u`;
 - the commit: the next frame attends to the pages that the candidate made of the yardstick's tokens. The idle
   commit is behind every pass, the fused one behind a frame of a single pass, whose tokens are compared too;
-- the pictures of the yardstick's tokens.
+- the pictures of the yardstick's tokens;
+- frames that the candidate plays whole, as a session does: see `parity_played`. Those of the plan throughout,
+  and at the end `OTHER_FRAMES` of each other plan of the bundle and of each kind of reuse.
 
 A token may differ where `u` lies next to a boundary of the cumulative distribution: inverse-CDF sampling
 flips it there for any rounding. So a mismatch is judged by how far `u` is, in the yardstick's distribution,
@@ -18,7 +20,6 @@ wherever `u` fell. What may be off by how much, and why: `parity_bounds`.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -28,6 +29,8 @@ from torch import Tensor
 
 from genie_rt.bench.decisions import FrameDecision
 from genie_rt.bench.parity_bounds import VACUOUS, Bound, bound_of
+from genie_rt.bench.parity_played import Played, Player, other_plans
+from genie_rt.bench.parity_tally import Tally, cumulative, finite
 from genie_rt.bench.players import first_picture, held_actions
 from genie_rt.bench.record import Subject
 from genie_rt.bench.timer import Candidate, measure, paired_ratio
@@ -41,6 +44,9 @@ from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
 TIMED_WARM_UP_S = 0.3
+
+OTHER_FRAMES = 2
+"""Frames to play of each plan but the compared one: only a second one can reuse anything of the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +108,8 @@ class Parity:
         mismatches: tokens that differ.
         bound: largest distance of `u` that a mismatch may have, and largest error of the cumulative
             distribution, at the plan's temperature and for logits of this size; see `parity_bounds`.
-        max_distance: of `u` from the interval of a mismatched token, 0 where none differs.
+        max_distance: of `u` from the interval of a mismatched token, 0 where none differs; None where one is
+            none of the codebook at all.
         max_cdf_error: of the cumulative distribution, over all boundaries of all tokens.
         within: share of the tokens that are equal or whose distance is within the bound.
         max_logit_error, mean_logit_error: absolute. logit_std: of the yardstick's logits, to compare with.
@@ -112,6 +119,8 @@ class Parity:
             Reported, and no part of the verdict.
         yardstick_ms, ms: median of a frame, both interleaved; times_faster: median ratio; None where unasked.
         failure: what stopped the comparison or is beyond its bound, None where nothing is.
+        played: frames that the candidate played whole, the compared plan's first. Records from before there
+            was such a thing have none.
     """
 
     variant: Variant
@@ -119,7 +128,7 @@ class Parity:
     tokens: int
     mismatches: int
     bound: float
-    max_distance: float
+    max_distance: float | None
     max_cdf_error: float
     within: float
     max_logit_error: float
@@ -132,6 +141,7 @@ class Parity:
     ms: float | None
     times_faster: float | None
     failure: str | None
+    played: tuple[Played, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -168,99 +178,6 @@ class VerifyBody:
         ]
 
 
-def distance_to_token(cdf: Tensor, u: Tensor, token: Tensor) -> Tensor:
-    """How far `u` is from the interval `[cdf[token - 1], cdf[token])` that a token is sampled in.
-
-    Args:
-        cdf: `[M, V]` float64, cumulative, the last entry 1. u: `[M]` float64. token: `[M]` int64.
-
-    Returns:
-        `[M]` float64: 0 inside, infinite for what is no token at all.
-    """
-    known = (token >= 0) & (token < cdf.shape[1])
-    place = token.clamp(0, cdf.shape[1] - 1)[:, None]
-    upper = cdf.gather(1, place)[:, 0]
-    lower = torch.where(place[:, 0] > 0, cdf.gather(1, (place - 1).clamp(min=0))[:, 0], 0.0)
-    distance = torch.maximum(lower - u, u - upper).clamp(min=0)
-    return torch.where(known, distance, torch.inf)
-
-
-def cumulative(logits: Tensor, temperature: float) -> Tensor:
-    """The cumulative distribution in float64, `[..., V]`, its last entry 1."""
-    cdf = (logits.double() / temperature).softmax(-1).cumsum(-1)
-    return cdf / cdf[..., -1:]
-
-
-class Tally:
-    """Adds up what differs, pass by pass and picture by picture; keeps no logits."""
-
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature
-        self.passes = self.tokens = 0
-        self.max_cdf_error = self.max_logit_error = 0.0
-        self._distances: list[Tensor] = []
-        self._logits = self._pixels = 0
-        self._sum_error = self._sum = self._sum_squares = self._sum_pixel_squares = 0.0
-
-    def add_pass(self, expected: Probe, found: Probe, u: Tensor) -> None:
-        """Compares one pass.
-
-        Args:
-            u: `[B, N]`, that both sampled with.
-
-        Raises:
-            DeviceError: the candidate's logits are not finite, or have another shape.
-        """
-        ours, theirs = expected.logits.double(), found.logits.cpu().double()
-        if ours.shape != theirs.shape:
-            raise DeviceError(f"expected logits {list(ours.shape)}, found {list(theirs.shape)}")
-        if not theirs.isfinite().all():
-            raise DeviceError("the logits are NaN or Inf")
-        error = (theirs - ours).abs()
-        self.max_logit_error = max(self.max_logit_error, float(error.max()))
-        self._sum_error += float(error.sum())
-        self._sum += float(ours.sum())
-        self._sum_squares += float(ours.square().sum())
-        self._logits += ours.numel()
-        cdf = cumulative(ours, self.temperature)
-        off = (cumulative(theirs, self.temperature) - cdf).abs()
-        self.max_cdf_error = max(self.max_cdf_error, float(off.max()))
-        self.add_tokens(cdf, expected.candidates, found.candidates, u)
-
-    def add_tokens(self, cdf: Tensor, expected: Tensor, found: Tensor, u: Tensor) -> None:
-        """Compares the tokens of one pass, `[B, N]` each, in the yardstick's distribution `[B, N, V]`."""
-        differs = found.cpu() != expected
-        distance = distance_to_token(cdf[differs], u[differs].double(), found.cpu()[differs])
-        self.passes += 1
-        self.tokens += differs.numel()
-        self._distances.append(distance)
-
-    def add_picture(self, expected: Tensor, found: Tensor) -> None:
-        """Compares pictures, uint8."""
-        self._sum_pixel_squares += float((found.cpu().double() - expected.double()).square().sum())
-        self._pixels += expected.numel()
-
-    @property
-    def mean_logit_error(self) -> float:
-        return self._sum_error / max(self._logits, 1)
-
-    @property
-    def logit_std(self) -> float:
-        mean = self._sum / max(self._logits, 1)
-        return math.sqrt(max(self._sum_squares / max(self._logits, 1) - mean**2, 0.0))
-
-    @property
-    def psnr_db(self) -> float | None:
-        if not self._sum_pixel_squares:
-            return None
-        return 10 * math.log10(255**2 * self._pixels / self._sum_pixel_squares)
-
-    @property
-    def distances(self) -> Tensor:
-        """Of all mismatches, `[M]` float64."""
-        return torch.cat(self._distances) if self._distances else torch.empty(0)
-
-
 def compare(
     yardstick: World,
     candidate: World,
@@ -289,29 +206,29 @@ def compare(
             f"expected 1 or more frames and 0 or more iterations, found {frames} and {iterations}"
         )
     plan = plan.replace(reuse="none").check(yardstick.bundle.config)
+    limits = bound_of(candidate.bundle, variant.backend, variant.dtype)
     tally = Tally(plan.temperature)
-    pair = _Pair(yardstick, candidate, plan, seed, tally)
+    pair = _Pair(yardstick, candidate, plan, seed, tally, limits)
     failure = None
     try:
         pair.start()
         for action in itertools.islice(held_actions(yardstick), frames):
-            pair.step(action)
+            pair.step(action, with_others=pair.frame_index >= frames - OTHER_FRAMES)
             if on_frame is not None:
                 on_frame()
     except DeviceError as error:
         failure = f"frame {pair.frame_index}: {error}"
     speed = _time(yardstick, candidate, plan, iterations) if iterations and failure is None else None
     codebook_size = yardstick.bundle.config.tokenizer.codebook_size
-    limits = bound_of(candidate.bundle, variant.backend, variant.dtype)
     bound = limits.cdf(plan.temperature, tally.logit_std, codebook_size)
     distances = tally.distances
     return Parity(
         variant=variant,
         passes=tally.passes,
         tokens=tally.tokens,
-        mismatches=len(distances),
+        mismatches=tally.mismatches,
         bound=bound,
-        max_distance=float(distances.max()) if len(distances) else 0.0,
+        max_distance=finite(distances),
         max_cdf_error=tally.max_cdf_error,
         within=1 - int((distances > bound).sum()) / max(tally.tokens, 1),
         max_logit_error=tally.max_logit_error,
@@ -323,7 +240,8 @@ def compare(
         yardstick_ms=speed[0] if speed else None,
         ms=speed[1] if speed else None,
         times_faster=speed[2] if speed else None,
-        failure=failure or _judge(tally, bound, variant.dtype, limits),
+        failure=failure or _judge(tally, bound, variant.dtype, limits) or pair.judge_played(variant.dtype),
+        played=tuple(player.result for player in pair.players),
     )
 
 
@@ -352,9 +270,12 @@ class _Pair:
 
     Attributes:
         frame_index: of the frame that is being compared.
+        players: of the plan and, after it, of all others.
     """
 
-    def __init__(self, yardstick: World, candidate: World, plan: Plan, seed: int, tally: Tally) -> None:
+    def __init__(
+        self, yardstick: World, candidate: World, plan: Plan, seed: int, tally: Tally, limits: Bound
+    ) -> None:
         self.worlds = (yardstick, candidate)
         self.ours, self.theirs = yardstick.backend, candidate.backend
         self.config = yardstick.bundle.config
@@ -364,6 +285,13 @@ class _Pair:
         self.prompt_agreement = 0.0
         self._free: Row | None = None  # the candidate's own rollout, as long as it is the yardstick's
         self._rows: list[Row] = []
+        names = [name for name, known in candidate.bundle.plans.items() if known == plan]
+        plans = {names[0] if names else "as asked": plan}
+        plans |= other_plans(candidate.bundle.plans, plan, self.config)
+        self.players = [
+            Player(name, played, self.ours, self.theirs, self.config, limits)
+            for name, played in plans.items()
+        ]
 
     def start(self) -> None:
         """Takes in the prompt; both go on from the yardstick's tokens of it."""
@@ -378,10 +306,11 @@ class _Pair:
         ]
         self._show(blank, NULL_ACTION, tokens[None])
 
-    def step(self, action: int) -> None:
-        """Compares the frame that an action leads to."""
+    def step(self, action: int, *, with_others: bool) -> None:
+        """Compares the frame that an action leads to, `with_others`: in all plans."""
         self.frame_index += 1
-        ours, theirs = self._rows
+        before = self._rows
+        ours, theirs = before
         once = self.plan.replace(passes=1)
         fused = self.theirs.frame([theirs], [action], once, decode=False)[0][0].tokens[None]
         (ours,), (theirs,) = self.ours.commit([ours]), self.theirs.commit([theirs])
@@ -398,7 +327,16 @@ class _Pair:
                 self.tally.add_tokens(cdf, probe.candidates, fused, u)
             frame = frame.decide(probe.logits)
         self._show([ours, theirs], action, frame.tokens)
+        for player in self.players if with_others else self.players[:1]:
+            tokens = frame.tokens[0] if player is self.players[0] else None
+            player.play(before, self._rows, ours, action, self.tally.logit_std, tokens)
         self._play_freely(action, frame.tokens[0])
+
+    def judge_played(self, dtype: str) -> str | None:
+        """What is beyond its bound in the frames that were played, if anything is."""
+        share = self.tally.mismatches / max(self.tally.tokens, 1)
+        failures = (player.failure(dtype, self.tally.logit_std, share) for player in self.players)
+        return next(filter(None, failures), None)
 
     def _show(self, rows: Sequence[Row], action: int, tokens: Tensor) -> None:
         """Makes given tokens the last frame of both, and compares the pictures."""
@@ -413,7 +351,7 @@ class _Pair:
         """One more frame of the candidate's own rollout, unless it has left the yardstick's already."""
         if self._free is None:
             return
-        (row,), _, _ = self.theirs.frame([self._free], [action], self.plan, decode=False)
+        (row,), _, _ = self.theirs.frame([self._free], [action], self.plan)
         same = torch.equal(row.tokens.cpu(), tokens)
         self._free = row if same else None
         self.free_frames += same

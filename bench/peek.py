@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from genie_rt.bench.players import Past, first_picture, held_actions, measured
+from genie_rt.bench.players import Past, first_picture, held_actions, measured, remarks
 from genie_rt.bench.quiet import Counters, disturbances
 from genie_rt.bench.record import Record, Subject
 from genie_rt.bench.series import Series
@@ -74,7 +74,6 @@ def bench_peek(
     world: World,
     plan: Plan,
     *,
-    device: str,
     command: str,
     iterations: int,
     duration_s: float = 0.0,
@@ -85,7 +84,7 @@ def bench_peek(
 
     Args:
         plan: what frames are decoded with.
-        device: of the world, for the record.
+        command: for the record.
         iterations, duration_s, warm_up_s, on_round: as `measure` takes them.
     """
     before = Counters.read()
@@ -125,7 +124,7 @@ def bench_peek(
     pass_ms = times[UNDECODED].percentile_ms(50) / plan.passes
     by_times = max(times[DECODED].percentile_ms(50) - times[UNDECODED].percentile_ms(50), 0.0) / pass_ms
     body = PeekBody(
-        subject=Subject.of(world),
+        subject=Subject.of(world, backend=world.backend.name),
         num_actions=count,
         series=tuple(Series.of(name, plan, taken) for name, taken in times.items()),
         decoder_passes=by_operations,
@@ -135,5 +134,5 @@ def bench_peek(
         ratio=paired_ratio(times[PEEK], times[ALONE]),
         following_step_ms=percentile(times[PEEK].after_ns, 50) / 1e6,
     )
-    warnings = disturbances(before, Counters.read(), times)
-    return Record.take(body, command=command, device=device, warnings=warnings)
+    warnings = remarks(world) + disturbances(before, Counters.read(), times)
+    return Record.take(body, command=command, device=str(torch_device), warnings=warnings)

@@ -60,7 +60,7 @@ def measured(world: World) -> Measured:
     missing = [name for name in needed if not hasattr(world.backend, name)]
     if missing:
         raise UnsupportedError(
-            f"the back end {backend_name(world)!r} cannot be measured: it does not tell its "
+            f"the back end {world.backend.name!r} cannot be measured: it does not tell its "
             f"{', '.join(missing)}; take another one with --backend"
         )
     return cast(Measured, world.backend)
@@ -181,7 +181,8 @@ def first_picture(world: World) -> Picture:
     return np.full((tokenizer.height, tokenizer.width, 3), 127, np.uint8)
 
 
-def backend_name(world: World) -> str:
-    """As `World.load` knows it: what it calls itself, or "reference" for a `ReferenceBackend`."""
-    name = getattr(world.backend, "name", None)
-    return name or type(world.backend).__name__.removesuffix("Backend").lower()
+def remarks(world: World) -> list[str]:
+    """What a number format's name leaves open: OpenVINO computes the rest of an int8 graph in another one."""
+    engine = getattr(getattr(world.backend, "graphs", None), "engine", None)
+    compute = getattr(engine, "compute", world.dtype)
+    return [] if compute == world.dtype else [f"what is not {world.dtype} is computed in {compute}"]

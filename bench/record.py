@@ -223,10 +223,11 @@ def write_json(path: Path, values: object) -> None:
 
     Raises:
         InputError: the file cannot be written.
+        ValueError: a figure is NaN or infinite, which JSON does not have; nothing is written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: expected a file that can be written, found {error}") from error
 

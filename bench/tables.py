@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genie_rt.bench.long import LongBody
     from genie_rt.bench.parity import Parity, VerifyBody
     from genie_rt.bench.peek import PeekBody
-    from genie_rt.bench.record import BodyT, Device, Record
+    from genie_rt.bench.record import BodyT, Device, Record, Subject
     from genie_rt.bench.series import Series
     from genie_rt.runtime.plan import Plan
 
@@ -42,7 +42,7 @@ def print_frames(console: Console, record: Record[FrameBody], percentiles: Seque
     """
     body = record.body
     plan = body.find(STEP).plan
-    console.print(f"{body.subject.bundle}, {_how(plan)}, {body.subject.dtype} on {_where(record)}\n")
+    console.print(f"{body.subject.bundle}, {_how(plan)}, {_backend(body.subject)} on {_where(record)}\n")
     console.print(_latency(body, percentiles))
     if body.times_faster is not None:
         faster = f"{body.times_faster:.1f} times faster than the paper's recipe at the same"
@@ -96,7 +96,8 @@ def print_parity(console: Console, record: Record[VerifyBody]) -> None:
 def print_long(console: Console, record: Record[LongBody]) -> None:
     """Prints a record of kind "long"."""
     body = record.body
-    console.print(f"{body.subject.bundle}, {body.steps} steps, {_how(body.plan)} on {_where(record)}\n")
+    what = f"{body.subject.bundle}, {body.steps} steps, {_how(body.plan)}"
+    console.print(f"{what}, {_backend(body.subject)} on {_where(record)}\n")
     table = figure_table("steps", "p50 us", "times young", "resident", "pages in use", "pages held")
     every = max(len(body.windows) // 10, 1)
     for window in body.windows[every - 1 :: every]:
@@ -129,7 +130,7 @@ def print_peek(console: Console, record: Record[PeekBody]) -> None:
 
     body = record.body
     plan = body.find(PEEK).plan
-    console.print(f"{body.subject.bundle}, {_how(plan)}, {body.subject.dtype} on {_where(record)}\n")
+    console.print(f"{body.subject.bundle}, {_how(plan)}, {_backend(body.subject)} on {_where(record)}\n")
     table = figure_table(f"all {body.num_actions} actions", "p50 ms", "p95 ms", "max")
     for name, label in ((PEEK, "as one batch"), (ALONE, "one by one")):
         series = body.find(name)
@@ -182,6 +183,10 @@ def _where(record: Record[BodyT]) -> str:
     return f"{device.model} ({device.num_threads} of {device.num_cores} cores)"
 
 
+def _backend(subject: Subject) -> str:
+    return f"{subject.backend} {subject.dtype}"
+
+
 def _how(plan: Plan) -> str:
     reused = "" if plan.reuse == "none" else f", reuse of {plan.reuse}"
     return f"{passes(plan.passes)} a frame, order {plan.order}{reused}"
@@ -202,21 +207,29 @@ def _name(row: Parity) -> str:
 def _parity(body: VerifyBody, rows: Sequence[Parity]) -> Table:
     """A column per candidate, so that it fits a terminal."""
     names = ("\n".join((row.variant.backend, row.variant.dtype, row.variant.device)) for row in rows)
-    table = figure_table(f"against {body.subject.backend} {body.subject.dtype}", *names)
+    table = figure_table(f"against {_backend(body.subject)}", *names)
     figures: dict[str, Callable[[Parity], str]] = {
         "tokens compared": lambda row: str(row.tokens),
         "tokens that differ": lambda row: str(row.mismatches),
-        "  furthest from a boundary": lambda row: f"{row.max_distance:.1e}",
+        "  furthest from a boundary": lambda row: _distance(row.max_distance),
         "  within what is allowed": lambda row: f"{row.within:.2%}",
         "distributions off by": lambda row: f"{row.max_cdf_error:.1e}",
         "  allowed": lambda row: f"{row.bound:.1e}",
         "logits off by, max": lambda row: f"{row.max_logit_error:.1e}",
         "  mean": lambda row: f"{row.mean_logit_error:.1e}",
         "  max / their spread": lambda row: f"{row.max_logit_error / max(row.logit_std, 1e-300):.1e}",
-        "pictures, PSNR dB": lambda row: "equal" if row.psnr_db is None else f"{row.psnr_db:.1f}",
+        "pictures, PSNR dB": lambda row: _psnr([row.psnr_db]),
         "prompt's tokens that agree": lambda row: f"{row.prompt_agreement:.1%}",
         "free run agrees for, frames": lambda row: f"{row.free_frames} of {body.frames}",
     }
+    if any(row.played for row in rows):
+        figures |= {
+            "frames played, of all plans": lambda row: str(sum(played.frames for played in row.played)),
+            "  tokens": lambda row: str(sum(played.tokens for played in row.played)),
+            "  tokens that differ": lambda row: str(sum(played.mismatches for played in row.played)),
+            "  most of them, by plan": lambda row: f"{max(each.share for each in row.played):.1%}",
+            "  pictures, PSNR dB, least": lambda row: _psnr([played.psnr_db for played in row.played]),
+        }
     if any(row.ms is not None for row in rows):
         figures |= {
             "ms a frame, p50": lambda row: _optional(row.ms, milliseconds),
@@ -227,6 +240,16 @@ def _parity(body: VerifyBody, rows: Sequence[Parity]) -> Table:
     for label, figure in figures.items():
         table.add_row(label, *(figure(row) for row in rows))
     return table
+
+
+def _distance(value: float | None) -> str:
+    return "no token" if value is None else f"{value:.1e}"
+
+
+def _psnr(values: Sequence[float | None]) -> str:
+    """The least of them; None is that of equal pictures."""
+    least = min((value for value in values if value is not None), default=None)
+    return "equal" if least is None else f"{least:.1f}"
 
 
 def _optional(value: float | None, shown: Callable[[float], str]) -> str:

@@ -83,7 +83,7 @@ class ExportCommand:
     clips: Path | None = None
     """Clip store whose training split int8 is calibrated by."""
     plan: tuple[str, ...] = ()
-    """Plans of the bundle that get a graph of a whole frame: one call a frame, of use on a GPU and from C."""
+    """Plans of the bundle that get a graph of a whole frame: one call a frame, which takes less time."""
     opset: Literal[20, 23] = 23
     """Of the graphs: 23 has attention and norms as operators, 20 is for older consumers."""
     precisions: Path | None = None
@@ -162,7 +162,11 @@ class ExportCommand:
         return {**source.plans, **recommended, "default": default}
 
     def _graphs(self, source: Source, plans: Mapping[str, Plan]) -> GraphWriter | None:
+        from rich.console import Console
+        from rich.progress import Progress
+
         from genie_rt.export.graphs import KeptGraphs, NewGraphs, calibration_of, read_psnr_changes
+        from genie_rt.export.onnx.linears import linear_names
         from genie_rt.runtime.bundle import open_bundle
 
         changes = None if self.precisions is None else read_psnr_changes(self.precisions)
@@ -184,8 +188,11 @@ class ExportCommand:
         )
         if self.clips is None:
             return graphs
-        print(f"calibrating int8 by {self.clips}", flush=True)
-        calibration = calibration_of(source, self.clips)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(
+                f"calibrating int8 by {self.clips}", total=len(linear_names(source.config))
+            )
+            calibration = calibration_of(source, self.clips, on_linear=lambda: progress.advance(task))
         print(
             f"{len(calibration.limits)} linears in int8, kept in floating point: "
             f"{', '.join(calibration.kept) or 'none'}"
@@ -203,6 +210,12 @@ class ExportCommand:
                 f"graphs of opset {bundle.graphs.opset} in {', '.join(bundle.graphs.precisions)}; "
                 f"compare them with the definition: genie-rt verify {bundle.path}"
             )
+            unknown = [name for name in bundle.graphs.precisions if name not in bundle.graphs.psnr_change_db]
+            if unmeasured := [name for name in unknown if name != "float32"]:
+                print(
+                    f"nobody has measured what {' and '.join(unmeasured)} cost, so they are taken only when "
+                    "asked for; see genie-rt bench quality --versus, and --precisions"
+                )
         if not bundle.prompts:
             print(
                 "it has no picture to start from: play it with --prompt FILE, or export it with --prompt FILE"

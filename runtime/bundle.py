@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from genie_rt.errors import BundleError, InputError
 from genie_rt.runtime.config import ModelConfig
@@ -39,6 +39,9 @@ __all__ = ["SCHEMA_VERSION", "Bundle", "load_weights", "open_bundle", "shipped_b
 _SHIPPED = Path(__file__).parent / "bundles"
 _DTYPES = ("F32", "BF16")  # as safetensors spells them
 
+Stamp: TypeAlias = tuple[int, int, int]
+"""Of a file: bytes, inode, and the time of its last change in ns. With another it has to be hashed again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
@@ -57,6 +60,7 @@ class Bundle:
         provenance: data, recipe, versions, as the exporter wrote them.
         graphs: what the ONNX graphs are, None where there are none.
         digest: sha256 of bundle.json, which covers all other files: the bundle's identity.
+        weights_stamp: of the file of weights when it was opened; None of a bundle that is in memory only.
     """
 
     path: Path
@@ -71,6 +75,7 @@ class Bundle:
     provenance: Mapping[str, Any]
     digest: str
     graphs: Graphs | None = None
+    weights_stamp: Stamp | None = None
 
 
 def shipped_bundles() -> tuple[str, ...]:
@@ -95,6 +100,7 @@ def open_bundle(source: str | Path) -> Bundle:
         data = _read_manifest(root)
         manifest = parse_manifest(data, str(root / MANIFEST))
         _refuse_unlisted(root, manifest.files)
+        weights_stamp = _stamp(_file_inside(root, WEIGHTS))  # before it is hashed
         for name, record in manifest.files.items():  # all sizes before the first hash: cheap before dear
             _check_size(root, name, record)
         for name, record in manifest.files.items():
@@ -116,7 +122,26 @@ def open_bundle(source: str | Path) -> Bundle:
         provenance=MappingProxyType(manifest.provenance),
         digest=hashlib.sha256(data).hexdigest(),
         graphs=manifest.graphs,
+        weights_stamp=weights_stamp,
     )
+
+
+def check_unchanged(bundle: Bundle, name: str) -> None:
+    """Checks a file that is read only now: it is the one that was there when the bundle was opened.
+
+    Hashes it, but not weights whose stamp is the same. Of a bundle in memory there is nothing to check.
+
+    Raises:
+        BundleError: it is another one, or gone.
+    """
+    path = bundle.path / name
+    try:
+        if bundle.weights_stamp is None or (name == WEIGHTS and _stamp(path) == bundle.weights_stamp):
+            return
+        _check_size(bundle.path, name, bundle.files[name])
+        _check_hash(path, bundle.files[name])
+    except (BundleError, OSError) as error:
+        raise BundleError(f"{path}: changed since it was opened; load the bundle again") from error
 
 
 def load_weights(bundle: Bundle, expected: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -200,6 +225,11 @@ def _refuse_unlisted(root: Path, listed: Iterable[str]) -> None:
                     f"{root / MANIFEST}: expected a record of every file, found none of "
                     f"{path.relative_to(root).as_posix()!r}; remove that file or export again"
                 )
+
+
+def _stamp(path: Path) -> Stamp:
+    status = path.stat()
+    return status.st_size, status.st_ino, status.st_mtime_ns
 
 
 def _check_size(root: Path, name: str, record: FileRecord) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -186,11 +186,7 @@ def from_dict(kind: type[ConfigT], values: object, where: str = "") -> ConfigT:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected an object, found {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; valid keys are {', '.join(fields)}"
-            raise ConfigError(f"{where}: unknown key {key!r}{hint}")
+    check_keys(values, fields, where)
     hints = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
     for name, field in fields.items():
@@ -202,7 +198,17 @@ def from_dict(kind: type[ConfigT], values: object, where: str = "") -> ConfigT:
     try:
         return kind(**arguments)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        named = str(error).startswith(f"{where}.")  # a config's own errors name its class
+        raise ConfigError(str(error) if named else f"{where}: {error}") from error
+
+
+def check_keys(keys: Iterable[object], known: Collection[str], where: str) -> None:
+    """Raises `ConfigError` for the first key that is not known; the message has the nearest that is."""
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; valid keys are {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {key!r}{hint}")
 
 
 def _value(kind: Any, value: object, where: str) -> Any:

@@ -97,7 +97,7 @@ class Graphs:
         opset: that they are written in.
         precisions: of `GRAPH_FORMATS`; each has the graphs encode, commit, pass, pass-at and decode.
         frame_plans: plans of the bundle that each precision has a whole-frame graph for.
-        bounds: by precision, where it may be off by something else than its number format says.
+        bounds: of int8, whose error depends on the model; what other number formats may be off by is fixed.
         psnr_change_db: by number format, how far PSNR with what really happens is from float32's, at most, as
             `genie-rt bench quality --versus` measured it; what is not in here nobody has measured, or it was
             found to look less real.
@@ -112,8 +112,10 @@ class Graphs:
     def __post_init__(self) -> None:
         _require(1 <= self.opset <= 1000, "opset", "1 to 1000", self.opset)
         known = ", ".join(GRAPH_FORMATS)
-        for name in (*self.precisions, *self.bounds):
+        for name in self.precisions:
             _require(name in GRAPH_FORMATS, "precisions", f"some of {known}", name)
+        for name in self.bounds:
+            _require(name == "int8", "bounds", "int8 alone, since others round alike in every model", name)
         _require(bool(self.precisions), "precisions", f"some of {known}", self.precisions)
         for name in self.frame_plans:
             _require_name("frame_plans", name)
@@ -225,6 +227,11 @@ class Manifest:
 
     def _check_graphs(self) -> None:
         listed = () if self.graphs is None else self.graphs.files
+        suffixes = tuple(filter(None, GRAPH_FORMATS.values()))
+        for name in self.plans if listed else ():  # or its graph would be another plan's in another format
+            _require(
+                not name.endswith(suffixes), "plans", f"no name that ends with {' or '.join(suffixes)}", name
+            )
         for name in listed:
             _require(name in self.files, "graphs", f"a record of {name} in files", sorted(self.files)[:8])
         for name in self.files:

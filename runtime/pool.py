@@ -136,8 +136,13 @@ class SessionPool:
         Raises:
             DeviceError: the device failed.
         """
-        pending = [session for session in self._sessions if session.is_pending]
-        rows = self.world.backend.commit([session.row for session in pending]) if pending else []
+        backend = self.world.backend
+        pending = [
+            session
+            for session in self._sessions
+            if session.is_pending and backend.commits_ahead(session.next_plan)
+        ]
+        rows = backend.commit([session.row for session in pending]) if pending else []
         for session, row in zip(pending, rows, strict=True):
             session.committed(row)
 

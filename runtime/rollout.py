@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from genie_rt.runtime.world import World
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Rollout:
     """Where `S` sequences of `T` actions lead, in the order of the sequences.
 
@@ -33,6 +33,10 @@ class Rollout:
     tokens: NDArray[np.int64]
     frames: NDArray[np.uint8] | None
     ends: tuple[Snapshot, ...]
+
+    def __repr__(self) -> str:
+        frames = None if self.frames is None else list(self.frames.shape)
+        return f"Rollout(tokens={list(self.tokens.shape)}, frames={frames}, ends={len(self.ends)})"
 
 
 def roll_out(

@@ -76,6 +76,11 @@ class Session:
         self._frame: HeldFrame | None = None
         self._peeked: dict[int, Moment] = {}  # by action: what `step` would give, with `next_plan`
 
+    def __repr__(self) -> str:
+        index = None if self._row is None else self._row.frame_index
+        plan = f"{self._plan.order}, {self._plan.passes} passes"
+        return f"Session({self.world!r}, seed={self.seed}, frame_index={index}, plan={plan!r})"
+
     @property
     def plan(self) -> Plan:
         """How frames are decoded. May be replaced between steps.
@@ -244,10 +249,11 @@ class Session:
     def commit(self) -> None:
         """Computes the last frame's page now, in idle time after the frame is shown.
 
-        Optional: see the class. A second call does nothing.
+        Optional: see the class. A second call does nothing, and nor does the first where the back end has a
+        graph of the whole frame, in which the commit takes no more time; see `Backend.commits_ahead`.
         """
         row = self.row
-        if row.pending:
+        if self.is_pending and self.world.backend.commits_ahead(self.next_plan):
             (self._row,) = self.world.backend.commit([row])
 
     def peek(self, actions: Iterable[str | int] | None = None) -> dict[str, Picture]:

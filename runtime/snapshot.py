@@ -27,6 +27,7 @@ from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.backends.choose import DTYPES
 from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.backends.saved import EXCHANGED
 from genie_rt.runtime.config import ModelConfig, TransformerConfig, from_dict, to_dict
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.dynamics import NULL_ACTION
@@ -45,17 +46,21 @@ _METADATA = "genie-rt"
 _TENSORS = frozenset({"tokens", "dynamics", "decoder", "spatial", "change", "picture"})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Snapshot:
     """A moment of a session, to come back to. Shares the session's pages: no tensor is copied.
 
     It holds the state and the seed, not the plan. It is good for any session of the same world; written to
-    bytes, for any world of the same bundle and dtype.
+    bytes, for any world of the same bundle and dtype. One of another back end goes on from there with its own
+    rounding, and where it keeps pages in bfloat16 and the other in float32 begins with rounding those.
     """
 
     world: World
     row: Row
     frame: Picture
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.world!r}, seed={self.row.seed}, frame_index={self.row.frame_index})"
 
     def to_bytes(self) -> bytes:
         """The moment as bytes, for `World.load_snapshot`. Gathers the pages: this copies them.
@@ -256,8 +261,8 @@ def _most_bytes(world: World) -> int:
     """Bytes of the largest snapshot of this world, and some: what is longer is none."""
     config = world.bundle.config
     tokenizer, dynamics = config.tokenizer, config.dynamics.transformer
-    pages = getattr(world.backend, "dtype", DTYPES[world.dtype])  # which engines keep as wide as they like
-    itemsize = max(pages.itemsize, DTYPES[world.dtype].itemsize)
+    pages = getattr(world.backend, "dtype", DTYPES[world.dtype])  # which back ends keep as wide as they like
+    itemsize = max(dtype.itemsize for dtype in (pages, DTYPES[world.dtype], *EXCHANGED))
     num_values = dynamics.window * _page_size(dynamics, config.num_positions)  # one page more: the spatial
     num_values += (tokenizer.decoder.window - 1) * _page_size(tokenizer.decoder, tokenizer.num_tokens)
     height, width = tokenizer.output_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import torch
 
 from genie_rt.errors import InputError, UnsupportedError
-from genie_rt.runtime.backends.choose import DTYPES, EXPORTED, Choice
+from genie_rt.runtime.backends.choose import ALL_GRAPHS, DTYPES, EXPORTED, Choice
 from genie_rt.runtime.backends.protocol import Backend
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
+from genie_rt.runtime.config import check_keys
 from genie_rt.runtime.images import Picture, load_image
 from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
 from genie_rt.runtime.plan import Plan
@@ -37,6 +39,10 @@ class World:
         self.bundle = bundle
         self.backend = backend
         self.dtype = dtype
+
+    def __repr__(self) -> str:
+        device = getattr(self.backend, "device", "cpu")
+        return f"World({self.bundle.name!r}, {self.backend.name} {self.dtype} on {device})"
 
     @classmethod
     def load(
@@ -64,7 +70,7 @@ class World:
             UnsupportedError: there is no such back end or dtype, or this machine has no such device.
             DeviceError: the device has not enough memory.
         """
-        Choice.of(backend, dtype, device)  # before a large bundle is read
+        Choice.of(backend, dtype, device, ALL_GRAPHS)  # before a large bundle is read
         bundle = open_bundle(source)
         choice = Choice.of(backend, dtype, device, bundle.graphs)
         found = choice.build(bundle, lambda: load_model(bundle, choice.dtype), rebuild=rebuild)
@@ -195,6 +201,8 @@ class World:
             ConfigError: a change is not one that a plan can have, the model cannot decode with the plan, or
                 the target is no number above 0.
         """
+        plan_fields = (field.name for field in dataclasses.fields(Plan))
+        check_keys(changes, ("seed", "plan", "target_ms", *plan_fields), "World.session")
         return Session(self, seed=check_seed(seed), plan=self.plan(plan, **changes), target_ms=target_ms)
 
     def pool(self, slots: int, *, plan: str | Plan = "default", **changes: Any) -> SessionPool:

@@ -72,7 +72,7 @@ class LamCommand:
     clip: int | None = None
     """Frames per clip; twice the longest window unless set."""
     loop: tyro.conf.OmitArgPrefixes[LoopConfig] = field(
-        default_factory=lambda: _loop(learning_rate=3e-5, beta2=0.9)
+        default_factory=lambda: _loop(learning_rate=3e-5, final_learning_rate=3e-6)
     )
 
     def run(self) -> int:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.runtime.manifest import GRAPH_FORMATS, Graphs
 
 if TYPE_CHECKING:
     from genie_rt.runtime.backends.exported.engine import Engine
     from genie_rt.runtime.backends.protocol import Backend
     from genie_rt.runtime.bundle import Bundle
-    from genie_rt.runtime.manifest import Graphs
     from genie_rt.runtime.model.world_model import WorldModel
 
 BACKENDS = {
@@ -55,6 +55,7 @@ FASTEST_ON_CPU = (
     ("openvino", "bfloat16"),
     ("openvino", "float32"),
     ("onnx", "float32"),
+    ("onnx", "float16"),
     ("reference", "float32"),
     ("reference", "bfloat16"),
     ("reference", "float64"),
@@ -63,6 +64,9 @@ FASTEST_ON_CPU = (
 
 MOST_PSNR_CHANGE_DB = 0.5
 """A format that nobody asked for is taken only if frames were measured to be this close to float32's."""
+
+ALL_GRAPHS = Graphs(opset=1, precisions=tuple(GRAPH_FORMATS))
+"""Of a bundle that has whatever a back end may ask for: what fails with these fails with every bundle."""
 
 DEVICES = ("cpu", "cuda")
 
@@ -85,7 +89,7 @@ class Choice:
             dtype: one of `DTYPES`, or "auto": bfloat16 for "cuda", else the first of `FASTEST_ON_CPU` for
                 that back end, with `MOST_PSNR_CHANGE_DB`.
             device: a torch device; None is "cuda" for back ends that need one, else "cpu".
-            graphs: of the bundle.
+            graphs: of the bundle, None where it has none; `ALL_GRAPHS` before it is opened.
 
         Raises:
             UnsupportedError: there is no such back end or format, or not here; the message says what is.
@@ -99,9 +103,11 @@ class Choice:
         found = find_device(device)
         backend, dtype = _settle(backend, dtype, found, graphs)
         if dtype not in BACKENDS[backend]:
+            able = [name for name, formats in BACKENDS.items() if dtype in formats]
             raise UnsupportedError(
                 f"the back end {backend!r} does not compute in {dtype!r}: expected one of "
-                f"{', '.join(BACKENDS[backend])}"
+                f"{', '.join(BACKENDS[backend])}. Back ends that do: {', '.join(able)}; they have to be "
+                "installed, and those that run graphs need graphs in that format in the bundle"
             )
         if backend == "cuda":
             _check_cuda(found, dtype)
@@ -171,11 +177,13 @@ def _settle(backend: str, dtype: str, device: torch.device, graphs: Graphs | Non
             dtype = "bfloat16" if backend in ("cuda", "reference") else "float32"
         return backend, dtype
     for name, format_ in FASTEST_ON_CPU:
-        asked = backend in (AUTO, name) and dtype in (AUTO, format_)
-        if asked and (backend == name or _is_ready(name, format_, graphs)):
-            if dtype == AUTO and not _is_close(format_, graphs):
-                continue
-            return name, format_
+        if backend not in (AUTO, name) or dtype not in (AUTO, format_):
+            continue
+        if AUTO in (backend, dtype) and not _is_ready(name, format_, graphs):
+            continue
+        if dtype == AUTO and not _is_close(format_, graphs):
+            continue
+        return name, format_
     return ("reference" if backend == AUTO else backend), ("float32" if dtype == AUTO else dtype)
 
 

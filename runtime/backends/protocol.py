@@ -44,13 +44,25 @@ class Backend(Protocol):
 
     What a row becomes does not depend on the other rows of the batch. Rows that share their pages, such as
     one row given several times with different actions, are evaluated over one past that is read once.
+
+    Attributes:
+        name: of `backends.choose.BACKENDS`.
     """
+
+    name: str
 
     def reserve(self, num_sessions: int) -> None:
         """Makes room for the pages of so many sessions in all, where making it later would mean moving them.
 
         Raises:
             DeviceError: there is not enough memory; everything is as it was.
+        """
+        ...
+
+    def commits_ahead(self, plan: Plan) -> bool:
+        """Whether a commit before a frame of this plan gives the frame that the commit within it gives.
+
+        Where it does not, to the last bit, sessions leave the commit to the frame.
         """
         ...
 

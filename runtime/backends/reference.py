@@ -31,6 +31,8 @@ class ReferenceBackend:
         dtype: torch.float64, float32 or bfloat16.
     """
 
+    name = "reference"
+
     def __init__(self, model: WorldModel, device: torch.device, dtype: torch.dtype) -> None:
         self.model = model.to(device=device, dtype=dtype).requires_grad_(False).eval()
         self.device = device
@@ -53,6 +55,10 @@ class ReferenceBackend:
 
     def reserve(self, num_sessions: int) -> None:
         """Nothing: pages come in chunks that never move."""
+
+    def commits_ahead(self, plan: Plan) -> bool:
+        """Always; see `Backend.commits_ahead`."""
+        return True
 
     @property
     def page_bytes(self) -> int:

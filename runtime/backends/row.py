@@ -9,7 +9,7 @@ from genie_rt.errors import StateError
 from genie_rt.runtime.pages import Pages
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Row:
     """All that decides a session's future, besides the actions to come. Immutable: a step makes a new one.
 
@@ -36,6 +36,12 @@ class Row:
     decoder: Pages
     spatial: Pages
     change: Tensor
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(seed={self.seed}, frame_index={self.frame_index}, action={self.action}, "
+            f"pending={self.pending}, device={str(self.tokens.device)!r})"
+        )
 
 
 def is_shared(rows: Sequence[Row]) -> bool:

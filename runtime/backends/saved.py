@@ -9,6 +9,9 @@ from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.pages import PagePool, Pages
 
+EXCHANGED = (torch.float32, torch.bfloat16)
+"""Dtypes of pages that are loaded into pools of each other: back ends of one number format keep either."""
+
 
 def save(row: Row, dynamics: PagePool, decoder: PagePool) -> dict[str, Tensor]:
     """Copies a row's tensors to the CPU.
@@ -37,7 +40,7 @@ def load(
     action: int,
     pending: bool,
 ) -> Row:
-    """The row that `save` took apart, its pages copied in.
+    """The row that `save` took apart, its pages copied in, rounded where the pools keep bfloat16.
 
     Raises:
         InputError: a tensor is missing, or its shape, dtype or values are not those of such a model's row.
@@ -56,7 +59,9 @@ def load(
         count = len(tensors[name]) if tensors[name].ndim else 0
         if count > most[name]:
             raise InputError(f"{name}: expected at most {most[name]} pages, found {count}")
-        _check(name, tensors[name], (count, *pool.shape), pool.dtype)
+        kept = EXCHANGED if pool.dtype in EXCHANGED else (pool.dtype,)
+        _check(name, tensors[name], (count, *pool.shape), *kept)
+    tensors = tensors | {name: tensors[name].to(pool.dtype) for name, pool in pools.items()}
     for name in ("change", *pools):
         if not _is_finite(tensors[name]):
             raise InputError(f"{name}: expected finite numbers, found NaN or Inf")
@@ -82,9 +87,11 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-        raise InputError(
-            f"{name}: expected {list(shape)} {str(dtype).removeprefix('torch.')}, found {list(tensor.shape)} "
-            f"{str(tensor.dtype).removeprefix('torch.')}"
-        )
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], *dtypes: torch.dtype) -> None:
+    if tuple(tensor.shape) != shape or tensor.dtype not in dtypes:
+        expected, found = " or ".join(map(_word, dtypes)), _word(tensor.dtype)
+        raise InputError(f"{name}: expected {list(shape)} {expected}, found {list(tensor.shape)} {found}")
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,6 +1,7 @@
 """The action log: everything that a game needs to be played again, bit for bit."""
 
 import json
+import re
 import zlib
 from array import array
 from collections.abc import Sequence
@@ -13,22 +14,26 @@ from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.config import from_dict, to_dict
 from genie_rt.runtime.plan import MAX_PASSES, Plan
 from genie_rt.runtime.play.playable import Frame
-from genie_rt.runtime.play.script import read_text
+from genie_rt.runtime.play.script import read_text, script_of
 
 SCHEMA = "genie-rt-actions/1"
 MAX_LOG_STEPS = 1_000_000
 _MAX_LOG_BYTES = 128 * 2**20
+_NAME = re.compile("[a-z0-9-]{1,32}")  # of a back end or number format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionLog:
     """One game from its prompt picture on.
 
-    The same bundle, binary and plan give the same frames; `frames_crc32` tells where two games part.
+    The same bundle, binary, back end, number format and plan give the same frames; `frames_crc32` tells where
+    two games part.
 
     Attributes:
         bundle: name or folder of the bundle, as the player gave it.
         bundle_sha256: of its `bundle.json`, which identifies all of it; None if unknown.
+        backend: that computed the frames, one of `backends.choose.BACKENDS`; None if unknown.
+        dtype: that it computed in, one of `backends.choose.DTYPES`; None if unknown.
         seed: of the session.
         plan: of the session before the first step.
         prompt: name of the bundle's picture, or the path of another one.
@@ -41,6 +46,8 @@ class ActionLog:
     schema: str = SCHEMA
     bundle: str
     bundle_sha256: str | None
+    backend: str | None = None
+    dtype: str | None = None
     seed: int
     plan: Plan
     prompt: str
@@ -59,10 +66,18 @@ class ActionLog:
             )
         if len(self.actions) > MAX_LOG_STEPS:
             raise ConfigError(f"expected at most {MAX_LOG_STEPS} actions, found {len(self.actions)}")
+        for name, value in (("backend", self.backend), ("dtype", self.dtype)):
+            if value is not None and not _NAME.fullmatch(value):
+                raise ConfigError(f"{name}: expected 1 to 32 of a-z, 0-9 and -, found {value!r}")
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed: expected a whole number of 64 bits, found {self.seed}")
         if not all(1 <= passes <= MAX_PASSES for passes in self.passes):
             raise ConfigError(f"passes: expected whole numbers from 1 to {MAX_PASSES}")
+
+    @property
+    def computed_by(self) -> str | None:
+        """Back end and number format in words, or None if neither is known."""
+        return " ".join(filter(None, (self.backend, self.dtype))) or None
 
 
 class Trail:
@@ -94,6 +109,10 @@ class Trail:
         return self._actions[-1] if self._actions else None
 
     @property
+    def passes(self) -> tuple[int, ...]:
+        return tuple(self._passes)
+
+    @property
     def frames_crc32(self) -> tuple[int, ...]:
         return tuple(self._frames_crc32)
 
@@ -101,7 +120,7 @@ class Trail:
         """The trail as a log; `origin` has the fields that a trail does not know."""
         return ActionLog(
             actions=tuple(action_names[index] for index in self._actions),
-            passes=tuple(self._passes),
+            passes=self.passes,
             frames_crc32=self.frames_crc32,
             **origin,
         )
@@ -126,8 +145,22 @@ def read_log(path: Path) -> ActionLog:
         InputError: not a readable file, not JSON, another schema, a key missing, unknown or of the wrong type
             or range, or more than 1,000,000 steps.
     """
+    return _parse_log(path, read_text(path, _MAX_LOG_BYTES))
+
+
+def read_actions(path: Path) -> ActionLog | str:
+    """What a file of actions holds: a log if it begins with `{`, else a script, whatever its name.
+
+    Raises:
+        InputError: as `read_log` and `read_script`.
+    """
+    text = read_text(path, _MAX_LOG_BYTES)
+    return _parse_log(path, text) if text.lstrip().startswith("{") else script_of(path, text)
+
+
+def _parse_log(path: Path, text: str) -> ActionLog:
     try:
-        return from_dict(ActionLog, json.loads(read_text(path, _MAX_LOG_BYTES)), "action log")
+        return from_dict(ActionLog, json.loads(text), "action log")
     except (ValueError, RecursionError, ConfigError) as error:
         if isinstance(error, InputError):
             raise

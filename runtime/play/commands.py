@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from genie_rt.errors import InputError
+from genie_rt.errors import BundleError, InputError, UnsupportedError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from genie_rt import World
     from genie_rt.runtime.play.action_log import ActionLog, Trail
     from genie_rt.runtime.play.game import Game
 
@@ -35,7 +36,7 @@ class PlayCommand:
     """Steps to play from --actions; as many as it has, or 64 if it ends in "...", unless set."""
 
     actions: str | None = None
-    """Script such as "right*20 jump ...", .txt file of actions, or .json log to replay with its seed."""
+    """Script such as "right*20 jump ...", or a .txt, .json or @FILE of actions, or log to replay."""
 
     out: Path | None = None
     """Clip to write: .gif, .mp4, or .png with all frames side by side."""
@@ -67,11 +68,11 @@ class PlayCommand:
     scale: int | None = None
     """Enlargement of the window, and of clips; what fits unless set."""
 
-    backend: str = "auto"
-    """Back end that computes the frames."""
+    backend: str | None = None
+    """Back end that computes the frames; "auto", the fastest, or that of a log, unless set."""
 
-    dtype: str = "auto"
-    """Number format that the back end computes in."""
+    dtype: str | None = None
+    """Number format that the back end computes in; "auto", or that of a log, unless set."""
 
     device: str | None = None
     """Device that the back end computes on."""
@@ -94,35 +95,59 @@ class PlayCommand:
         if self.out is not None:
             check_clip_path(self.out)  # before the game, not after it
         console = Console(highlight=False, soft_wrap=True, markup=False)
-        log = self._read_log()
-        game = self._open(log)
+        actions = self._read_actions()
+        log = None if actions is None or isinstance(actions, str) else actions
+        game = self._open(log, console)
+        script = self._script(game, actions)
         if self.headless:
-            self._play_headless(game, log, console)
+            self._play_headless(game, script, log, console)
         else:
-            self._play_in_window(game, log, console)
+            self._play_in_window(game, script, console)
 
     @property
     def _overrides_log(self) -> bool:
         flags = (self.prompt, self.seed, self.plan, self.passes, self.temperature)
         return any(flag is not None for flag in flags)
 
-    def _read_log(self) -> ActionLog | None:
-        from genie_rt.runtime.play.action_log import read_log
+    def _read_actions(self) -> ActionLog | str | None:
+        """What --actions means: a log or a script."""
+        from genie_rt.runtime.play.action_log import read_actions
         from genie_rt.runtime.play.script import script_path
 
         path = script_path(self.actions) if self.actions is not None else None
-        return read_log(path) if path is not None and path.suffix == ".json" else None
+        return self.actions if path is None else read_actions(path)
 
-    def _open(self, log: ActionLog | None) -> Game:
+    def _load(self, log: ActionLog | None, console: Console) -> World:
+        """The world with the back end that was asked for, else that of the log, else the fastest."""
         from genie_rt import World
+
+        def load(backend: str | None, dtype: str | None) -> World:
+            return World.load(
+                self.bundle,
+                backend=backend or "auto", dtype=dtype or "auto", device=self.device, rebuild=self.rebuild,
+            )  # fmt: skip
+
+        was_chosen = self.backend is not None or self.dtype is not None
+        if was_chosen or log is None or log.computed_by is None:
+            return load(self.backend, self.dtype)
+        try:
+            return load(log.backend, log.dtype)
+        except (UnsupportedError, BundleError) as error:  # not here, or no such graphs
+            world = load(None, None)
+            console.print(
+                f"the log was played with {log.computed_by}, which cannot be had ({error}); "
+                f"taking {world.backend.name} {world.dtype}"
+            )
+            return world
+
+    def _open(self, log: ActionLog | None, console: Console) -> Game:
         from genie_rt.runtime.play.game import Game, undo_steps
+        from genie_rt.runtime.play.machine import computed_on
         from genie_rt.runtime.play.prompt import find_prompt, load_prompts
 
         if self.threads is not None:
             _set_threads(self.threads)
-        world = World.load(
-            self.bundle, backend=self.backend, dtype=self.dtype, device=self.device, rebuild=self.rebuild
-        )
+        world = self._load(log, console)
         bundle = world.bundle
         tokenizer = bundle.config.tokenizer
         prompts, prompt_index = find_prompt(
@@ -144,6 +169,9 @@ class PlayCommand:
         game = Game(
             bundle=self.bundle,
             bundle_sha256=bundle.digest,
+            backend=world.backend.name,
+            dtype=world.dtype,
+            computed_on=computed_on(world),
             action_names=world.action_names,
             default_action=bundle.default_action,
             session=session,
@@ -156,29 +184,24 @@ class PlayCommand:
             game.check_prompt(log)
         return game
 
-    def _script(self, game: Game, log: ActionLog | None) -> tuple[int, ...]:
+    def _script(self, game: Game, actions: ActionLog | str | None) -> tuple[int, ...]:
         """The actions to play before, or without, the keys."""
-        from genie_rt.runtime.play.script import (
-            action_index,
-            default_script,
-            expand,
-            read_script,
-            script_path,
-        )
+        from genie_rt.runtime.play.script import action_index, default_script, expand
 
-        if log is not None:
-            if self.steps is not None and not 1 <= self.steps <= len(log.actions):
-                raise InputError(f"--steps: expected 1 to the log's {len(log.actions)}, found {self.steps}")
-            return tuple(action_index(name, game.action_names) for name in log.actions[: self.steps])
-        path = script_path(self.actions) if self.actions is not None else None
-        script = read_script(path) if path is not None else self.actions
-        if script is None:
+        if actions is None:
             if not self.headless:
                 return ()
-            script = default_script(game.action_names)
-        return expand(script, self.steps, game.action_names)
+            actions = default_script(game.action_names)
+        if isinstance(actions, str):
+            return expand(actions, self.steps, game.action_names)
+        names = actions.actions
+        if self.steps is not None and not 1 <= self.steps <= len(names):
+            raise InputError(f"--steps: expected 1 to the log's {len(names)}, found {self.steps}")
+        return tuple(action_index(name, game.action_names) for name in names[: self.steps])
 
-    def _play_headless(self, game: Game, log: ActionLog | None, console: Console) -> None:
+    def _play_headless(
+        self, game: Game, actions: Sequence[int], log: ActionLog | None, console: Console
+    ) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
@@ -186,11 +209,10 @@ class PlayCommand:
         from genie_rt.runtime.play.clip import write_clip
         from genie_rt.runtime.play.headless import play_headless
 
-        actions = self._script(game, log)
         plan = game.session.plan
         console.print(
             f"{game.bundle}: {len(actions)} steps from {game.prompt.name}, {plan.passes} passes, "
-            f"temperature {plan.temperature:g}, seed {game.seed}"
+            f"temperature {plan.temperature:g}, seed {game.seed}; {game.computed_on}"
         )
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("playing", total=len(actions))
@@ -206,8 +228,9 @@ class PlayCommand:
             f"{rollout.percentile_ms(50):.1f} ms p50, {rollout.percentile_ms(95):.1f} ms p95 "
             f"from action to frame; {rollout.fps:.1f} FPS with commits"
         )
+        self._print_passes(rollout.trail, console)
         if log is not None and not self._overrides_log:
-            console.print(_replay_verdict(log, rollout.trail, game.bundle_sha256))
+            console.print(_replay_verdict(log, rollout.trail, game))
         if self.out is not None:
             captions = ["", *(game.action_names[index] for index in actions)]
             write_clip(self.out, rollout.frames, fps=self.fps, scale=self.scale, captions=captions)
@@ -216,14 +239,14 @@ class PlayCommand:
             write_log(self.log, game.log(rollout.trail, plan, game.prompt))
             console.print(f"wrote {self.log}")
 
-    def _play_in_window(self, game: Game, log: ActionLog | None, console: Console) -> None:
+    def _play_in_window(self, game: Game, script: Sequence[int], console: Console) -> None:
         from genie_rt.runtime.play.action_log import write_log
         from genie_rt.runtime.play.loop import PlayLoop
         from genie_rt.runtime.play.player import Player
         from genie_rt.runtime.play.recorder import Recorder
         from genie_rt.runtime.play.window import run_window
 
-        script: Sequence[int] = self._script(game, log)
+        console.print(f"{game.bundle}: {game.computed_on}")
         loop = PlayLoop(
             game.session, game.prompts, prompt_index=game.prompt_index, undo_steps=game.undo_steps
         )
@@ -242,11 +265,23 @@ class PlayCommand:
         if self.out is not None:
             player.start_recording(self.out)
         run_window(player, title=f"genie-rt: {game.bundle}", fps=self.fps, scale=self.scale)
+        self._print_passes(loop.trail, console)
         for news in player.recorder.news():
             console.print(news)
         if self.log is not None:
             write_log(self.log, make_log())
             console.print(f"wrote {self.log}")
+
+    def _print_passes(self, trail: Trail, console: Console) -> None:
+        """How many passes fitted into --target-ms."""
+        from genie_rt.runtime.play.pace import percentile
+
+        passes = trail.passes
+        if self.target_ms is not None and passes:
+            console.print(
+                f"passes a frame for {self.target_ms:g} ms: {min(passes)} least, "
+                f"{percentile(passes, 50)} median, {max(passes)} most"
+            )
 
 
 def _set_threads(num_threads: int) -> None:
@@ -257,15 +292,16 @@ def _set_threads(num_threads: int) -> None:
     torch.set_num_threads(num_threads)
 
 
-def _replay_verdict(log: ActionLog, trail: Trail, bundle_sha256: str | None) -> str:
+def _replay_verdict(log: ActionLog, trail: Trail, game: Game) -> str:
     from genie_rt.runtime.play.game import compare
 
     different = compare(log, trail)
     if different is None:
         return f"replay: all {len(trail) + 1} frames are bit for bit those of the log"
-    if None not in (log.bundle_sha256, bundle_sha256) and log.bundle_sha256 != bundle_sha256:
+    if None not in (log.bundle_sha256, game.bundle_sha256) and log.bundle_sha256 != game.bundle_sha256:
         return "replay: the log is of another bundle, so the frames differ"
     return (
-        f"replay: frames differ from the log's from step {different} on; another machine, thread count, "
-        "back end or version rounds differently"
+        f"replay: frames differ from the log's from step {different} on; the log was played with "
+        f"{log.computed_by or 'an unknown back end'}, this with {game.backend} {game.dtype}; back ends, "
+        "number formats, machines, thread counts and versions round differently"
     )

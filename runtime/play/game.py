@@ -20,6 +20,9 @@ class Game:
     Attributes:
         bundle: as the player named it.
         bundle_sha256: its identity, or None.
+        backend: that computes the frames.
+        dtype: that it computes in.
+        computed_on: both and the processor, in words.
         action_names: of the world.
         default_action: what is meant when no key is held, or None.
         session: not yet reset.
@@ -31,6 +34,9 @@ class Game:
 
     bundle: str
     bundle_sha256: str | None
+    backend: str
+    dtype: str
+    computed_on: str
     action_names: tuple[str, ...]
     default_action: str | None
     session: PlayableSession
@@ -49,6 +55,8 @@ class Game:
             self.action_names,
             bundle=self.bundle,
             bundle_sha256=self.bundle_sha256,
+            backend=self.backend,
+            dtype=self.dtype,
             seed=self.seed,
             plan=plan,
             prompt=prompt.name,

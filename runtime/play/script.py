@@ -93,8 +93,14 @@ def read_script(path: Path) -> str:
     Raises:
         InputError: the file is missing, unreadable, not UTF-8 text, or above 16 MiB.
     """
-    lines = read_text(path, _MAX_FILE_BYTES).splitlines()
-    return "\n".join(line.partition("#")[0] for line in lines)
+    return script_of(path, read_text(path, _MAX_FILE_BYTES))
+
+
+def script_of(path: Path, text: str) -> str:
+    """The script in the text of a file, without its comments. Raises `InputError` above 16 MiB."""
+    if len(text) > _MAX_FILE_BYTES:
+        raise InputError(f"{path}: expected a script of at most {_MAX_FILE_BYTES} bytes, found a larger one")
+    return "\n".join(line.partition("#")[0] for line in text.splitlines())
 
 
 def read_text(path: Path, max_bytes: int) -> str:

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_a_bench_of_a_tiny_world(bundle: Path, tmp_path: Path, capsys: pytest.Ca
     outputs = ("--json", str(tmp_path / "r.json"), "--export-times", str(tmp_path / "t.json"))
     assert bench(bundle, "--passes", "3", "--sweep", "1", "2", "--percentile", "50", "90", *outputs) == 0
     printed = capsys.readouterr().out
-    for text in ("tiny, 3 passes a frame, order maskgit, float32", "commit in idle time", "p90",
+    for text in ("tiny, 3 passes a frame, order maskgit, reference float32 on ", "commit in idle time", "p90",
                  "commit in the step", "paper's recipe, 3 frames", "times faster than the paper's recipe",
                  "45 tokens are computed for a frame, by the recipe 135", "passes a frame", "cold start",
                  "memory"):  # fmt: skip
@@ -160,7 +161,7 @@ def test_a_bench_without_baseline_and_sweep(
     words = ("--no-baseline", "--dtype", "bfloat16", "--json", str(tmp_path / "r.json"), "--sweep")
     assert bench(bundle, *words) == 0
     printed = capsys.readouterr().out
-    assert "9 passes a frame, order maskgit, bfloat16" in printed and "paper" not in printed
+    assert "9 passes a frame, order maskgit, reference bfloat16 on " in printed and "paper" not in printed
     record = read_record(tmp_path / "r.json", FrameBody)
     assert [series.name for series in record.body.series] == [STEP, IDLE_COMMIT]
     assert record.body.times_faster is None
@@ -341,7 +342,7 @@ class SealedBackend:
 
     def __init__(self, inner: ReferenceBackend) -> None:
         self._inner = inner
-        self.device, self.weight_bytes = inner.device, 7
+        self.name, self.device, self.weight_bytes = "sealed", inner.device, 7
         self.page_bytes, self.pool_bytes = 8, 9
 
     def __getattr__(self, name: str) -> object:
@@ -374,6 +375,23 @@ def test_another_back_end_is_measured_beside_the_same_weights_in_torch(
     assert [series.name for series in body.series] == names
     assert list(body.times_faster_than) == ["reference float32"]
     assert body.times_faster_than["reference float32"] > 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said"), [("int8", ["what is not int8 is computed in bfloat16"]), ("bfloat16", [])]
+)
+def test_a_record_says_what_the_rest_of_an_int8_graph_is_computed_in(
+    dtype: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(make_config())
+    backend = SealedBackend(world.backend)
+    backend.graphs = SimpleNamespace(engine=SimpleNamespace(compute="bfloat16"))
+    monkeypatch.setattr(World, "load", lambda *_, **__: World(world.bundle, backend, dtype))
+    what = frame.FrameBench(
+        source="x", passes=2, iterations=1, duration_s=0, warm_up_s=0, baseline=False, versus=()
+    )
+    warnings = frame.bench_frames(what, import_ms=0, command="x").header.warnings
+    assert [line for line in warnings if "is computed in" in line] == said
 
 
 def test_other_back_ends_are_timed_beside_it_once_each(
@@ -438,6 +456,7 @@ def test_a_number_format_that_torch_lacks_is_compared_with_float32_on_a_cpu(
 
 def test_a_back_end_that_tells_nothing_cannot_be_measured() -> None:
     class SilentBackend:
+        name = "silent"
         device = torch.device("cpu")
 
     bundle = make_world(make_config()).bundle

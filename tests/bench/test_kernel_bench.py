@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from genie_rt import kernels
 from genie_rt.bench.architectures import KNOWN, parse_architectures
 from genie_rt.bench.ceilings import CeilingsBody, measure_ceilings
+from genie_rt.bench.kernel_commands import _chosen_ops
 from genie_rt.bench.kernel_compile import CompileBody, Compiled, _widest_load
-from genie_rt.bench.kernel_times import KernelsBody, judge_case, measure_case, measure_kernels
+from genie_rt.bench.kernel_times import KernelsBody, judge_case, measure_case
 from genie_rt.bench.kernel_tuning import Found, choose_fastest, choose_sound, write_choice
 from genie_rt.bench.record import Record, read_record, write_record
 from genie_rt.bench.roofline import bounds
-from genie_rt.errors import ConfigError, InputError, UnsupportedError
+from genie_rt.cli import main
+from genie_rt.errors import ConfigError, InputError
 from genie_rt.kernels.case import Case
+from genie_rt.kernels.catalogue import OPS
 from genie_rt.kernels.cost import Cost
 from genie_rt.kernels.launch import ARCHITECTURES, Config, Kernel, Variant, config
 from genie_rt.runtime.config import from_dict
@@ -108,9 +113,25 @@ def test_a_kernel_that_raises_is_a_row_with_its_reason(ceilings: CeilingsBody) -
     assert row.failure == "ValueError: out of shared memory"
 
 
-def test_kernels_are_not_timed_on_a_cpu() -> None:
-    with pytest.raises(UnsupportedError, match="--compile-only or --roofline"):
-        measure_kernels(CPU)
+@pytest.mark.parametrize("words", [[], ["--tune"]], ids=["measure", "tune"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:99"])
+def test_without_a_gpu_the_first_message_says_what_needs_none(
+    device: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "kernels", "--device", device, *words]) == 1
+    message = capsys.readouterr().err
+    assert f"found {device!r}; without one use --compile-only or --roofline\n" in message
+    assert "try" not in message
+
+
+def test_operators_are_taken_by_the_names_that_the_kernels_page_lists() -> None:
+    page = (Path(kernels.__file__).parent / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    names = {name for row in rows for name in re.findall(r"`(\w+)`", row)} - {"st_attention"}  # of other ops
+    assert {_chosen_ops([name]) for name in names} == {(op,) for op in OPS}
+    assert _chosen_ops(["vq_decode", "mlp_gelu", "mlp"]) == ("mlp", "vq_lookup")
+    with pytest.raises(InputError, match=r"expected operators among embed_tokens, .*, found 'st_attention'"):
+        _chosen_ops(["mlp_gelu", "st_attention"])
 
 
 def test_the_fastest_configuration_over_all_cases_is_chosen() -> None:

@@ -1,5 +1,6 @@
 """A right back end passes the parity check, and one that is wrong in any single way does not."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +12,20 @@ from makers import ACTIONS, make_config, make_model, make_pictures, make_world
 from torch import Tensor
 
 from genie_rt.bench import parity
+from genie_rt.bench.command_line import console
 from genie_rt.bench.parity import (
     YARDSTICK,
     Parity,
-    Tally,
     Variant,
     VerifyBody,
     compare,
-    cumulative,
-    distance_to_token,
     runnable,
     variants,
 )
 from genie_rt.bench.parity_bounds import BOUNDS, bound_of
+from genie_rt.bench.parity_tally import Tally, cumulative, distance_to_token
 from genie_rt.bench.record import read_record
+from genie_rt.bench.tables import print_parity
 from genie_rt.cli import main
 from genie_rt.errors import BundleError, DeviceError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
@@ -428,7 +429,7 @@ def test_verify_tells_all_that_it_compared(
     assert record.header.command == f"genie-rt verify {bundle} --frames 4 --iterations 1"
     printed = capsys.readouterr().out
     for text in ("against reference float64", "float32", "bfloat16", "tokens that differ", "PSNR", "verdict",
-                 "free run agrees", "times faster"):  # fmt: skip
+                 "frames played", "free run agrees", "times faster"):  # fmt: skip
         assert text in printed
     assert "FAILED" not in printed
 
@@ -451,6 +452,37 @@ def test_verify_fails_where_a_candidate_does(
     printed = capsys.readouterr().out
     assert "FAILED" in printed and "reference float32 cpu: " in printed
     assert "times faster" not in printed
+
+
+def test_a_token_of_no_codebook_is_told_in_json_that_others_can_read(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = World.load
+
+    def broken(source: str, **options: Any) -> World:
+        loaded = load(source, **options)
+        if options["dtype"] == "float32":
+            one_token_outside(loaded)
+        return loaded
+
+    def refused(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    monkeypatch.setattr(World, "load", broken)
+    path = tmp_path / "v.json"
+    words = ["verify", str(bundle), "--frames", "1", "--iterations", "0", "--dtype", "float32"]
+    assert main([*words, "--json", str(path)]) == 1
+    assert "no token" in capsys.readouterr().out
+    json.loads(path.read_text(), parse_constant=refused)
+    (row,) = read_record(path, VerifyBody).body.rows
+    assert row.max_distance is None and row.mismatches > 0
+
+
+def test_a_record_from_before_frames_were_played_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    results = Path(parity.__file__).parent / "results"
+    print_parity(console(), read_record(results / "demo-cpu-verify.json", VerifyBody))
+    printed = capsys.readouterr().out
+    assert "verdict" in printed
 
 
 def test_a_bound_that_says_little_is_told(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

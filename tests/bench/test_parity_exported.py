@@ -1,13 +1,17 @@
 """The demo's graphs under `genie-rt verify`: within its bounds, and beyond them where a past is broken."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import cache
+from typing import Any
 
 import pytest
 from torch import Tensor
 
 from genie_rt.bench.parity import Parity, Variant, compare
 from genie_rt.runtime.backends.choose import BACKENDS, EXPORTED
+from genie_rt.runtime.backends.exported.backend import ExportedBackend
+from genie_rt.runtime.backends.exported.graphs import Graphs
 from genie_rt.runtime.backends.exported.memory import BoundPages
 from genie_rt.runtime.bundle import open_bundle
 from genie_rt.runtime.pages import Pages
@@ -35,9 +39,20 @@ def candidate(backend: str, dtype: str) -> World:
     return World.load("demo", backend=backend, dtype=dtype)
 
 
-def judged(backend: str, dtype: str, frames: int = 4) -> Parity:
+@cache
+def with_frame_graphs(backend: str, dtype: str) -> World:
+    """Plays pending rows by the bundle's frame graphs in every number format; shares what is loaded."""
+    world = candidate(backend, dtype)
+    whole = copy(world.backend)
+    assert isinstance(whole, ExportedBackend)
+    whole._frame_graphs = {plan: f"frame-{name}" for name, plan in world.bundle.plans.items()}
+    return World(world.bundle, whole, dtype)
+
+
+def judged(backend: str, dtype: str, frames: int = 4, world: World | None = None, **options: Any) -> Parity:
     variant = Variant(backend=backend, dtype=dtype, device="cpu")
-    return compare(yardstick(), candidate(backend, dtype), variant, plan=PLAN, frames=frames)
+    world = world or candidate(backend, dtype)
+    return compare(yardstick(), world, variant, frames=frames, **{"plan": PLAN} | options)
 
 
 def test_the_demo_comes_with_graphs() -> None:
@@ -84,3 +99,48 @@ def test_a_broken_past_is_beyond_it(
 
     monkeypatch.setattr(BoundPages, "past", broken)
     assert judged(backend, dtype).failure is not None
+
+
+# --- frame graphs ----------------------------------------------------------------------------------------
+
+
+def default_plan() -> Plan:
+    return open_bundle("demo").plans["default"]
+
+
+@pytest.mark.parametrize(("backend", "dtype"), WAYS)
+def test_frame_graphs_are_within_the_bound_of_every_number_format(backend: str, dtype: str) -> None:
+    found = judged(backend, dtype, 2, with_frame_graphs(backend, dtype), plan=default_plan())
+    assert found.failure is None
+    assert {played.name for played in found.played} >= set(open_bundle("demo").plans)
+    if dtype == "float32":
+        assert sum(played.judged for played in found.played if played.plan.reuse == "none") == 4 * 2 * 256
+
+
+def black(outputs: dict[str, Tensor]) -> None:
+    outputs["rgb"].zero_()
+
+
+def shuffled(outputs: dict[str, Tensor]) -> None:
+    outputs["tokens"].copy_(outputs["tokens"].roll(1))
+
+
+def undecided(outputs: dict[str, Tensor]) -> None:
+    outputs["tokens"].fill_(-1)
+
+
+@pytest.mark.parametrize("mutation", [black, shuffled, undecided])
+@pytest.mark.parametrize(("backend", "dtype"), WAYS)
+def test_a_wrong_frame_graph_is_beyond_it(
+    backend: str, dtype: str, mutation: Callable[[dict[str, Tensor]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Graphs.run
+
+    def broken(graphs: Graphs, name: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+        run(graphs, name, inputs, outputs)
+        if name == "frame-default":
+            mutation(outputs)
+
+    monkeypatch.setattr(Graphs, "run", broken)
+    found = judged(backend, dtype, 1, with_frame_graphs(backend, dtype), plan=default_plan())
+    assert found.failure is not None and "playing 'default'" in found.failure

@@ -19,7 +19,7 @@ PLAN = Plan(passes=2)
 
 
 def run(world: World, plan: Plan = PLAN) -> Record[PeekBody]:
-    return bench_peek(world, plan, device="cpu", command="x", iterations=2)
+    return bench_peek(world, plan, command="x", iterations=2)
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,31 @@ def test_a_decoder_that_costs_nothing_measurable_is_no_negative_number(
     assert run(make_world(CONFIG)).body.measured_decoder_passes == 0
 
 
+def test_the_record_says_which_back_end_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(CONFIG)
+    monkeypatch.setattr(world.backend, "name", "openvino", raising=False)
+    record = run(world)
+    assert (record.body.subject.backend, record.header.device.name) == ("openvino", "cpu")
+
+
 def test_a_bench_of_peek_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = make_world(CONFIG)
-    monkeypatch.setattr(World, "load", lambda *_, **__: world)
+    world, asked = make_world(CONFIG), dict[str, object]()
+    monkeypatch.setattr(World, "load", lambda *_, **how: asked.update(how) or world)
     path = tmp_path / "peek.json"
     words = ["--iterations", "2", "--duration", "0", "--warm-up", "0", "--passes", "4", "--json", str(path)]
-    assert main(["bench", "peek", "tiny", *words]) == 0
+    how = ["--backend", "reference", "--dtype", "float32", "--device", "cpu"]
+    assert main(["bench", "peek", "tiny", *how, *words]) == 0
+    assert asked == {"backend": "reference", "dtype": "float32", "device": "cpu"}
     record = read_record(path, PeekBody)
     assert [series.name for series in record.body.series] == [PEEK, ALONE, DECODED, UNDECODED]
     assert {series.plan.passes for series in record.body.series} == {4}
     assert record.header.command == (
-        "genie-rt bench peek tiny --passes 4 --iterations 2 --duration 0.0 --warm-up 0"
+        "genie-rt bench peek tiny --passes 4 --iterations 2 --duration 0.0 --warm-up 0 "
+        "--backend reference --dtype float32 --device cpu"
     )
     printed = capsys.readouterr().out
-    for text in ("all 3 actions", "as one batch", "one by one", "by the work it would be", "that follows"):
+    for text in ("all 3 actions", "as one batch", "one by one", "by the work it would be", "that follows",
+                 "order maskgit, reference float64 on "):  # fmt: skip
         assert text in printed

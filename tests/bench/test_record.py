@@ -23,6 +23,7 @@ from genie_rt.bench.record import (
     _commit,
     now,
     read_record,
+    write_json,
     write_record,
 )
 from genie_rt.bench.series import Series, write_times
@@ -152,12 +153,32 @@ def test_committed_records_can_be_read(path: Path) -> None:
     assert "/" not in record.header.command  # no path of somebody's machine
 
 
+DIRTY = {"demo-quality.json": "taken while documents were being edited; its numbers take hours on two cores"}
+"""Records beside the documents that are of no commit, and why they are kept."""
+
+DOCUMENTED = sorted((RESULTS.parents[1] / "docs").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTED, ids=lambda path: path.name)
+def test_documented_records_are_of_a_commit(path: Path) -> None:
+    software = json.loads(path.read_bytes()).get("software")
+    if software is None:
+        pytest.skip("it names no commit: it was taken before records did")
+    assert str(software["commit"]).endswith("-dirty") == (path.name in DIRTY)
+
+
 def test_the_committed_latency_is_that_of_its_times() -> None:
     body = read_record(RESULTS / "demo-cpu-k2.json", FrameBody).body
     assert [item.name for item in body.series] == [*COMPARED, "sweep_1", "sweep_2", "sweep_4", "sweep_8"]
     for item in body.series:
         assert [item.p50_ms, item.p95_ms] == [item.times.percentile_ms(50), item.times.percentile_ms(95)]
     assert (body.subject.bundle, body.find("step").plan.passes) == ("demo", 2)
+
+
+def test_no_figure_is_written_that_json_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "record.json", {"figure": float("inf")})
+    assert not (tmp_path / "record.json").exists()
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -360,3 +360,12 @@ def test_figures_without_graphs_are_refused(
 def test_an_opset_that_nobody_writes_is_refused() -> None:
     with pytest.raises(ConfigError, match="20, 23"):
         NewGraphs(config=CONFIG, plans=PLANS, precisions=("float32",), opset=21)
+
+
+def test_formats_that_nobody_measured_are_named(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export(bundle, tmp_path / "plain", "--onnx")
+    assert "nobody has measured" not in capsys.readouterr().out
+    export(bundle, tmp_path / "half", "--fp16")
+    assert "nobody has measured what float16 cost" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from tiny_bundle import CONFIG, HEIGHT, WIDTH, edit, refuse, seal
 
 from genie_rt.errors import BundleError
 from genie_rt.runtime import bundle as module
-from genie_rt.runtime.bundle import SCHEMA_VERSION, open_bundle, shipped_bundles
+from genie_rt.runtime.bundle import SCHEMA_VERSION, check_unchanged, open_bundle, shipped_bundles
 from genie_rt.runtime.manifest import Graphs
 from genie_rt.runtime.plan import Plan
 
@@ -46,6 +46,29 @@ def test_a_shipped_bundle_opens_by_name(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_SHIPPED", folder.parent)
     assert shipped_bundles() == ("tiny",)
     assert open_bundle("tiny").path == folder.resolve()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "README.md"])
+def test_a_file_that_changed_since_the_bundle_was_opened_is_not_read(folder: Path, name: str) -> None:
+    bundle, path = open_bundle(folder), folder / name
+    check_unchanged(bundle, name)
+    data = path.read_bytes()
+    path.rename(folder / "moved")
+    with pytest.raises(BundleError, match=f"{name}: changed since it was opened; load the bundle again"):
+        check_unchanged(bundle, name)
+    path.write_bytes(data)  # the same bytes in another file
+    check_unchanged(bundle, name)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(BundleError, match=f"{name}: changed since"):
+        check_unchanged(bundle, name)
+
+
+def test_weights_that_were_not_touched_are_not_hashed_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(folder)
+    monkeypatch.setattr(module, "_check_hash", lambda path, record: pytest.fail(f"{path} was read"))
+    check_unchanged(bundle, "weights.safetensors")
 
 
 def test_an_unknown_name_lists_the_shipped_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +321,9 @@ def test_graphs_are_hashed_like_the_rest(folder: Path) -> None:
         (put("graphs/bounds", {"int8": {"means": 0.1, "logit": 0.8, "psnr_db": 40.0}}), ("logit", "0.75")),
         (put("graphs/bounds", {"int8": {"means": 0.1, "logit": 0.1, "psnr_db": 30.0}}), ("psnr_db", "42")),
         (put("graphs/bounds", {"fp8": {"means": 0.1, "logit": 0.1, "psnr_db": 40.0}}), ("graphs", "'fp8'")),
+        (put("graphs/bounds", {"float32": {"means": 0.1, "logit": 0.1, "psnr_db": 50.0}}), ("int8 alone",)),
+        (put("plans/best.int8", {"passes": 2}), ("plans", "ends with .fp16 or .int8", "'best.int8'")),
+        (put("plans/best.fp16", {"passes": 2}), ("plans", "ends with .fp16 or .int8", "'best.fp16'")),
         (put("graphs/psnr_change_db", {"int8": 1000.0}), ("psnr_change_db", "dB")),
         (put("graphs/engine", "x"), ("graphs", "unknown key 'engine'")),
     ],

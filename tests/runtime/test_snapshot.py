@@ -26,6 +26,7 @@ from makers import (
 from torch import Tensor
 
 from genie_rt.errors import InputError
+from genie_rt.runtime import snapshot as snapshot_module
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Session
 from genie_rt.runtime.snapshot import MAGIC, Snapshot
@@ -194,6 +195,35 @@ def test_other_sizes_under_the_same_digest_are_refused() -> None:
 def test_another_precision_is_refused_with_the_remedy() -> None:
     other = started(2, make_world(CONFIG, dtype=torch.float32)).snapshot().to_bytes()
     assert_refused(other, "float64", "dtype='float32'")
+
+
+@pytest.mark.parametrize("saver", [torch.float32, torch.bfloat16])
+def test_back_ends_of_one_dtype_that_keep_other_pages_take_each_others_snapshots(
+    saver: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of bfloat16, where engines of exported graphs keep float32."""
+    monkeypatch.setattr(snapshot_module, "MAX_HEADER_BYTES", 2048)  # so that the wider pages need their room
+    loader = torch.bfloat16 if saver == torch.float32 else torch.float32
+    worlds = {dtype: make_world(CONFIG, dtype=dtype) for dtype in (saver, loader)}
+    for world in worlds.values():
+        world.dtype = "bfloat16"
+    session = started(4, worlds[saver])
+    moment = worlds[loader].load_snapshot(session.snapshot().to_bytes())
+    assert moment.row.tokens.tolist() == session.row.tokens.tolist()
+    for name in ("dynamics", "decoder"):
+        for ours, theirs in zip(getattr(moment.row, name), getattr(session.row, name), strict=True):
+            found, expected = ours.pool.view(ours), theirs.pool.view(theirs)
+            assert found.dtype == loader and torch.equal(found, expected.to(loader))
+    other = worlds[loader].session()
+    other.restore(moment)
+    play(other, LED_BY[:2])
+
+
+def test_a_number_that_overflows_when_it_is_rounded_is_refused() -> None:
+    world = make_world(CONFIG, dtype=torch.bfloat16)
+    wide = started(6, make_world(CONFIG, dtype=torch.float32)).snapshot().to_bytes()
+    largest = torch.finfo(torch.float32).max
+    assert_refused(forge({"dtype": "bfloat16"}, {"decoder": put(largest)}, wide), "finite", world=world)
 
 
 @pytest.mark.parametrize(

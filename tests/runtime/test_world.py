@@ -152,6 +152,30 @@ def test_a_change_that_no_plan_can_have_is_refused(
         world.session(**changes)
 
 
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("sed", "did you mean 'seed'?"),
+        ("target", "did you mean 'target_ms'?"),
+        ("pases", "did you mean 'passes'?"),
+        ("qqq", "valid keys are seed, plan, target_ms, order, passes, temperature"),
+    ],
+)
+def test_an_argument_that_a_session_does_not_take_is_refused_with_the_nearest(
+    world: World, key: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        world.session(**{key: 3})
+    assert str(caught.value).startswith(f"World.session: unknown key {key!r}; {hint}")
+
+
+def test_a_refused_field_of_a_plan_is_named_once(world: World) -> None:
+    with pytest.raises(ConfigError, match=r"^Plan\.passes: expected a whole number from 1 to 4096, found 0$"):
+        world.session(passes=0)
+    with pytest.raises(ConfigError, match=r"^Plan\.passes: expected int, found 2\.5$"):
+        world.session(passes=2.5)
+
+
 @pytest.mark.parametrize("index", [-1, 2, 100])
 def test_a_prompt_that_the_bundle_lacks_is_refused(world: World, index: int) -> None:
     with pytest.raises(InputError, match="0 to 1"):

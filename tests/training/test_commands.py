@@ -67,6 +67,13 @@ def test_settings_of_the_loop_are_flat_flags(kind: type[Any]) -> None:
     assert (loop.optimizer, loop.compile) == ("muon", True)
 
 
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_no_rate_rises_after_the_warm_up(kind: type[Any]) -> None:
+    words = ["--data", "d", "--out", "o", *(["--tokenizer", "t"] if kind is DynamicsCommand else [])]
+    loop = tyro.cli(kind, args=words).loop
+    assert 0 < loop.final_learning_rate <= loop.learning_rate
+
+
 def test_every_run_says_what_it_is(tiny_runs: TinyRuns) -> None:
     for kind in ("tokenizer", "lam"):
         describe = run_state(getattr(tiny_runs, kind))["describe"]

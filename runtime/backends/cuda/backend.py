@@ -40,7 +40,7 @@ MAX_ROWS = 1024
 """Of one batch; more are computed in several. A power of two, to which batches are filled up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CudaRow(Row):
     """A `Row` whose `tokens` and `change` lie in the back end's memory, where `slot` keeps them."""
 
@@ -63,6 +63,8 @@ class CudaBackend:
         UnsupportedError: the device cannot compute in that precision.
         DeviceError: there is not enough memory.
     """
+
+    name = "cuda"
 
     def __init__(
         self,
@@ -110,6 +112,10 @@ class CudaBackend:
             dynamics.reserve(num_sessions * dynamics.window)
             decoder.reserve(num_sessions * decoder.window + self.config.dynamics.num_actions)
             self.memory.frames.reserve(max(FRAME_SLOTS, 2 * num_sessions + 1))
+
+    def commits_ahead(self, plan: Plan) -> bool:
+        """Always; see `Backend.commits_ahead`."""
+        return True
 
     @property
     def page_bytes(self) -> int:

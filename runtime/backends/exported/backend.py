@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -44,8 +43,10 @@ class ExportedBackend:
         bundle: that holds graphs of this precision.
         precision: one of `signature.PAGE_DTYPES`.
         engine: that runs them.
-        whole_frames: whether a pending row whose plan the bundle has a frame graph for goes through that, if
-            pictures are asked for. It takes less time, and as much memory as the graphs that it stands for.
+        whole_frames: whether frames of a plan that the bundle has a frame graph for go through that. It takes
+            less time, and as much memory as the graphs that it stands for. An engine fuses other operators in
+            it and so rounds otherwise: whatever is asked of a pending row goes through it, one action or
+            many, with the picture or without, so that frames do not depend on how they are asked for.
 
     Raises:
         BundleError: the bundle lacks a graph, or the engine cannot read it.
@@ -82,6 +83,10 @@ class ExportedBackend:
     def reserve(self, num_sessions: int) -> None:
         """Nothing: pages come in chunks that never move."""
 
+    def commits_ahead(self, plan: Plan) -> bool:
+        """Not where a frame graph serves the plan: it has the commit in it. See `Backend.commits_ahead`."""
+        return plan not in self._frame_graphs
+
     @property
     def page_bytes(self) -> int:
         """Of the pages that somebody holds."""
@@ -102,7 +107,7 @@ class ExportedBackend:
         row = Row(
             seed=row_seed, frame_index=-1, tokens=self.counting[:0], action=actions[0], pending=False,
             dynamics=(), encoder=(), decoder=(), spatial=(),
-            change=torch.zeros(self.config.num_positions, device=self.device),
+            change=torch.zeros(self.config.num_positions, dtype=torch.float32, device=self.device),
         )  # fmt: skip
         picture = frames[0]
         for frame, action in zip(frames.to(self.device), actions, strict=True):
@@ -122,29 +127,29 @@ class ExportedBackend:
         keys = [(row.seed, row.frame_index + 1) for row in rows]
         noise = uniforms_of_frames(keys, plan.passes, len(self.counting))
         u, noise_u = (x.to(self.device) for x in noise)  # [R, K, N]
-        pictures = self._new_pictures(len(rows)) if decode else None
-        counts = Counter(map(id, rows))
-        name = self._frame_graphs.get(plan) if decode else None
+        pictures = self._new_pictures(len(rows))
+        name = self._frame_graphs.get(plan)
         done: dict[int, Row] = {}  # a row that is asked about several actions is committed once
         new_rows, stats = [], []
         for i, (row, action) in enumerate(zip(rows, actions, strict=True)):
             shown: Pages = ()
             spatial: Pages = ()
-            if name is not None and pictures is not None and row.pending and counts[id(row)] == 1:
-                last, tokens, shown, took = run_whole_frame(
+            if name is not None and row.pending:
+                last, tokens, pages, took = run_whole_frame(
                     self, name, row, action, plan, u[i], noise_u[i], pictures[i : i + 1]
                 )
+                shown = pages if decode else ()  # without a past it is no picture of this row
             else:
                 if id(row) not in done:
                     done[id(row)] = self._commit(row)
                 last = done[id(row)]
                 passes = Passes(self, last, action, plan, u[i], noise_u[i])
                 tokens, took, spatial = passes.decide(), passes.stats, passes.spatial
-                if pictures is not None:
+                if decode:
                     shown = self._decode(tokens, row.decoder, pictures[i : i + 1])
             new_rows.append(self._advance(last, action, tokens, shown, spatial))
             stats.append(took)
-        return new_rows, pictures, stats
+        return new_rows, pictures if decode else None, stats
 
     @torch.inference_mode()
     def commit(self, rows: Sequence[Row]) -> list[Row]:

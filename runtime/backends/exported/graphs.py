@@ -1,4 +1,4 @@
-"""The graphs of one bundle: loaded when they are first needed, and held to finite numbers when they run."""
+"""The graphs of one bundle: loaded when they are first needed, and held to what a model can give."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from genie_rt.errors import BundleError, DeviceError
 from genie_rt.runtime.backends.exported.engine import Engine, Graph
 from genie_rt.runtime.backends.exported.signature import Value, signatures
 from genie_rt.runtime.backends.reference import check_finite
-from genie_rt.runtime.bundle import Bundle
-from genie_rt.runtime.manifest import graph_file
+from genie_rt.runtime.bundle import Bundle, check_unchanged
+from genie_rt.runtime.manifest import WEIGHTS, graph_file
 
 FLAGS = {"float32": "--onnx", "float16": "--onnx --fp16", "int8": "--onnx --int8"}
 """Of `genie-rt export`, by the precision of the graphs that they write."""
@@ -30,6 +30,9 @@ PARTS = {
 
 FRAME_PARTS = {"page": "dynamics", "picture_page": "tokenizer's decoder"}
 """The same of a frame graph."""
+
+CODES = ("tokens", "candidates")
+"""Outputs that are read again, as indices of the codebook."""
 
 
 class Graphs:
@@ -72,20 +75,33 @@ class Graphs:
                 f"{self.bundle.path}: expected the graph {file}, found none; write it with "
                 f"`genie-rt export BUNDLE --out NEW {flags}`"
             )
+        for read in (file, WEIGHTS):  # a bundle may be written anew while its world is played
+            check_unchanged(self.bundle, read)
         return self.engine.load(self.bundle.path / file, self.signatures[name])
 
     def run(self, name: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
-        """Evaluates a graph into `outputs`, and waits until it is known to be finite.
+        """Evaluates a graph into `outputs`, and waits until it is known to be finite, its tokens in range.
+
+        Engines read a table at whatever tokens they are given, also outside of it.
 
         Raises:
             BundleError: as `__getitem__`.
-            DeviceError: the engine failed, or gave NaN or Inf.
+            DeviceError: the engine failed, or gave NaN, Inf or a token that the codebook does not have.
         """
         graph = self[name]
-        checksum = torch.empty(1, device=self.engine.device)
+        checksum = torch.empty(1, dtype=torch.float32, device=self.engine.device)
         graph.run(inputs, outputs | {"checksum": checksum})
-        if not math.isfinite(checksum.item()):
+        limits = [limit for code in CODES if code in outputs for limit in outputs[code].aminmax()]
+        total, *tokens = torch.stack([checksum[0], *limits]).tolist()  # waits once for all of them
+        if not math.isfinite(total):
             self._blame(name, graph, inputs)
+        last = self.bundle.config.tokenizer.codebook_size - 1
+        for token in tokens:
+            if not 0 <= token <= last:
+                raise DeviceError(
+                    f"the graph {name}: expected tokens from 0 to {last}, found {int(token)}; export the "
+                    "bundle again with this version"
+                )
 
     def warm_up(self, name: str, wanted: Sequence[str]) -> None:
         """Loads a graph and runs it once, on nothing in particular.
@@ -101,7 +117,7 @@ class Graphs:
         """Evaluates once more, for the keys and values of all layers, and raises."""
         parts = FRAME_PARTS if name.startswith("frame-") else PARTS[name]
         pages = {page: self._blank(self.signatures[name].outputs[page]) for page in parts}
-        checksum = torch.empty(1, device=self.engine.device)
+        checksum = torch.empty(1, dtype=torch.float32, device=self.engine.device)
         graph.run(inputs, {**pages, "checksum": checksum})
         broken = [page for page in parts if not torch.isfinite(pages[page]).all()]
         page = (broken or list(parts))[0]

@@ -1,7 +1,8 @@
-"""What an ONNX file says about itself, read without any engine: its versions, and the files that it names.
+"""What an ONNX file says about itself, read without any engine: its versions, and the weights that it needs.
 
-Engines differ in what they find wrong with a graph and when; some take an operator set that they do not
-know for their newest. So this is looked at first. The wire format: protobuf.dev, "Encoding".
+Engines differ in what they find wrong with a graph and when: some take an operator set that they do not know
+for their newest, and some read any file that a graph names. So this is looked at first. The wire format:
+protobuf.dev, "Encoding"; the messages: `onnx.proto` of ONNX.
 """
 
 from __future__ import annotations
@@ -11,9 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genie_rt.errors import BundleError
+from genie_rt.runtime.manifest import WEIGHTS
 
 NEWEST_OPSET = 23
 """That `genie-rt export` writes. Whether an engine knows it, it says itself."""
+
+MAX_DEPTH = 64
+"""Of messages in messages; a graph in a graph is three deeper."""
+
+INSIDE = {
+    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        5: "TensorProto", 6: "GraphProto", 10: "TensorProto", 11: "GraphProto", 22: "SparseTensorProto",
+        23: "SparseTensorProto",
+    },
+    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+}  # fmt: skip
+"""The messages that tensors lie in, however deep: which field of them leads to which message."""
+
+INITIALISERS = (7, 5)
+"""The fields that lead to the tensors that may lie in the file of weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,23 +45,25 @@ class Header:
     Attributes:
         ir_version: of the file format.
         opset: of the standard operators.
-        files: bytes that the graph needs of each file beside it.
+        weight_bytes: that the file of weights beside it has to have.
     """
 
     ir_version: int
     opset: int
-    files: dict[str, int]
+    weight_bytes: int
 
 
 def check_header(path: Path) -> Header:
     """Reads and checks the header of a graph file.
 
     Raises:
-        BundleError: it is no graph, of a newer operator set, or a file that it names is missing or too short.
+        BundleError: it is no graph, of a newer operator set, or keeps tensors in any file but the bundle's
+            weights, whose hash is known; or that is missing or too short.
     """
     try:
         header = _read(path.read_bytes())
-        sizes = {name: _size(path.parent / name) for name in header.files}
+        weights = path.parent / WEIGHTS
+        found = weights.stat().st_size if weights.is_file() else None
     except OSError as error:
         raise BundleError(f"{path}: expected a graph that can be read, found {error}") from error
     except (ValueError, IndexError) as error:
@@ -49,52 +73,66 @@ def check_header(path: Path) -> Header:
             f"{path}: expected operators of opset {NEWEST_OPSET} or older, found opset {header.opset}; "
             "update genie-rt, or export again with this version"
         )
-    for name, size in header.files.items():
-        if Path(name).name != name:
-            raise BundleError(f"{path}: expected weights in a file beside it, found them in {name!r}")
-        found = sizes[name]
-        if found is None or found < size:
-            raise BundleError(
-                f"{path}: expected {size} bytes or more of weights in {name!r}, found "
-                f"{'no such file' if found is None else found}; fetch the whole bundle again"
-            )
+    if header.weight_bytes > (found or 0):
+        raise BundleError(
+            f"{path}: expected {header.weight_bytes} bytes or more of weights in {WEIGHTS!r}, found "
+            f"{'no such file' if found is None else found}; fetch the whole bundle again"
+        )
     return header
 
 
-def _size(path: Path) -> int | None:
-    """Bytes of a file, None where there is none."""
-    return path.stat().st_size if path.is_file() else None
-
-
 def _read(data: bytes) -> Header:
+    model = memoryview(data)
     ir_version = opset = 0
-    files: dict[str, int] = {}
-    for number, value in _fields(memoryview(data)):  # ModelProto
+    for number, value in _fields(model):  # ModelProto
         if number == 1 and isinstance(value, int):
             ir_version = value
         elif number == 8 and not isinstance(value, int):
             entry = dict(_fields(value))  # OperatorSetIdProto: domain, version
-            if not bytes(entry.get(1, b"")) and isinstance(version := entry.get(2, 0), int):
+            if not _text(entry.get(1, b"")) and isinstance(version := entry.get(2, 0), int):
                 opset = version
-        elif number == 7 and not isinstance(value, int):
-            for field, tensor in _fields(value):  # GraphProto
-                if field == 5 and not isinstance(tensor, int):
-                    _add_external(tensor, files)
     if not ir_version or not opset:
         raise ValueError("neither a version nor operators")
-    return Header(ir_version=ir_version, opset=opset, files=files)
+    weight_bytes = max((_end(where, tensor) for where, tensor in _tensors(model, "ModelProto")), default=0)
+    return Header(ir_version=ir_version, opset=opset, weight_bytes=weight_bytes)
 
 
-def _add_external(tensor: memoryview, files: dict[str, int]) -> None:
-    """Adds what a TensorProto keeps in another file."""
-    entries: dict[str, str] = {}
+def _tensors(
+    data: memoryview, message: str, where: tuple[int, ...] = ()
+) -> Iterator[tuple[tuple[int, ...], memoryview]]:
+    """All tensors below a message, with the fields that lead to each."""
+    if len(where) > MAX_DEPTH:
+        raise ValueError(f"messages more than {MAX_DEPTH} deep")
+    for number, value in _fields(data):
+        inside = INSIDE[message].get(number)
+        if inside == "TensorProto" and not isinstance(value, int):
+            yield (*where, number), value
+        elif inside is not None and not isinstance(value, int):
+            yield from _tensors(value, inside, (*where, number))
+
+
+def _end(where: tuple[int, ...], tensor: memoryview) -> int:
+    """The end in the file of weights of what a TensorProto keeps there; 0 of one that is in the graph."""
+    offset = length = 0
     for field, value in _fields(tensor):
-        if field == 13 and not isinstance(value, int):  # StringStringEntryProto: key, value
-            pair = {key: bytes(text).decode() for key, text in _fields(value) if not isinstance(text, int)}
-            entries[pair.get(1, "")] = pair.get(2, "")
-    if location := entries.get("location"):
-        end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-        files[location] = max(files.get(location, 0), end)
+        if field != 13 or isinstance(value, int):
+            continue
+        pair = dict(_fields(value))  # StringStringEntryProto: key, value
+        key, text = _text(pair.get(1, b"")), _text(pair.get(2, b""))
+        if key == "location" and (text != WEIGHTS or where != INITIALISERS):
+            place = "" if where == INITIALISERS else " and below a node"
+            raise ValueError(f"weights in the file {text[:100]!r}{place}, not in {WEIGHTS!r} alone")
+        if key in ("offset", "length") and not (text.isascii() and text.isdigit()):
+            raise ValueError(f"weights at the {key} {text[:100]!r}")
+        offset = int(text) if key == "offset" else offset
+        length = int(text) if key == "length" else length
+    return offset + length
+
+
+def _text(value: int | memoryview | bytes) -> str:
+    if isinstance(value, int):
+        raise ValueError("a number where text belongs")
+    return bytes(value).decode()
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -77,7 +77,7 @@ class OnnxEngine:
             chain.append(PROVIDERS["cuda"])  # of what TensorRT cannot run
         try:
             session = self.runtime.InferenceSession(
-                str(path), options, providers=[(name, place) for name in chain]
+                str(path), options, providers=[(name, place) for name in chain], enable_fallback=0
             )
         except Exception as error:  # its errors have no other base
             if "allocate" in str(error):

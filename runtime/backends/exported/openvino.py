@@ -70,7 +70,7 @@ class OpenVinoEngine:
         header = check_header(path)
         try:
             model = self.core.read_model(path)
-        except RuntimeError as error:
+        except Exception as error:  # not all of its errors are RuntimeError
             raise BundleError(
                 f"{path}: expected a graph that OpenVINO {self.runtime.__version__} can run, found one of "
                 f"opset {header.opset} and IR version {header.ir_version} that it refuses ({_brief(error)}); "
@@ -128,7 +128,7 @@ class OpenVinoGraph:
             if shapes:
                 model.reshape({name: list(shape) for name, shape in shapes})
             compiled = self.engine.core.compile_model(model, "CPU", self.options)
-        except RuntimeError as error:
+        except Exception as error:
             raise DeviceError(f"{self.path}: OpenVINO cannot compile it: {_brief(error)}") from error
         return Compiled(self.engine.runtime.Tensor, compiled, self.path.name)
 
@@ -147,7 +147,7 @@ class Compiled:
             request = Request(self.share, self.model.create_infer_request())
         try:
             request.run(inputs, outputs)
-        except RuntimeError as error:
+        except Exception as error:
             raise DeviceError(f"the graph {self.name} failed in OpenVINO: {_brief(error)}") from error
         self._idle.append(request)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from genie_rt.errors import DeviceError
 from genie_rt.kernels.maskgit_sample.reference import gumbel
 from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.row import Row
@@ -40,6 +41,9 @@ def run_whole_frame(
     Returns:
         The row with its last frame's page; the new frame's tokens `[N]` int64, its decoder pages, and what
         it took.
+
+    Raises:
+        BundleError, DeviceError: as `Graphs.run`, and the passes that it took are none of the plan's.
     """
     dynamics, decoder = backend.dynamics_pages, backend.decoder_pages
     inputs = {
@@ -65,6 +69,11 @@ def run_whole_frame(
     }
     backend.graphs.run(name, inputs, outputs)
     count = int(passes)
+    if not 1 <= count <= plan.passes:
+        raise DeviceError(
+            f"the graph {name}: expected 1 to {plan.passes} passes, found {count}; export the bundle again "
+            "with this version"
+        )
     return (
         replace(row, dynamics=dynamics.push(row.dynamics, page), pending=False),
         tokens[0],

@@ -9,7 +9,7 @@ import torch
 
 from genie_rt.errors import UnsupportedError
 from genie_rt.runtime.backends import choose
-from genie_rt.runtime.backends.choose import BACKENDS, EXPORTED, Choice
+from genie_rt.runtime.backends.choose import ALL_GRAPHS, BACKENDS, EXPORTED, Choice
 from genie_rt.runtime.manifest import Graphs
 from genie_rt.runtime.world import World
 
@@ -49,6 +49,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         (("onnxruntime", "openvino"), graphs(*BOTH), ("openvino", "float32")),  # nobody measured int8
         (("onnxruntime", "openvino"), graphs("float32", int8=0.1), ("openvino", "float32")),
         (("onnxruntime", "openvino"), graphs("float32", bfloat16=0.1), ("openvino", "bfloat16")),
+        (("onnxruntime",), graphs("float16", float16=0.1), ("onnx", "float16")),
+        (("onnxruntime",), graphs("float32", "float16", float16=0.1), ("onnx", "float32")),
     ],
 )
 def test_the_fastest_that_is_there_and_known_to_be_good_is_taken(
@@ -77,6 +79,48 @@ def test_what_is_asked_for_is_what_is_taken(
     installed("onnxruntime", "openvino")
     choice = Choice.of(*asked, None, graphs(*BOTH, int8=2.0))
     assert (choice.backend, choice.dtype) == expected
+
+
+def test_float16_of_any_back_end_is_onnx_where_there_are_such_graphs(installed: Callable[..., None]) -> None:
+    installed("onnxruntime", "openvino")
+    choice = Choice.of("auto", "float16", None, graphs("float32", "float16"))
+    assert (choice.backend, choice.dtype) == ("onnx", "float16")
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_named_back_end_takes_no_format_by_itself_that_has_no_graphs(
+    installed: Callable[..., None], backend: str
+) -> None:
+    installed("onnxruntime", "openvino")
+    assert Choice.of(backend, "auto", None, graphs("float32", int8=0.1)).dtype == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "bfloat16", "float64", "auto"])
+def test_before_a_bundle_is_open_nothing_is_refused_that_its_graphs_may_allow(
+    installed: Callable[..., None], dtype: str
+) -> None:
+    installed("onnxruntime", "openvino")
+    Choice.of("auto", dtype, None, ALL_GRAPHS)
+
+
+def test_a_world_is_loaded_in_a_format_that_only_its_graphs_have(
+    installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("onnxruntime")
+    monkeypatch.setattr(Choice, "build", lambda choice, *rest, **options: choice)
+    found: Any = World.load("demo", dtype="int8").backend
+    assert (found.backend, found.dtype) == ("onnx", "int8")
+    with pytest.raises(UnsupportedError, match="not compute in 'float16'"):
+        World.load("demo", dtype="float16")  # it has no such graphs
+
+
+def test_a_format_that_nothing_here_computes_in_names_what_would(installed: Callable[..., None]) -> None:
+    installed()
+    for dtype, able in (("int8", "cuda, onnx, openvino, tensorrt, tensorrt-rtx"), ("fp8", "cuda")):
+        with pytest.raises(
+            UnsupportedError, match=f"not compute in '{dtype}': .* Back ends that do: {able};"
+        ):
+            Choice.of("auto", dtype, "cpu", ALL_GRAPHS)
 
 
 @pytest.mark.parametrize("backend", EXPORTED)

@@ -6,13 +6,14 @@ same algorithm. What engines compute is proven elsewhere.
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from makers import make_actions, make_config, make_pictures, make_world, used_pages
-from torch_engine import GRAPHS, make_exported_world
+from torch_engine import GRAPHS, TorchGraph, make_exported_world
 
 from genie_rt.errors import BundleError, DeviceError, StateError
 from genie_rt.runtime.backends.exported.signature import signatures
@@ -172,7 +173,7 @@ def test_a_moment_that_is_gone_back_to_is_as_it_was() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("merge", [1, 2])
 def test_a_frame_graph_gives_the_frames_of_its_plan(order: str, merge: int) -> None:
-    """Also where idle commits and peeks, which it cannot serve, come in between."""
+    """Also of peeked actions, and where commits, which it cannot serve, come in between."""
     config = make_config(grid=(4, 6), merge=merge)
     plan = Plan(order=order, passes=4, threshold=0.3)
     world = make_exported_world(config, plans={"quick": plan}, whole_frames=True)
@@ -184,24 +185,49 @@ def test_a_frame_graph_gives_the_frames_of_its_plan(order: str, merge: int) -> N
         calls.clear()
         if t % 4 == 3:
             for session in sessions:
-                session.commit()
+                session.committed(*session.world.backend.commit([session.row]))
         if t == 5:
             assert len({str(session.peek()) for session in sessions}) == 1
         expected, found = (session.step(t % 3) for session in sessions)
         assert np.array_equal(found, expected), f"frame {t}"
         assert sessions[0].row.tokens.tolist() == sessions[1].row.tokens.tolist()
         assert sessions[0].stats == sessions[1].stats
-        assert ("frame-quick" in calls) == (t % 4 != 3 and t != 5)
+        assert ("frame-quick" in calls) == (t % 4 != 3)
 
 
-def test_without_pictures_or_with_another_plan_a_frame_graph_is_not_asked() -> None:
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_session_leaves_the_commit_to_a_frame_graph(pooled: bool) -> None:
     config, plan = make_config(), Plan(passes=2)
-    world = make_exported_world(config, plans={"quick": plan}, whole_frames=True)
+    world = make_exported_world(config, plans={"quick": plan})
+    assert not world.backend.commits_ahead(plan) and world.backend.commits_ahead(plan.replace(passes=3))
+    assert make_exported_world(config, plans={"quick": plan}, whole_frames=False).backend.commits_ahead(plan)
+    pool = world.pool(1)
+    session = pool.join()
+    session.reset(make_pictures(config, 1)[0])
+    for own in (plan, plan.replace(passes=3)):
+        session.plan = own
+        (pool if pooled else session).commit()
+        assert session.is_pending == (own == plan)
+
+
+def test_without_pictures_a_frame_graph_gives_the_same_tokens() -> None:
+    config, plan = make_config(), Plan(passes=2)
+    world = make_exported_world(config, plans={"quick": plan})
     session = world.session(seed=3, plan=plan)
     session.reset(make_pictures(config, 1)[0])
-    world.backend.frame([session.row], [0], plan, decode=False)
+    calls, rows = world.backend.graphs.engine.calls, [session.row]
+    for action in (0, 1, 2, 0, 1, 2):
+        calls.clear()
+        rows, pictures, _ = world.backend.frame(rows, [action], plan, decode=False)
+        session.step(action)
+        assert calls == ["frame-quick", "frame-quick"] and pictures is None
+        assert rows[0].tokens.tolist() == session.row.tokens.tolist()
+        assert rows[0].decoder == ()
+    with pytest.raises(StateError, match="without pictures"):
+        world.backend.frame(rows, [0], plan)
+    calls.clear()
     world.backend.frame([session.row], [0], plan.replace(temperature=0.5))
-    assert "frame-quick" not in world.backend.graphs.engine.calls
+    assert "frame-quick" not in calls
 
 
 def test_pages_return_when_nobody_holds_them() -> None:
@@ -280,6 +306,88 @@ def test_a_prompt_whose_encoder_gives_nan_is_an_error() -> None:
     world.backend.graphs.engine.model.get_parameter("tokenizer.code_in.weight").fill_(torch.nan)
     with pytest.raises(DeviceError, match="tokenizer's encoder of 2 layers"):
         world.session().reset(make_pictures(world.bundle.config, 1)[0])
+
+
+@pytest.mark.parametrize("shift", [5000, -5000])
+@pytest.mark.parametrize(
+    ("plan", "graph"),
+    [
+        (Plan(passes=2), "pass"),
+        (Plan(passes=2, reuse="frames"), "pass-at"),
+        (Plan(order="halton", passes=2, reuse="passes"), "pass-at"),
+        (Plan(passes=2), "frame"),
+        (Plan(passes=2), "encode"),
+    ],
+)
+def test_a_token_that_the_codebook_lacks_is_an_error_and_reaches_no_graph(
+    plan: Plan, graph: str, shift: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_exported_world(make_config(), plans={"quick": plan}, whole_frames=graph == "frame")
+    session = world.session(seed=3, plan=plan)
+    method = {"pass": "whole", "pass-at": "at"}.get(graph, graph)
+    computed = getattr(TorchGraph, method)
+
+    def shifted(self: TorchGraph, x: Any) -> Any:
+        found = computed(self, x)
+        return found | {name: found[name] + shift for name in ("tokens", "candidates") if name in found}
+
+    if graph != "encode":
+        session.reset(make_pictures(world.bundle.config, 1)[0])
+    monkeypatch.setattr(TorchGraph, method, shifted)
+    calls = world.backend.graphs.engine.calls
+    with pytest.raises(
+        DeviceError, match=rf"graph {graph}.*: expected tokens from 0 to 23, found -?\d+; exp"
+    ):
+        session.reset(make_pictures(world.bundle.config, 1)[0]) if graph == "encode" else session.step(0)
+    assert calls[-1].startswith(graph)
+
+
+@pytest.mark.parametrize("count", [0, 3, -1])
+def test_passes_that_the_plan_does_not_allow_are_an_error(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(passes=2)
+    world = make_exported_world(make_config(), plans={"quick": plan}, whole_frames=True)
+    session = world.session(seed=3, plan=plan)
+    session.reset(make_pictures(world.bundle.config, 1)[0])
+    frame = TorchGraph.frame
+    monkeypatch.setattr(
+        TorchGraph, "frame", lambda self, x: frame(self, x) | {"passes": torch.tensor([count])}
+    )
+    with pytest.raises(DeviceError, match=f"frame-quick: expected 1 to 2 passes, found {count}; export"):
+        session.step(0)
+
+
+@pytest.mark.parametrize("how", ["passes", "frame graph", "reuse"])
+def test_the_default_dtype_of_the_program_changes_nothing(how: str) -> None:
+    """Contracts name their dtypes; `TorchEngine` checks them."""
+    config, plan = make_config(), Plan(passes=2, reuse="frames" if how == "reuse" else "none")
+    expected = play(make_exported_world(config), plan, 4)
+    world = make_exported_world(config, plans={"quick": plan}, whole_frames=how == "frame graph")
+    torch.set_default_dtype(torch.float16)
+    try:
+        assert play(world, plan, 4) == expected
+        make_exported_world(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("without", ["", "pass-at"])
+def test_a_graph_that_is_needed_later_is_not_taken_from_another_bundle(without: str, tmp_path: Path) -> None:
+    """The bundle's folder was replaced meanwhile; what is there, or gone, is not what was opened."""
+    config = make_config()
+    world = make_exported_world(config)
+    graphs = world.backend.graphs
+    (tmp_path / "pass-at.onnx").write_bytes(b"another graph")
+    graphs.bundle = replace(graphs.bundle, path=tmp_path, weights_stamp=(0, 0, 0))
+    if without:
+        (tmp_path / "pass-at.onnx").unlink()
+    session = world.session(plan=Plan(passes=2, reuse="frames"))
+    session.reset(make_pictures(config, 1)[0])  # with what was loaded at once
+    with pytest.raises(
+        BundleError, match=r"pass-at\.onnx: changed since it was opened; load the bundle again"
+    ):
+        session.step(0)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

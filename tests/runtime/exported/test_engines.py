@@ -18,6 +18,7 @@ from genie_rt.runtime.backends.exported.engine import Engine
 from genie_rt.runtime.backends.exported.onnx import OnnxEngine, OnnxGraph
 from genie_rt.runtime.backends.exported.openvino import OpenVinoEngine
 from genie_rt.runtime.backends.exported.signature import Signature, Value
+from genie_rt.runtime.manifest import WEIGHTS
 
 onnx = pytest.importorskip("onnx")
 ENGINES: dict[str, Callable[[], Engine]] = {"onnxruntime": OnnxEngine, "openvino": OpenVinoEngine}
@@ -48,7 +49,7 @@ def write(folder: Path, **changes: Any) -> Path:
     Args:
         changes: opset, ir, rows (of `x` and `w`), the name of `x`, location, offset and length of the weight.
     """
-    set_to = {"opset": 20, "ir": 9, "rows": 2, "location": "w.bin", "offset": 8, "length": 24}
+    set_to = {"opset": 20, "ir": 9, "rows": 2, "location": WEIGHTS, "offset": 8, "length": 24}
     set_to |= {"x": "x"} | changes
     helper, kinds = onnx.helper, onnx.TensorProto
     weight = kinds(name="w", data_type=kinds.FLOAT, dims=[set_to["rows"], 3], data_location=kinds.EXTERNAL)
@@ -80,7 +81,7 @@ def write(folder: Path, **changes: Any) -> Path:
     path.write_bytes(
         helper.make_model(graph, ir_version=set_to["ir"], opset_imports=opsets).SerializeToString()
     )
-    (folder / "w.bin").write_bytes(b"\0" * 8 + WEIGHT.tobytes())
+    (folder / WEIGHTS).write_bytes(b"\0" * 8 + WEIGHT.tobytes())
     return path
 
 
@@ -159,10 +160,11 @@ def test_threads_may_run_one_graph(engine: Engine, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"opset": 99}, "expected operators of opset 23 or older, found opset 99"),
-        ({"location": "gone.bin"}, "32 bytes or more of weights in 'gone.bin', found no such file"),
-        ({"length": 64}, "72 bytes or more of weights in 'w.bin', found 32"),
-        ({"location": "w\0.bin"}, r"weights in 'w.x00.bin', found no such file"),
-        ({"location": "../w.bin"}, "in a file beside it, found them in '../w.bin'"),
+        ({"length": 64}, "72 bytes or more of weights in 'weights.safetensors', found 32"),
+        ({"offset": -8}, "weights at the offset '-8'"),
+        ({"location": "w.bin"}, "weights in the file 'w.bin', not in 'weights.safetensors'"),
+        ({"location": "w\0.bin"}, r"weights in the file 'w.x00.bin'"),
+        ({"location": f"../{WEIGHTS}"}, "weights in the file '../weights.safetensors'"),
         ({"rows": 1, "length": 12}, r"input 'x': expected float32 \[2, 3\] .*, found float32 \[1, 3\]"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),
@@ -193,6 +195,16 @@ def test_what_is_no_graph_is_one_clear_error(engine: Engine, tmp_path: Path, dat
     path.write_bytes(data)
     with pytest.raises(BundleError, match=r"tiny\.onnx: expected"):
         engine.load(path, SIGNATURE)
+
+
+def test_a_name_that_is_no_text_is_one_clear_error_and_nothing_is_printed(
+    engine: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"ReduceSum", b"Reduce\xa5um"))
+    with pytest.raises(BundleError, match=r"tiny\.onnx: expected a graph that .* can run, found .*utf-8"):
+        engine.load(path, SIGNATURE)
+    assert capfd.readouterr().out == ""
 
 
 def test_an_ir_version_that_onnx_runtime_cannot_read_says_what_to_do(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import tyro
 from PIL import Image
 
 import genie_rt
-from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.errors import BundleError, InputError, UnsupportedError
 from genie_rt.runtime.config import DynamicsConfig, ModelConfig, TokenizerConfig, TransformerConfig
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.play.commands import PlayCommand
@@ -42,6 +42,7 @@ def world(monkeypatch, session, action_names, prompts, tmp_path):
         action_names=action_names,
         prompts=tuple(paths),
         session=make_session,
+        backend=SimpleNamespace(device="cpu"),
         bundle=SimpleNamespace(
             digest="ab" * 32,
             default_action="stay",
@@ -51,6 +52,13 @@ def world(monkeypatch, session, action_names, prompts, tmp_path):
 
     def load(source, **options):
         world.source, world.options = source, options
+        backend, dtype = options["backend"], options["dtype"]
+        if backend == "cuda":
+            raise UnsupportedError("no such device")
+        if dtype == "int8":
+            raise BundleError("no such graphs")
+        world.backend = SimpleNamespace(name="openvino" if backend == "auto" else backend)
+        world.dtype = "bfloat16" if dtype == "auto" else dtype
         return world
 
     monkeypatch.setitem(vars(genie_rt), "World", SimpleNamespace(load=load))
@@ -67,7 +75,7 @@ def test_headless_defaults(session, capsys) -> None:
     assert session.steps[:24] == [1] * 20 + [5] * 4
     assert len(session.steps) == 64
     out = capsys.readouterr().out
-    assert "demo: 64 steps from 00.png, 4 passes, temperature 1, seed 0" in out
+    assert "demo: 64 steps from 00.png, 4 passes, temperature 1, seed 0; openvino bfloat16 on " in out
     assert "ms p50" in out and "FPS" in out
     assert len(out.splitlines()) == 2
 
@@ -95,6 +103,7 @@ def test_clip_and_log_are_written_and_replayed(session, tmp_path: Path, capsys) 
     log = json.loads((tmp_path / "new" / "a.json").read_text())
     assert log["actions"] == ["right", "right", "right", "jump"]
     assert (log["seed"], log["prompt"], log["plan"]["passes"]) == (5, "01.png", 7)
+    assert (log["backend"], log["dtype"]) == ("openvino", "bfloat16")
 
     session.plan = session.plan.replace(passes=1)
     play("--headless", "--actions", "new/a.json", "--out", "b.gif", "--scale", "2", "--log", "b.json")
@@ -116,6 +125,79 @@ def test_replay_says_where_it_differs(world, tmp_path: Path, capsys) -> None:
     assert "another bundle" in capsys.readouterr().out
     play("--headless", "--actions", "a.json", "--passes", "9")  # asked for other frames
     assert "replay" not in capsys.readouterr().out
+
+
+def written_log(**changes: object) -> None:
+    """`a.json` of a game, with these fields changed; None takes one out."""
+    play("--headless", "--actions", "right*2", "--log", "a.json", "--backend", "onnx", "--dtype", "float32")
+    log = json.loads(Path("a.json").read_text()) | changes
+    Path("a.json").write_text(json.dumps({key: value for key, value in log.items() if value is not None}))
+
+
+def computed_with(world) -> tuple[str, str]:
+    return world.options["backend"], world.options["dtype"]
+
+
+def test_replay_takes_the_back_end_of_the_log_unless_one_is_named(world) -> None:
+    written_log()
+    for flags, expected in (
+        ((), ("onnx", "float32")),
+        (("--backend", "reference"), ("reference", "auto")),
+        (("--dtype", "float64"), ("auto", "float64")),
+        (("--backend", "auto"), ("auto", "auto")),
+    ):
+        play("--headless", "--actions", "a.json", *flags)
+        assert computed_with(world) == expected
+    written_log(backend=None, dtype=None)  # as they were written once
+    play("--headless", "--actions", "a.json")
+    assert computed_with(world) == ("auto", "auto")
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("cuda", "fp8"), ("onnx", "int8")])
+def test_replay_says_what_it_takes_where_the_back_end_of_the_log_cannot_be_had(
+    world, capsys, backend: str, dtype: str
+) -> None:
+    written_log(backend=backend, dtype=dtype)
+    capsys.readouterr()
+    play("--headless", "--actions", "a.json")
+    assert computed_with(world) == ("auto", "auto")
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"the log was played with {backend} {dtype}, which cannot be had (no such")
+    assert first.endswith("taking openvino bfloat16")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_frames_that_differ_name_both_back_ends(capsys, known: bool) -> None:
+    written_log(frames_crc32=[1, 2, 3], **({} if known else {"backend": None, "dtype": None}))
+    play("--headless", "--actions", "a.json", "--backend", "reference", "--dtype", "float64")
+    was = "onnx float32" if known else "an unknown back end"
+    assert (
+        f"step 0 on; the log was played with {was}, this with reference float64;" in capsys.readouterr().out
+    )
+
+
+def test_a_log_of_any_name_is_replayed(capsys) -> None:
+    play("--headless", "--actions", "right*3", "--log", "z.txt")
+    for name in ("z.txt", "@z.txt"):
+        play("--headless", "--actions", name)
+        assert "all 4 frames are bit for bit those of the log" in capsys.readouterr().out
+
+
+def test_a_game_with_a_target_says_how_many_passes_its_frames_took(session, monkeypatch, capsys) -> None:
+    def step(action, once=session.step):
+        session.plan = session.plan.replace(passes=max(1, session.plan.passes - 1))
+        return once(action)
+
+    def make_session(*, target_ms=None, seed, plan):
+        session.plan = Plan(passes=5)
+        return session
+
+    monkeypatch.setattr(session, "step", step)
+    monkeypatch.setattr(genie_rt.World.load("demo", backend="auto", dtype="auto"), "session", make_session)
+    play("--headless", "--actions", "right*6", "--target-ms", "20")
+    assert "passes a frame for 20 ms: 1 least, 1 median, 4 most" in capsys.readouterr().out
+    play("--headless", "--actions", "right*6")
+    assert "passes a frame" not in capsys.readouterr().out
 
 
 def test_replay_can_be_cut_but_not_made_longer(session) -> None:
@@ -182,6 +264,7 @@ def test_window_plays_records_and_logs(session, monkeypatch, capsys, tmp_path: P
     play("--fps", "20", "--actions", "right*2", "--out", "a.gif", "--log", "b.json")
     assert session.steps == [1, 1, 0, 0]
     out = capsys.readouterr().out
+    assert out.startswith("demo: openvino bfloat16 on ")
     assert "saved a.gif" in out and "wrote b.json" in out
     for name in ("a.json", "b.json"):  # beside the clip, and where asked
         assert json.loads(Path(name).read_text())["actions"] == ["right", "right", "left", "left"]
