@@ -53,12 +53,12 @@ class Device:
     def current(cls, name: str) -> Device:
         import torch
 
-        cpu_model = _cpu_model()
-        is_cuda = torch.device(name).type == "cuda"
+        from genie_rt.runtime.processor import processor_name
+
         return cls(
             name=name,
-            model=torch.cuda.get_device_name(name) if is_cuda else cpu_model,
-            cpu_model=cpu_model,
+            model=processor_name(torch.device(name)),
+            cpu_model=processor_name(torch.device("cpu")),
             num_cores=num_cores(),
             num_threads=torch.get_num_threads(),
             system=f"{platform.system()} {platform.machine()}",
@@ -251,16 +251,6 @@ def peak_rss_bytes() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _commit(file: Path) -> str | None:

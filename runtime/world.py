@@ -41,8 +41,7 @@ class World:
         self.dtype = dtype
 
     def __repr__(self) -> str:
-        device = getattr(self.backend, "device", "cpu")
-        return f"World({self.bundle.name!r}, {self.backend.name} {self.dtype} on {device})"
+        return f"World({self.bundle.name!r}, {self.backend.name} {self.dtype} on {self.backend.device})"
 
     @classmethod
     def load(

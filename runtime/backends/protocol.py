@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from genie_rt.runtime.backends.row import Row
@@ -47,9 +48,11 @@ class Backend(Protocol):
 
     Attributes:
         name: of `backends.choose.BACKENDS`.
+        device: that it computes on.
     """
 
     name: str
+    device: torch.device
 
     def reserve(self, num_sessions: int) -> None:
         """Makes room for the pages of so many sessions in all, where making it later would mean moving them.

@@ -152,7 +152,7 @@ def read_actions(path: Path) -> ActionLog | str:
     """What a file of actions holds: a log if it begins with `{`, else a script, whatever its name.
 
     Raises:
-        InputError: as `read_log` and `read_script`.
+        InputError: as `read_text`, `script_of` and `read_log`.
     """
     text = read_text(path, _MAX_LOG_BYTES)
     return _parse_log(path, text) if text.lstrip().startswith("{") else script_of(path, text)

@@ -142,8 +142,8 @@ class PlayCommand:
 
     def _open(self, log: ActionLog | None, console: Console) -> Game:
         from genie_rt.runtime.play.game import Game, undo_steps
-        from genie_rt.runtime.play.machine import computed_on
         from genie_rt.runtime.play.prompt import find_prompt, load_prompts
+        from genie_rt.runtime.processor import processor_name
 
         if self.threads is not None:
             _set_threads(self.threads)
@@ -171,7 +171,7 @@ class PlayCommand:
             bundle_sha256=bundle.digest,
             backend=world.backend.name,
             dtype=world.dtype,
-            computed_on=computed_on(world),
+            computed_on=f"{world.backend.name} {world.dtype} on {processor_name(world.backend.device)}",
             action_names=world.action_names,
             default_action=bundle.default_action,
             session=session,

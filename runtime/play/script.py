@@ -87,24 +87,23 @@ def script_path(actions: str) -> Path | None:
     return Path(actions) if actions.endswith((".txt", ".json")) else None
 
 
-def read_script(path: Path) -> str:
-    """A script from a file: one or more actions per line, `#` starts a comment.
+def script_of(path: Path, text: str) -> str:
+    """The script in the text of a file: one or more actions per line, `#` starts a comment.
 
     Raises:
-        InputError: the file is missing, unreadable, not UTF-8 text, or above 16 MiB.
+        InputError: it is above 16 MiB.
     """
-    return script_of(path, read_text(path, _MAX_FILE_BYTES))
-
-
-def script_of(path: Path, text: str) -> str:
-    """The script in the text of a file, without its comments. Raises `InputError` above 16 MiB."""
     if len(text) > _MAX_FILE_BYTES:
         raise InputError(f"{path}: expected a script of at most {_MAX_FILE_BYTES} bytes, found a larger one")
     return "\n".join(line.partition("#")[0] for line in text.splitlines())
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """The text of an untrusted file, bounded in size. Raises `InputError` as `read_script` does."""
+    """The text of an untrusted file.
+
+    Raises:
+        InputError: the file is missing, unreadable, not UTF-8 text, or larger than `max_bytes`.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)

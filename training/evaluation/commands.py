@@ -237,10 +237,13 @@ class CompareCommand:
 
     @staticmethod
     def _expand(text: str, steps: int | None, action_names: tuple[str, ...]) -> list[str]:
-        from genie_rt.runtime.play.script import expand, read_script, script_path
+        from genie_rt.runtime.play.action_log import ActionLog, read_actions
+        from genie_rt.runtime.play.script import expand, script_path
 
         path = script_path(text)
-        script = text if path is None else read_script(path)
+        script = text if path is None else read_actions(path)
+        if isinstance(script, ActionLog):
+            script = " ".join(script.actions)
         return [action_names[index] for index in expand(script, steps, action_names)]
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from genie_rt import __version__
 from genie_rt.runtime.atomic import atomic_file
+from genie_rt.runtime.processor import processor_name
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.measure import Controllability, Evaluation, Settings
 from genie_rt.training.evaluation.metrics import Psnr
@@ -157,20 +158,9 @@ def write_record(path: Path, values: dict[str, Any]) -> None:
 
 def device_name(world: World) -> str:
     """The device that a world computes on, in words."""
-    device = world.backend.device if hasattr(world.backend, "device") else torch.device("cpu")
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
-
-
-def _cpu_name() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    device = world.backend.device
+    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    return processor_name(device) + threads
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import tyro
 from PIL import Image
 
@@ -57,7 +58,8 @@ def world(monkeypatch, session, action_names, prompts, tmp_path):
             raise UnsupportedError("no such device")
         if dtype == "int8":
             raise BundleError("no such graphs")
-        world.backend = SimpleNamespace(name="openvino" if backend == "auto" else backend)
+        name = "openvino" if backend == "auto" else backend
+        world.backend = SimpleNamespace(name=name, device=torch.device("cpu"))
         world.dtype = "bfloat16" if dtype == "auto" else dtype
         return world
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.play.action_log import read_actions
 from genie_rt.runtime.play.script import (
     MAX_STEPS,
     action_index,
     default_script,
     expand,
-    read_script,
     script_path,
 )
 
@@ -106,15 +106,15 @@ def test_files_are_told_from_scripts() -> None:
 def test_script_file_with_comments(tmp_path: Path) -> None:
     path = tmp_path / "moves.txt"
     path.write_text("# start\nright*2  # run\n\njump left\n...\n", encoding="utf-8-sig")
-    assert expand(read_script(path), 5, NAMES) == (1, 1, 3, 0, 1)
+    assert expand(read_actions(path), 5, NAMES) == (1, 1, 3, 0, 1)
 
 
 def test_bad_script_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
-        read_script(tmp_path / "none.txt")
+        read_actions(tmp_path / "none.txt")
     with pytest.raises(InputError, match="readable file"):
-        read_script(tmp_path)
+        read_actions(tmp_path)
     path = tmp_path / "bytes.txt"
     path.write_bytes(b"right \xff\xfe")
     with pytest.raises(InputError, match="offset 6"):
-        read_script(path)
+        read_actions(path)

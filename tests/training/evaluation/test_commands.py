@@ -15,6 +15,7 @@ from genie_rt.export.bundle import write_bundle
 from genie_rt.export.commands import ExportCommand
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.play.action_log import ActionLog, write_log
 from genie_rt.training.data import game as game_module
 from genie_rt.training.data.writer import ClipStoreWriter
 from genie_rt.training.evaluation.commands import CompareCommand, EvaluateCommand
@@ -173,12 +174,20 @@ def test_evaluate_on_the_real_game(game_world: str, tmp_path: Path) -> None:
     assert figures(out)["next_frame"][0]["all"]["mean_db"] > 10  # copying in the real game is no bad guess
 
 
+LOG = ActionLog(
+    bundle="demo", bundle_sha256=None, seed=0, plan=Plan(passes=1), prompt="p", prompt_crc32=0,
+    actions=("left",) * 5, passes=(1,) * 5, frames_crc32=(0,) * 6,
+)  # fmt: skip
+
+
 def test_compare_writes_a_strip_and_a_gif(
     game_world: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
     out = tmp_path / "deep" / "pictures"
-    CompareCommand(bundle=game_world, branches=("right*5", "left*5"), out=out, columns=6).run()
+    log = tmp_path / "game.json"
+    write_log(log, LOG)
+    CompareCommand(bundle=game_world, branches=("right*5", str(log)), out=out, columns=6).run()
     printed = capsys.readouterr().out
     assert "right*5" in printed and "left*5" in printed and "copy dB" in printed
     with Image.open(out.with_name("pictures.png")) as strip, Image.open(out.with_name("pictures.gif")) as gif:
