@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,13 +28,28 @@ Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 _WORDS = {"f32": "float32", "f16": "float16", "i64": "int64", "u8": "uint8"}
 
 
+@cache
+def the_core() -> Any:
+    """OpenVINO's state, one for the process and to its end.
+
+    Its CPU plugin gives the thread that makes it another stack for signals (openvino#11894) and puts back the
+    one that it found when it goes. Of two that is the other's, which may be gone: then the next signal, such
+    as Ctrl-C, crashes the process.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def has_bfloat16() -> bool:
     """Whether OpenVINO is installed, on a CPU that multiplies in bfloat16."""
     try:
-        import openvino
+        return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except ImportError:
         return False
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoEngine:
@@ -62,7 +78,7 @@ class OpenVinoEngine:
             raise UnsupportedError(f"unknown precision {compute!r}: expected one of {', '.join(PRECISIONS)}")
         self.device = torch.device("cpu")
         self.runtime = openvino
-        self.core = openvino.Core()
+        self.core = the_core()
         self.compute = compute
 
     def load(self, path: Path, signature: Signature) -> OpenVinoGraph:

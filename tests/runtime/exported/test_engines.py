@@ -1,6 +1,8 @@
 """ONNX Runtime and OpenVINO as engines, on graphs of a few nodes: memory, threads, files that are wrong."""
 
 import builtins
+import ctypes
+import gc
 import subprocess
 import sys
 import threading
@@ -211,6 +213,36 @@ def test_an_ir_version_that_onnx_runtime_cannot_read_says_what_to_do(tmp_path: P
     pytest.importorskip("onnxruntime")
     with pytest.raises(BundleError, match=r"opset 20 and IR version 99 that it refuses .* --opset 20"):
         OnnxEngine().load(write(tmp_path, ir=99), SIGNATURE)
+
+
+class Stack(ctypes.Structure):
+    """`stack_t` of signal.h."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def signal_stack() -> tuple[int | None, int]:
+    """Where this thread handles signals."""
+    stack = Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return stack.start, stack.size
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="OpenVINO moves the stack on Linux alone")
+def test_worlds_that_go_leave_signals_a_stack(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = write(tmp_path)
+    engines = [OpenVinoEngine() for _ in range(2)]
+    graphs = [engine.load(path, SIGNATURE) for engine in engines]
+    for graph in graphs:
+        graph.run(make_inputs(), {"total": torch.empty(1)})
+    del graph  # or the last one stays
+    kept = signal_stack()
+    for held in (engines, graphs):
+        while held:
+            held.pop(0)
+            gc.collect()
+            assert signal_stack() == kept
 
 
 def test_an_index_out_of_range_is_a_device_error(tmp_path: Path) -> None:
