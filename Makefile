@@ -14,7 +14,7 @@ EXTRAS_train := play,train,coinrun,onnx,openvino
 EXTRAS_test  := play,train,coinrun,onnx,openvino,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format wheel train-demo clean
+.PHONY: help demo test test-all lint format wheel train-demo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -30,7 +30,11 @@ demo: $(VENV)/.installed-demo  ## play the shipped world without a window, then 
 
 test: $(VENV)/.installed-test  ## run the tests
 	$(SAY) "tests"
-	$(BIN)/pytest $(PYTEST_FLAGS)
+	$(BIN)/pytest -m "not slow" --durations=10 $(PYTEST_FLAGS)
+
+test-all: $(VENV)/.installed-test  ## run the tests, the long ones too
+	$(SAY) "all tests"
+	$(BIN)/pytest --durations=10 $(PYTEST_FLAGS)
 
 # mypy cannot follow the mapping of folders to packages in pyproject.toml, so it gets a tree that needs none:
 # links to the real files, the root package's beside the folders that are its subpackages.
