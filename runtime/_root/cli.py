@@ -4,19 +4,20 @@ A command is a frozen dataclass in its package's `commands.py`: the fields are t
 the help, `run()` does the work and may return an exit code. Only the wanted command is imported, so
 `genie-rt --help` costs nothing and no command pays for another's libraries.
 
-Exit codes: 0 done; 1 failed, with one line on stderr (`GENIE_RT_DEBUG=1` shows the traceback), or silently
-when the reader of our output went away; 2 wrong usage; 130 interrupted.
+Exit codes: 0 done; 1 failed, with one line on stderr (`GENIE_RT_DEBUG=1` shows the traceback), also where
+standard output is closed or full, or silently when the reader of our output went away; 2 wrong usage; 130
+interrupted.
 """
 
+import contextlib
 import difflib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn, Protocol
 
-from genie_rt import __version__
+from genie_rt import __version__, streams
 from genie_rt.environment import Environment
 from genie_rt.errors import GenieError, UnsupportedError
 
@@ -127,13 +128,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: `--help` of a command (0), or words and flags that do not exist (2).
     """
+    streams.prepare()
     debug = False
     logger, handler = logging.getLogger("genie_rt"), logging.StreamHandler()  # bare messages to stderr
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         debug = Environment.read().debug
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        try:
+            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        except SystemExit:  # `--help`
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()  # here, so that a reader who left shows up before the interpreter's own exit
         return code
     except GenieError as error:
@@ -144,9 +150,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit's flush must not fail again
+        return 1
+    except OSError as error:
+        if debug:
+            raise
+        _print_error(streams.explain(error))
         return 1
     finally:
+        streams.settle()
         logger.removeHandler(handler)
 
 
@@ -223,4 +234,5 @@ def _print_error(message: str) -> None:
 
     # one line, and nothing from a file's name or content that a terminal would obey
     line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    Console(stderr=True, highlight=False).print(Text(f"error: {line}", style="red"), soft_wrap=True)
+    with contextlib.suppress(OSError):  # nobody can read of a standard error that is full
+        Console(stderr=True, highlight=False).print(Text(f"error: {line}", style="red"), soft_wrap=True)
