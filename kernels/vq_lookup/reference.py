@@ -5,8 +5,16 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear, normalize
 
 
+@torch.compiler.disable  # the number of groups depends on the numbers
+def first_of_equal_rows(codebook: Tensor) -> Tensor:
+    """`[V]` int64: the lowest index that has the same row, for every row of `codebook`, `[V, d]`."""
+    _, group = codebook.unique(dim=0, return_inverse=True)
+    index = torch.arange(len(codebook), device=codebook.device)
+    return index.scatter_reduce(0, group, index, "amin", include_self=False)[group]
+
+
 def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
-    """`argmax_v <x / |x|, c_v / |c_v|>`; the lowest index wins a tie.
+    """`argmax_v <x / |x|, c_v / |c_v|>`; of equal scores, and of equal rows, the lowest index.
 
     Args:
         x: `[..., d]`, any floating dtype; compared in at least fp32.
@@ -16,7 +24,9 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
         `[...]` int64 in `0 ... V-1`.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
-    return (normalize(x.to(wide), dim=-1) @ normalize(codebook.to(wide), dim=-1).mT).argmax(-1)
+    scores = normalize(x.to(wide), dim=-1) @ normalize(codebook.to(wide), dim=-1).mT
+    # a matrix product may round equal columns differently, by where they stand
+    return first_of_equal_rows(codebook)[scores.argmax(-1)]
 
 
 def lookup_code(indices: Tensor, codebook: Tensor) -> Tensor:
@@ -25,7 +35,8 @@ def lookup_code(indices: Tensor, codebook: Tensor) -> Tensor:
 
 
 def nearest_code_euclidean(x: Tensor, codebook: Tensor) -> Tensor:
-    """`argmin_v |x - c_v|^2`, which is `argmax_v <x, c_v> - |c_v|^2 / 2`; the lowest index wins a tie.
+    """`argmin_v |x - c_v|^2`, which is `argmax_v <x, c_v> - |c_v|^2 / 2`; of equal scores, and of equal rows,
+    the lowest index.
 
     Args:
         x: `[..., d]`, any floating dtype; compared in at least fp32.
@@ -36,7 +47,8 @@ def nearest_code_euclidean(x: Tensor, codebook: Tensor) -> Tensor:
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     codes = codebook.to(wide)
-    return (x.to(wide) @ codes.mT - codes.square().sum(-1) / 2).argmax(-1)
+    scores = x.to(wide) @ codes.mT - codes.square().sum(-1) / 2
+    return first_of_equal_rows(codebook)[scores.argmax(-1)]
 
 
 def vq_lookup(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:

@@ -9,6 +9,7 @@ from makers import make_tensor
 from torch import Tensor
 
 from genie_rt.kernels.vq_lookup.reference import (
+    first_of_equal_rows,
     lookup_code,
     nearest_code,
     nearest_code_euclidean,
@@ -52,6 +53,25 @@ def test_the_lowest_index_wins_a_tie(dtype: torch.dtype) -> None:
     codebook = torch.cat([-axes, axes, 3 * axes, axes]).to(dtype)
     assert nearest_code(axes.to(dtype), codebook).tolist() == [4, 5, 6, 7]
     assert nearest_code((axes[:1] + axes[1:2]).to(dtype), codebook).tolist() == [4]
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [4, 7, 16])
+def test_of_equal_rows_the_lowest_wins_whatever_rounds_the_products(
+    width: int, dtype: torch.dtype, cosine: bool
+) -> None:
+    codebook = make_tensor(33, width, dtype=dtype)
+    for count in (1, 3, 20):  # a BLAS rounds by where a column stands, and by the number of rows
+        x = make_tensor(count, width, dtype=dtype, seed=1)
+        expected = vq_lookup(x, codebook, cosine)
+        for copies in (2, 5):
+            assert torch.equal(vq_lookup(x, codebook.repeat(copies, 1), cosine), expected)
+
+
+def test_of_equal_rows_the_lowest_is_found() -> None:
+    rows = torch.tensor([[1.0, 2], [0, 0], [1, 2], [1, -2], [-0.0, 0], [1, 2]])
+    assert first_of_equal_rows(rows).tolist() == [0, 1, 0, 3, 1, 0]
 
 
 def test_a_vector_of_nothing_gets_the_first_code() -> None:

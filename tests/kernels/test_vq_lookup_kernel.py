@@ -105,6 +105,9 @@ def test_what_tf32_could_not_tell_apart_is_told_apart(cosine: bool) -> None:
 @pytest.mark.parametrize("splits", [None, 3])
 def test_the_lowest_index_wins_a_tie(cosine: bool, splits: int | None) -> None:
     x, codebook, near = make_inputs(20, 100, 16, torch.float32)
+    if DEVICE == "cpu":  # the interpreter's BLAS may round equal columns differently: whole numbers are exact
+        x, codebook = (4 * x).round(), (4 * codebook).round()
+        near = reference.vq_lookup(x.double(), codebook.double(), cosine)
     partials = None if splits is None else torch.empty(2, splits, 20, device=DEVICE)
     found = vq_lookup(x, codebook.repeat(4, 1), cosine, partials=partials)
     assert torch.equal(found, near)
