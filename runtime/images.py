@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.arguments import check_path, whole_number
+from genie_rt.runtime.files import read_regular
 
 Picture = NDArray[np.uint8]
 """Pixels, `[height, width, 3]` uint8."""
 
 MAX_PIXELS = 2**26
 """The most pixels that a picture may have, 8192 x 8192: a small file can claim billions."""
+
+MAX_SIDE = 8192
+"""Of a picture that is made to a size."""
 
 MAX_FILE_BYTES = 2**28
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
@@ -24,7 +30,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 def load_image(path: str | Path) -> NDArray[np.uint8]:
     """Reads a picture of any size; of an animation the first frame.
 
-    Turned as its EXIF says, transparency over black, 16-bit greys scaled to 8 bits.
+    Turned as its EXIF says, transparency over black, 16 bits scaled to 8.
 
     Args:
         path: a PNG, JPEG, BMP, GIF or WEBP file, recognised by content and not by name.
@@ -35,12 +41,12 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         InputError: there is no such file, it is too large, broken, or of another format.
     """
-    path = Path(path)
+    path = check_path(path, "a picture")
+    data = read_regular(path, MAX_FILE_BYTES, expected="a picture")
     try:
-        _check_file(path)
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
             _check_pixels(path, *image.size)
-            return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+            return np.array(_to_rgb(ImageOps.exif_transpose(_key_to_alpha(image, data))))
     except InputError:
         raise
     except Exception as error:  # a decoder fed with broken bytes may raise anything
@@ -78,15 +84,16 @@ def fit_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.u
 
     Args:
         image: `[any, any, 3]` uint8.
-        height: of the result, >= 1.
-        width: of the result, >= 1.
+        height: of the result, 1 to 8192.
+        width: of the result, 1 to 8192.
 
     Returns:
         `[height, width, 3]` uint8, newly allocated; equal to `image` where that had the size already.
 
     Raises:
-        InputError: `image` is no picture, or an empty or too large one.
+        InputError: `image` is no picture, or an empty or too large one, or the size is none.
     """
+    height, width = _check_size(height, width)
     image = _check_array(image, "[height, width, 3]")
     rows, columns, _ = image.shape
     if not rows or not columns:
@@ -113,6 +120,7 @@ def check_frame(image: object, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
         InputError: another type, dtype or shape. The message says which call makes a frame of it.
     """
+    height, width = _check_size(height, width)
     wanted = f"[{height}, {width}, 3]"
     array = _check_array(image, wanted)
     if array.shape != (height, width, 3):
@@ -130,9 +138,19 @@ def _check_array(image: object, wanted: str) -> NDArray[np.uint8]:
     if not is_tensor and not isinstance(image, np.ndarray):
         raise InputError(
             f"image: expected a NumPy array or torch tensor, {wanted} uint8, found {type(image).__name__}; "
-            "call genie_rt.runtime.images.load_image(path) for a file, numpy.asarray for a PIL picture"
+            "call genie_rt.runtime.images.load_image(path) for a file, numpy.asarray for a PIL picture, "
+            "numpy.stack for a list of pictures"
         )
-    shape, dtype = list(image.shape), str(image.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
+    if isinstance(image, np.ma.MaskedArray):
+        raise InputError(
+            "image: expected pixels that are all there, found a masked array; say what belongs in the gaps: "
+            "image.filled(0)"
+        )
+    try:
+        shape = list(image.shape)  # type: ignore[attr-defined]
+    except RuntimeError as error:  # nested tensors
+        raise InputError(f"image: expected a tensor with dense data, found {error}") from error
+    dtype = str(image.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
     if dtype != "uint8":
         raise InputError(
             f"image: expected dtype uint8 (0 to 255), found {dtype}; "
@@ -149,6 +167,15 @@ def _check_array(image: object, wanted: str) -> NDArray[np.uint8]:
         except (RuntimeError, TypeError) as error:  # meta and sparse tensors
             raise InputError(f"image: expected a tensor with dense data, found {error}") from error
     return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def _check_size(height: object, width: object) -> tuple[int, int]:
+    sides = (("height", height), ("width", width))
+    rows, columns = (
+        whole_number(side, 1, MAX_SIDE, f"{name}: expected a whole number from 1 to {MAX_SIDE}")
+        for name, side in sides
+    )
+    return rows, columns
 
 
 def _check_file(path: Path) -> None:
@@ -168,14 +195,50 @@ def _check_pixels(where: str | Path, width: int, height: int) -> None:
         )
 
 
+_SCALES = {"1": 255, "L;2": 85, "L;4": 17}
+"""What Pillow multiplies the greys of a PNG by, by its name of how they are packed."""
+
+
+def _key_to_alpha(image: Image.Image, data: bytes) -> Image.Image:
+    """A PNG that names one colour as transparent (tRNS), with an alpha channel; others as they are.
+
+    Pillow compares that colour with pixels that it has scaled to 8 bits: of 2, 4 and 16 bits it finds none.
+
+    Args:
+        data: of the file.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or image.mode not in ("1", "L", "I", "I;16", "RGB") or key is None:
+        return image
+    packed = image.tile[0][3]
+    pixels = np.asarray(image.convert("L") if image.mode == "1" else image).astype(np.int64)
+    if packed == "RGB;16B":
+        with Image.open(BytesIO(data), formats=("PNG",)) as again:
+            again.tile = [(*again.tile[0][:3], "RGB;16L")]  # the other byte of each number
+            pixels = pixels << 8 | np.asarray(again)
+    if image.mode != "1" or key < 2:  # 1-bit keys come scaled or not, by Pillow's version
+        key = np.multiply(key, _SCALES.get(packed, 1))
+    is_key = pixels == key
+    alpha = Image.fromarray(np.where(is_key.all(-1) if is_key.ndim == 3 else is_key, 0, 255).astype(np.uint8))
+    plain = _opaque(image)
+    plain.putalpha(alpha)
+    plain.info = {name: value for name, value in image.info.items() if name != "transparency"}  # EXIF as well
+    return plain
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return _opaque(image)
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Its colours, whatever its transparency."""
     if image.mode.startswith("I"):  # Pillow's own conversion of 16-bit greys clips at 255
         grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
+    return image.convert("RGB")
 
 
 def _broken(path: Path, expected: str, error: Exception) -> InputError:

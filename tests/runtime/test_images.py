@@ -5,6 +5,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,87 @@ def test_other_modes_become_rgb(
     assert load_image(tmp_path / "x.png")[1, 2].tolist() == expected
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, depth: int, colour: int, row: bytes, *more: tuple[bytes, bytes]) -> bytes:
+    """One row of pixels, written by hand: of these Pillow writes only some."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)
+    chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+COLOURS = (b"PLTE", bytes([10, 20, 30, 200, 100, 50, 1, 2, 3]))
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        # black takes the place of the colour that is named as transparent, and of no other
+        (png(3, 1, GREY, bytes([0b01000000]), (b"tRNS", b"\0\1")), [0, 0, 0]),
+        (png(3, 1, GREY, bytes([0b01000000]), (b"tRNS", b"\0\0")), [0, 255, 0]),
+        (png(4, 2, GREY, bytes([0b01101100]), (b"tRNS", b"\0\2")), [85, 0, 255, 0]),
+        (png(4, 4, GREY, bytes([0x35, 0xF6]), (b"tRNS", b"\0\5")), [51, 0, 255, 102]),
+        (png(3, 8, GREY, bytes([4, 5, 6]), (b"tRNS", b"\0\5")), [4, 0, 6]),
+        (
+            png(3, 16, GREY, struct.pack(">3H", 0x5150, 0x5151, 0x5251), (b"tRNS", b"\x51\x51")),
+            [0x51, 0, 0x52],
+        ),
+        (
+            png(3, 8, RGB, bytes([1, 2, 3, 1, 2, 4, 1, 2, 3]), (b"tRNS", bytes([0, 1, 0, 2, 0, 3]))),
+            [[0, 0, 0], [1, 2, 4], [0, 0, 0]],
+        ),
+        (
+            png(
+                3, 16, RGB, struct.pack(">9H", 0x101, 0x202, 0x303, 0x101, 0x202, 0x304, 0x111, 0x202, 0x303),
+                (b"tRNS", struct.pack(">3H", 0x101, 0x202, 0x303)),
+            ),
+            [[0, 0, 0], [1, 2, 3], [1, 2, 3]],
+        ),
+        # palettes and alpha channels, in halves too
+        (
+            png(3, 2, PALETTE, bytes([0b00011000]), COLOURS, (b"tRNS", bytes([255, 0]))),
+            [[10, 20, 30], [0, 0, 0], [1, 2, 3]],
+        ),
+        (
+            png(3, 8, PALETTE, bytes([0, 1, 2]), COLOURS, (b"tRNS", bytes([255, 128, 0]))),
+            [[10, 20, 30], [100, 50, 25], [0, 0, 0]],
+        ),
+        (png(2, 8, GREY_ALPHA, bytes([200, 0, 200, 128])), [0, 100]),
+        (png(2, 16, GREY_ALPHA, struct.pack(">4H", 0xC8C8, 0, 0xC8C8, 0x8080)), [0, 100]),
+        (png(2, 8, RGB_ALPHA, bytes([9, 9, 9, 0, 200, 100, 50, 128])), [[0, 0, 0], [100, 50, 25]]),
+        (
+            png(2, 16, RGB_ALPHA, struct.pack(">8H", 9, 9, 9, 0, 0xC800, 0x6400, 0x3200, 0x8000)),
+            [[0, 0, 0], [100, 50, 25]],
+        ),
+        (png(2, 16, GREY, struct.pack(">2H", 0x5151, 0xFFFF)), [0x51, 255]),
+    ],
+    ids=["grey 1, white", "grey 1, black", "grey 2", "grey 4", "grey 8", "grey 16", "RGB 8", "RGB 16",
+         "palette 2", "palette 8", "LA 8", "LA 16", "RGBA 8", "RGBA 16", "opaque grey 16"],
+)  # fmt: skip
+def test_transparency_of_every_kind_of_png_is_black(tmp_path: Path, file: bytes, expected: list[Any]) -> None:
+    (tmp_path / "x.png").write_bytes(file)
+    wanted = np.array(expected)
+    wanted = wanted if wanted.ndim == 2 else np.repeat(wanted[:, None], 3, axis=1)
+    np.testing.assert_array_equal(load_image(tmp_path / "x.png")[0], wanted)
+
+
+def test_transparency_of_a_gif_and_of_a_turned_png(tmp_path: Path) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette(COLOURS[1])
+    image.putdata([0, 1, 2])
+    image.save(tmp_path / "x.gif", transparency=1)
+    assert load_image(tmp_path / "x.gif")[0].tolist() == [[10, 20, 30], [0, 0, 0], [1, 2, 3]]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    data = png(3, 16, GREY, struct.pack(">3H", 0x100, 0x5151, 0x200), (b"tRNS", b"\x51\x51"))
+    turned = data[:33] + chunk(b"eXIf", exif.tobytes()[6:]) + data[33:]
+    (tmp_path / "x.png").write_bytes(turned)
+    assert load_image(tmp_path / "x.png")[..., 0].tolist() == [[1], [0], [2]]
+
+
 def test_the_orientation_of_a_camera_is_followed(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
@@ -106,12 +188,11 @@ def test_a_format_outside_the_list_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.png: expected a picture, found nothing"):
         load_image(tmp_path / "none.png")
-    with pytest.raises(InputError, match="found no file"):
+    with pytest.raises(InputError, match="expected a picture, found a folder"):
         load_image(tmp_path)
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    for path in (None, 5, b"x.png", ""):
+        with pytest.raises(InputError, match="expected the path of a picture, found"):
+            load_image(path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(8193, 8192), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
@@ -197,6 +278,18 @@ def test_a_view_with_strides_is_read_as_it_looks() -> None:
     np.testing.assert_array_equal(fit_image(wide[::2, ::-2], 5, 7), wide[::2, ::-2])
 
 
+@pytest.mark.parametrize("side", [0, -1, 8193, 2.0, True, None, "5", np.float64(5)])
+def test_a_size_that_is_none_is_refused_by_name(side: Any) -> None:
+    with pytest.raises(InputError, match=r"^height: expected a whole number from 1 to 8192, found"):
+        fit_image(picture(), side, 5)
+    with pytest.raises(InputError, match=r"^width: expected a whole number from 1 to 8192, found"):
+        fit_image(picture(), 5, side)
+
+
+def test_a_size_may_be_of_numpy() -> None:
+    np.testing.assert_array_equal(fit_image(picture(), np.int64(3), np.array(4)), fit_image(picture(), 3, 4))
+
+
 def test_an_empty_or_huge_picture_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="at least one pixel"):
         fit_image(np.zeros((0, 4, 3), np.uint8), 4, 4)
@@ -242,6 +335,9 @@ def test_a_strided_frame_becomes_contiguous() -> None:
         (picture()[None], r"found \[1, 5, 7, 3\]"),
         (np.zeros((5, 7, 4), np.uint8), r"found \[5, 7, 4\]"),
         (picture().transpose(2, 0, 1), r"found \[3, 5, 7\]; move the channels last"),
+        (np.ma.array(picture()), r"a masked array; .*image\.filled\(0\)"),
+        (picture().astype(np.complex64), "found complex64"),
+        (np.zeros((5, 7, 3), "m8[s]"), "found timedelta64"),
         (picture(7, 5), r"found \[7, 5, 3\]; call genie_rt.runtime.images.fit_image\(image, 5, 7\)"),
         (np.zeros((0, 7, 3), np.uint8), r"found \[0, 7, 3\]"),
         (torch.zeros(5, 7, 3, dtype=torch.uint8, device="meta"), "dense data"),
