@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -116,7 +117,12 @@ def compile_kernels(
     else:
         # spawned, for a forked child would share the state of Triton's compiler
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(_compile, *task): index for index, task in enumerate(tasks)}
+            # Workers start here and inherit what is blocked: on Ctrl-C the parent speaks and ends them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                futures = {pool.submit(_compile, *task): index for index, task in enumerate(tasks)}
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for future in as_completed(futures):
                 rows[futures[future]] = future.result()
                 if on_row is not None:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from genie_rt.errors import BundleError, ConfigError, InputError
+from genie_rt.interrupt import Cleanup, Uninterrupted
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import check_frame
@@ -60,7 +61,8 @@ def write_bundle(
 ) -> Bundle:
     """Writes a bundle and opens it again with the reader that everybody uses.
 
-    The same arguments and library versions give the same bytes. Whatever fails, `out` is left as it was.
+    The same arguments and library versions give the same bytes. After an error or Ctrl-C
+    `out` is as it was.
 
     Args:
         out: the folder to make.
@@ -91,27 +93,29 @@ def write_bundle(
     tensors = _convert(weights, DTYPES[dtype])
     temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}"
     try:
-        temporary.mkdir(parents=True)
-        _write_pictures(temporary / "prompts", prompts, config)
-        (temporary / MODEL_CARD).write_bytes(model_card.encode())
-        save_file(tensors, temporary / WEIGHTS)
-        shutil.copymode(temporary / MODEL_CARD, temporary / WEIGHTS)  # safetensors makes its files private
-        written = None if graphs is None else graphs(temporary)
-        manifest = Manifest(
-            name=name,
-            preset=preset,
-            config=config,
-            action_names=tuple(action_names),
-            default_action=default_action,
-            plans=dict(plans),
-            provenance=dict(provenance),
-            files=_records(temporary),
-            graphs=written,
-        )
-        (temporary / MANIFEST).write_bytes(encode_manifest(manifest))
-        _check_readable(temporary, tensors)
-        _sync(temporary)
-        _put_in_place(temporary, out, overwrite)
+        with Cleanup(lambda: shutil.rmtree(temporary, ignore_errors=True)):
+            temporary.mkdir(parents=True)
+            _write_pictures(temporary / "prompts", prompts, config)
+            (temporary / MODEL_CARD).write_bytes(model_card.encode())
+            save_file(tensors, temporary / WEIGHTS)
+            shutil.copymode(temporary / MODEL_CARD, temporary / WEIGHTS)  # safetensors makes it private
+            written = None if graphs is None else graphs(temporary)
+            manifest = Manifest(
+                name=name,
+                preset=preset,
+                config=config,
+                action_names=tuple(action_names),
+                default_action=default_action,
+                plans=dict(plans),
+                provenance=dict(provenance),
+                files=_records(temporary),
+                graphs=written,
+            )
+            (temporary / MANIFEST).write_bytes(encode_manifest(manifest))
+            _check_readable(temporary, tensors)
+            _sync(temporary)
+            with Uninterrupted():
+                _put_in_place(temporary, out, overwrite)
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{out}: expected a folder that can be written, found {error}") from error
     finally:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,19 +17,6 @@ if TYPE_CHECKING:
     from genie_rt.export.source import Source
     from genie_rt.runtime.bundle import Bundle
     from genie_rt.runtime.plan import Plan
-
-
-@contextmanager
-def _cleaned_up_on_sigterm() -> Iterator[None]:
-    """For as long as it is active, SIGTERM unwinds the stack, where it would leave half a bundle behind."""
-    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,23 +95,22 @@ class ExportCommand:
         pictures = [fit_image(load_image(path), *size) for path in self.prompt] or list(source.prompts)
         is_bundle = source.card is not None and self.preset is None
         name = self.name or (source.name if is_bundle else self.out.resolve().name)
-        with _cleaned_up_on_sigterm():
-            bundle = write_bundle(
-                self.out,
-                name=name,
-                preset=source.preset,
-                config=source.config,
-                weights=source.weights,
-                action_names=source.action_names,
-                default_action=source.default_action,
-                plans=plans,
-                prompts=pictures,
-                provenance=source.provenance,
-                model_card=source.model_card(name, record),
-                dtype=self.dtype or source.dtype or "bf16",
-                graphs=graphs,
-                overwrite=self.overwrite,
-            )
+        bundle = write_bundle(
+            self.out,
+            name=name,
+            preset=source.preset,
+            config=source.config,
+            weights=source.weights,
+            action_names=source.action_names,
+            default_action=source.default_action,
+            plans=plans,
+            prompts=pictures,
+            provenance=source.provenance,
+            model_card=source.model_card(name, record),
+            dtype=self.dtype or source.dtype or "bf16",
+            graphs=graphs,
+            overwrite=self.overwrite,
+        )
         self._tell(source, bundle)
 
     def _check(self) -> None:

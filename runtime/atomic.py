@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genie_rt.errors import InputError
+from genie_rt.interrupt import Cleanup
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` when the block ends without an error.
 
-    The folder is made if it is missing; after an error nothing of the new file is left.
+    The folder is made if it is missing; after an error or Ctrl-C nothing of the new file is left.
 
     Raises:
         InputError: the folder or the file cannot be written.
@@ -21,8 +22,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            yield temporary
-            temporary.replace(path)
+            with Cleanup(lambda: temporary.unlink(missing_ok=True)):
+                yield temporary
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

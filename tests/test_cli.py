@@ -183,9 +183,9 @@ def test_a_missing_module_of_our_own_is_a_bug(fake: None) -> None:
         cli.main(["fake", "bug"])
 
 
-def test_an_interrupt_is_quiet(fake: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_one_line(fake: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fake", "interrupt"]) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_reader_that_left_is_no_traceback() -> None:

@@ -55,4 +55,4 @@ def test_the_wheel_has_every_module_bundle_and_configuration_and_nothing_else(wh
 def test_the_wheel_carries_its_licence_and_its_command(wheel: zipfile.ZipFile) -> None:
     metadata = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
     assert {"licenses/LICENSE", "licenses/NOTICE"} <= metadata.keys()
-    assert "genie-rt = genie_rt.cli:main" in wheel.read(metadata["entry_points.txt"]).decode()
+    assert "genie-rt = genie_rt.__main__:main" in wheel.read(metadata["entry_points.txt"]).decode()

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import genie_rt
 from genie_rt.errors import BundleError, ConfigError, DeviceError, UnsupportedError
+from genie_rt.interrupt import StopRequest
 from genie_rt.training.checkpoint import (
     Checkpoint,
     checkpoint_folder,
@@ -33,7 +34,6 @@ from genie_rt.training.checkpoint import (
     save_checkpoint,
     write_json,
 )
-from genie_rt.training.interrupt import StopRequest
 from genie_rt.training.loop_config import LoopConfig, learning_rate_at
 from genie_rt.training.optimizer import WeightAverage, build_optimizers
 from genie_rt.training.progress import Reporter

@@ -5,11 +5,13 @@
     frame = session.reset(image)           # [H, W, 3] uint8
     frame = session.step("right")          # name or index
 
-Importing this package loads nothing heavy, not even torch (PEP 562).
+Importing this package loads nothing heavy, not even torch (PEP 562), nor `typing`, since `genie-rt` handles
+signals only after it.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from genie_rt.errors import (
     BundleError,
@@ -21,7 +23,10 @@ from genie_rt.errors import (
     UnsupportedError,
 )
 
+TYPE_CHECKING = False  # type checkers know this name
 if TYPE_CHECKING:
+    from typing import Any
+
     from genie_rt.runtime.frames_out import PendingFrame
     from genie_rt.runtime.plan import Plan
     from genie_rt.runtime.pool import SessionPool

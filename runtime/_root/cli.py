@@ -147,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _print_error(str(error))
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # only where `main` is called by a program: the process `genie-rt` raises none
+        sys.stderr.write("interrupted\n")
         return 130
     except BrokenPipeError:
         return 1

@@ -83,7 +83,7 @@ class PlayCommand:
     threads: int | None = None
     """CPU threads to compute with; all unless set."""
 
-    def run(self) -> None:
+    def run(self) -> int:
         from rich.console import Console
 
         from genie_rt.runtime.play.clip import MAX_FPS, check_clip_path
@@ -101,8 +101,9 @@ class PlayCommand:
         script = self._script(game, actions)
         if self.headless:
             self._play_headless(game, script, log, console)
-        else:
-            self._play_in_window(game, script, console)
+            return 0
+        signum = self._play_in_window(game, script, console)
+        return 0 if signum is None else 128 + signum
 
     @property
     def _overrides_log(self) -> bool:
@@ -239,7 +240,7 @@ class PlayCommand:
             write_log(self.log, game.log(rollout.trail, plan, game.prompt))
             console.print(f"wrote {self.log}")
 
-    def _play_in_window(self, game: Game, script: Sequence[int], console: Console) -> None:
+    def _play_in_window(self, game: Game, script: Sequence[int], console: Console) -> int | None:
         from genie_rt.runtime.play.action_log import write_log
         from genie_rt.runtime.play.loop import PlayLoop
         from genie_rt.runtime.play.player import Player
@@ -264,13 +265,14 @@ class PlayCommand:
         )
         if self.out is not None:
             player.start_recording(self.out)
-        run_window(player, title=f"genie-rt: {game.bundle}", fps=self.fps, scale=self.scale)
+        signum = run_window(player, title=f"genie-rt: {game.bundle}", fps=self.fps, scale=self.scale)
         self._print_passes(loop.trail, console)
         for news in player.recorder.news():
             console.print(news)
         if self.log is not None:
             write_log(self.log, make_log())
             console.print(f"wrote {self.log}")
+        return signum
 
     def _print_passes(self, trail: Trail, console: Console) -> None:
         """How many passes fitted into --target-ms."""

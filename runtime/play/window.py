@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.interrupt import StopRequest
 from genie_rt.runtime.play.overlay import BAR_HEIGHT, MIN_AREA, PAPER, Overlay
 from genie_rt.runtime.play.pace import Pacer
 from genie_rt.runtime.play.playable import Frame
@@ -25,8 +26,8 @@ def run_window(
     fps: float,
     scale: int | None = None,
     allow_hidden: bool = False,
-) -> None:
-    """Opens the window and plays until the player quits. Returns when all clips are on disk.
+) -> int | None:
+    """Opens the window and plays until the player quits, or Ctrl-C. Returns when all clips are on disk.
 
     Args:
         player: the game.
@@ -35,29 +36,34 @@ def run_window(
         scale: enlargement that the window opens with; None fits the screen.
         allow_hidden: goes on where SDL draws into memory because there is no screen.
 
+    Returns:
+        The signal that ended the game, such as SIGINT; None where the player quit.
+
     Raises:
         UnsupportedError: pygame is missing, or there is no screen.
     """
     _require_pygame()
     import pygame
 
-    try:
-        window = Window(player, title=title, scale=scale, allow_hidden=allow_hidden)
-        player.greet()
-        pacer = Pacer(fps)
-        window.draw()
-        while not player.quit:
-            player.idle()
-            window.handle_events(pacer.wait_s() if player.wants_tick else None)
-            if player.wants_tick and pacer.wait_s() == 0 and not player.quit:
-                pacer.start_step()
-                player.tick()
-            if player.dirty:
-                window.draw()
-    finally:
-        pygame.quit()
-        player.stop_recording()
-        player.recorder.join()
+    with StopRequest() as stop:
+        try:
+            window = Window(player, title=title, scale=scale, allow_hidden=allow_hidden)
+            player.greet()
+            pacer = Pacer(fps)
+            window.draw()
+            while not player.quit and stop.signum is None:
+                player.idle()
+                window.handle_events(pacer.wait_s() if player.wants_tick else None)
+                if player.wants_tick and pacer.wait_s() == 0 and not player.quit:
+                    pacer.start_step()
+                    player.tick()
+                if player.dirty:
+                    window.draw()
+        finally:
+            pygame.quit()
+            player.stop_recording()
+            player.recorder.join()
+    return stop.signum
 
 
 class Window:

@@ -5,6 +5,8 @@ import json
 import math
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +17,6 @@ from makers import ACTIONS, make_config, make_model, make_pictures
 
 from genie_rt.cli import main
 from genie_rt.errors import ConfigError, InputError
-from genie_rt.export import bundle as writer
 from genie_rt.export import graphs as graphs_module
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.graphs import MAX_PLAN_NAME, NewGraphs, read_psnr_changes
@@ -125,16 +126,20 @@ def test_names_that_nothing_can_have_are_refused(
         assert "too long" in capsys.readouterr().err
 
 
-def test_sigterm_leaves_what_was_there(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_what_was_there(bundle: Path, tmp_path: Path, number: signal.Signals) -> None:
     mine = export(bundle, tmp_path / "mine")
-    monkeypatch.setattr(writer, "_sync", lambda _: signal.raise_signal(signal.SIGTERM))
-    before = signal.signal(signal.SIGTERM, own := lambda *_: None)  # so that a test which fails ends nothing
-    try:
-        with pytest.raises(SystemExit, match="143"):
-            main(["export", str(bundle), "--out", str(mine.path), "--passes", "1", "--overwrite"])
-        assert signal.getsignal(signal.SIGTERM) is own
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    code = f"""
+import signal, sys
+from genie_rt import __main__, interrupt
+import genie_rt.export.bundle as writer
+writer._sync = lambda folder: signal.raise_signal({int(number)})
+sys.argv[1:] = ["export", {str(bundle)!r}, "--out", {str(mine.path)!r}, "--passes", "1", "--overwrite"]
+sys.exit(__main__.main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 128 + number
+    assert done.stderr == {signal.SIGINT: "interrupted\n", signal.SIGTERM: "terminated\n"}[number]
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert open_bundle(mine.path).digest == mine.digest
 

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
+from genie_rt.interrupt import Cleanup
 from genie_rt.training.data.progress import progress_bar
 from genie_rt.training.data.store import INDEX_NAME, SPLITS, ClipStore, Frames, Split
 from genie_rt.training.data.writer import ClipStoreWriter
@@ -274,13 +275,16 @@ class _EpisodeSink:
         self._writer: ClipStoreWriter | None = None
         self._held: tuple[Split, Frames] | None = None
         self._used: set[Split] = set()
+        self._cleanup = Cleanup(self._finish)
 
     def __enter__(self) -> Self:
+        self._cleanup.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._cleanup.__exit__(kind, error, trace)
         # After a full disk there is nothing to save; after Ctrl-C there is.
         if not isinstance(error, BundleError):
             self._finish()

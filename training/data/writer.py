@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genie_rt.errors import BundleError, InputError, StateError
+from genie_rt.interrupt import Cleanup
 from genie_rt.training.data.store import (
     INDEX_NAME,
     MAX_ACTIONS,
@@ -88,17 +89,20 @@ class ClipStoreWriter:
         self._frames_file: BinaryIO | None = None
         self._side_files: dict[str, BinaryIO] = {}
         self._closed = False
+        self._cleanup = Cleanup(self.close)
         with self._keeping_what_is_committed():
             path.mkdir(parents=True, exist_ok=True)
             self._write_index([])
 
     def __enter__(self) -> Self:
+        self._cleanup.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Also after an error or Ctrl-C the episodes that were appended whole are worth keeping.
+        self._cleanup.__exit__(kind, error, trace)
         if not self._closed:
             self.close()
 
