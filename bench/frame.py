@@ -127,13 +127,15 @@ def bench_frames(
     if bench.compiled:
         check_plan(plan)
     sweep = {f"{SWEEP}{k}": world.plan(_with_passes(plan, k)) for k in bench.sweep}
+    world.warm_up(plan)
+    clock.append(time.perf_counter_ns())
     session = world.session(plan=plan)
     session.reset(first_picture(world))
     clock.append(time.perf_counter_ns())
     first = session.row
     session.step(0)
     clock.append(time.perf_counter_ns())
-    load_ms, reset_ms, first_step_ms = ((b - a) / 1e6 for a, b in itertools.pairwise(clock))
+    load_ms, warm_up_ms, reset_ms, first_step_ms = ((b - a) / 1e6 for a, b in itertools.pairwise(clock))
 
     past = Past.fill(session, before=[first])
     memory = _memory(measured(world))
@@ -147,23 +149,32 @@ def bench_frames(
         *versus,
         *baselines,
     ]
-    times, series = _time(
+    times, series, told = _time(
         compared, bench.iterations, duration_s=bench.duration_s, warm_up_s=bench.warm_up_s, on_round=on_round
     )
+    notes += told
     others = [sweep]
     if bench.compare_plans:
         others.append({f"{PLAN}{name}": other for name, other in world.bundle.plans.items()})
     for plans in others:
+        for other in plans.values():
+            world.warm_up(other)
         players = [Player.of(name, past.session(other)) for name, other in plans.items()]
         if players:
             warm_up_s = min(bench.warm_up_s, SWEEP_WARM_UP_S)
             rounds = min(bench.iterations, SWEEP_ITERATIONS)
-            series += _time(players, rounds, warm_up_s=warm_up_s, on_round=on_round)[1]
+            _, more, told = _time(players, rounds, warm_up_s=warm_up_s, on_round=on_round)
+            series += more
+            notes += told
 
     body = FrameBody(
         subject=Subject.of(world, backend=world.backend.name),
         cold_start=ColdStart(
-            import_ms=import_ms, load_ms=load_ms, reset_ms=reset_ms, first_step_ms=first_step_ms
+            import_ms=import_ms,
+            load_ms=load_ms,
+            warm_up_ms=warm_up_ms,
+            reset_ms=reset_ms,
+            first_step_ms=first_step_ms,
         ),
         memory=memory,
         series=tuple(series),
@@ -237,6 +248,7 @@ def _versus(worlds: _Worlds, plan: Plan) -> tuple[list[Player], list[str]]:
         name = f"{backend} {dtype}"
         try:
             world = worlds.other(backend, dtype)
+            world.warm_up(plan)
             session = world.session(plan=plan)
             session.reset(first_picture(world))
             Past.fill(session)
@@ -290,18 +302,23 @@ def _time(
     duration_s: float = 0.0,
     warm_up_s: float,
     on_round: Callable[[], object] | None,
-) -> tuple[Mapping[str, Times], list[Series]]:
-    """Times of some players, interleaved, by name and as series."""
+) -> tuple[Mapping[str, Times], list[Series], list[str]]:
+    """Times of some players, interleaved, by name and as series, and lines that speak against them."""
     times = measure(
         [player.candidate for player in players],
         iterations=iterations, duration_s=duration_s, warm_up_s=warm_up_s, on_round=on_round,
     )  # fmt: skip
-    series = []
+    series, notes = [], []
     for player in players:
         taken = times[player.candidate.name]
         counted = player.stats[-len(taken.run_ns) :]
         series.append(Series.of(player.candidate.name, player.plan, taken, counted))
-    return times, series
+        if num_cold := sum(item.cold for item in counted):
+            notes.append(
+                f"{player.candidate.name}: {num_cold} of {len(counted)} frames made something ready that "
+                "later ones found there"
+            )
+    return times, series, notes
 
 
 def _memory(backend: Measured) -> Memory:

@@ -31,18 +31,22 @@ class ColdStart:
     Attributes:
         import_ms: to import torch and genie-rt; next to nothing where the process had them.
         load_ms: to load the bundle: read, hash, check, convert; or to make random weights.
+        warm_up_ms: to make the plan ready, `World.warm_up`; None in older records, where the parts that
+            follow have it within them.
         reset_ms: to take in the first picture.
-        first_step_ms: of the first frame, with everything that happens once.
+        first_step_ms: of the first frame.
     """
 
     import_ms: float
     load_ms: float
+    warm_up_ms: float | None = None
     reset_ms: float
     first_step_ms: float
 
     @property
     def total_ms(self) -> float:
-        return self.import_ms + self.load_ms + self.reset_ms + self.first_step_ms
+        parts = (self.import_ms, self.load_ms, self.warm_up_ms or 0.0, self.reset_ms, self.first_step_ms)
+        return sum(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

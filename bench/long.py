@@ -138,6 +138,7 @@ def play_long(
     if steps < 2 * WINDOWS:
         raise InputError(f"expected {2 * WINDOWS} steps or more, found {steps}")
     before = Counters.read()
+    world.warm_up(plan, peek=len(world.action_names))
     session = world.session(plan=plan)
     session.reset(first_picture(world))
     pools = [pool for pool in vars(world.backend).values() if isinstance(pool, PagePool)]

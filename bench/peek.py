@@ -88,6 +88,7 @@ def bench_peek(
         iterations, duration_s, warm_up_s, on_round: as `measure` takes them.
     """
     before = Counters.read()
+    world.warm_up(plan, peek=len(world.action_names))
     session = world.session(plan=plan)
     session.reset(first_picture(world))
     snapshot = Past.fill(session).snapshot
@@ -110,6 +111,7 @@ def bench_peek(
             pictures.cpu()
         synchronise(torch_device)
 
+    frame(False)  # no session asks for it, so nothing has made it ready
     candidates = [
         Candidate(name=PEEK, run=peek, after=lambda: session.step(next(actions))),
         Candidate(name=ALONE, run=one_by_one),

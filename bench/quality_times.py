@@ -69,6 +69,7 @@ def time_worlds(
     for world, plans in players.items():
         moments = _moments(world, clips, protocol)
         for name, plan in plans.items():
+            world.warm_up(plan)
             candidates.append(_candidate(name, world.session(plan=plan), moments, idle=False))
             candidates.append(_candidate(f"{name} idle", world.session(plan=plan), moments, idle=True))
             names.append(name)

@@ -258,10 +258,12 @@ def _optional(value: float | None, shown: Callable[[float], str]) -> str:
 
 def _start(body: FrameBody) -> str:
     start = body.cold_start
-    first_ms = start.reset_ms + start.first_step_ms
-    parts = {"imports": start.import_ms, "load": start.load_ms, "first frame": first_ms}
-    listed = ", ".join(f"{name} {ms / 1e3:.1f}" for name, ms in parts.items())
-    return f"cold start  {start.total_ms / 1e3:.1f} s: {listed}"
+    parts = {
+        "imports": start.import_ms, "load": start.load_ms, "warm-up": start.warm_up_ms,
+        "first picture": start.reset_ms, "first frame": start.first_step_ms,
+    }  # fmt: skip
+    listed = ", ".join(f"{name} {ms / 1e3:.2f}" for name, ms in parts.items() if ms is not None)
+    return f"cold start  {start.total_ms / 1e3:.2f} s: {listed}"
 
 
 def _memory(body: FrameBody) -> str:

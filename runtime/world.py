@@ -21,6 +21,7 @@ from genie_rt.runtime.pool import SessionPool
 from genie_rt.runtime.random_weights import random_bundle, random_model
 from genie_rt.runtime.session import Session, check_seed
 from genie_rt.runtime.snapshot import Snapshot, load_snapshot
+from genie_rt.runtime.warm_up import warm_up
 
 
 class World:
@@ -52,6 +53,7 @@ class World:
         dtype: str = "auto",
         device: str | None = None,
         rebuild: bool = False,
+        warm_up: bool = False,
     ) -> World:
         """Loads a bundle; everything in it is checked before use.
 
@@ -63,6 +65,8 @@ class World:
                 bfloat16 on a CUDA device, else the fastest format whose frames were measured to be as good.
             device: a torch device, "cpu" or "cuda"; unless set "cuda" for back ends that need it, else "cpu".
             rebuild: whether TensorRT builds its engines anew, in place of those that it kept.
+            warm_up: whether the plan "default" is made ready too, for one session. Else its first frame takes
+                seconds where a back end compiles; `World.warm_up` makes other plans and pools ready.
 
         Raises:
             BundleError: the bundle is missing or broken.
@@ -73,7 +77,10 @@ class World:
         bundle = open_bundle(source)
         choice = Choice.of(backend, dtype, device, bundle.graphs)
         found = choice.build(bundle, lambda: load_model(bundle, choice.dtype), rebuild=rebuild)
-        return cls(bundle, found, choice.dtype)
+        world = cls(bundle, found, choice.dtype)
+        if warm_up:
+            world.warm_up()
+        return world
 
     @classmethod
     def random(
@@ -176,6 +183,37 @@ class World:
         if not isinstance(plan, Plan):
             raise InputError(f"expected a plan's name or a Plan, found {plan!r}")
         return plan.replace(**changes).check(self.bundle.config)
+
+    def warm_up(
+        self,
+        plan: str | Plan = "default",
+        *,
+        slots: int = 1,
+        peek: int = 0,
+        prompt_frames: int = 1,
+        **changes: Any,
+    ) -> None:
+        """Makes a plan ready to be played, so that its first frame takes no longer than the tenth.
+
+        What a back end does only once (read and compile a graph, capture a frame) it does now, by playing a
+        few grey frames. Sessions, their frames and seeds stay as they are. What is ready already costs a few
+        frames' time.
+
+        Args:
+            plan, changes: as in `session`. With `target_ms` sessions take fewer passes too, each number of
+                which is a plan of its own: `passes=...`.
+            slots: of a pool whose sessions are stepped together; 1 for sessions that step on their own.
+            peek: most actions that are peeked at in one call, or futures of a rollout; 0 for none.
+            prompt_frames: of the prompts that sessions start from; for two and more the graph that takes in
+                a prompt's frames is made ready as well.
+
+        Raises:
+            InputError: the plan is unknown, or no such number of slots, actions or frames.
+            ConfigError: as in `session`.
+            BundleError: a graph that the plan needs is missing or broken.
+            DeviceError: there is not enough memory, or the model gave NaN or Inf.
+        """
+        warm_up(self, self.plan(plan, **changes), slots=slots, peek=peek, prompt_frames=prompt_frames)
 
     def session(
         self,

@@ -69,6 +69,13 @@ class Backend(Protocol):
         """
         ...
 
+    def batches(self, plan: Plan, most: int) -> tuple[int, ...]:
+        """The numbers of rows, of 1 to `most`, whose frames are made ready apart from each other.
+
+        Whoever has played each of them once, as `World.warm_up` does, has made ready all numbers of rows.
+        """
+        ...
+
     def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
         """Starts a session from a prompt.
 

@@ -60,6 +60,10 @@ class ReferenceBackend:
         """Always; see `Backend.commits_ahead`."""
         return True
 
+    def batches(self, plan: Plan, most: int) -> tuple[int, ...]:
+        """Nothing depends on how many there are; see `Backend.batches`."""
+        return (1,)
+
     @property
     def page_bytes(self) -> int:
         """Of the pages that somebody holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from genie_rt import World
+    from genie_rt.runtime.plan import Plan
     from genie_rt.runtime.play.action_log import ActionLog, Trail
     from genie_rt.runtime.play.game import Game
+    from genie_rt.runtime.play.headless import Played
+    from genie_rt.runtime.session import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +171,7 @@ class PlayCommand:
                 "expected --target-ms or an action log, found both: a log says how many passes a step takes"
             )
         session = world.session(seed=seed, plan=plan, **given)
+        _warm_up(world, self._plans(session, log), console)
         game = Game(
             bundle=self.bundle,
             bundle_sha256=bundle.digest,
@@ -184,6 +189,15 @@ class PlayCommand:
         if log is not None and self.prompt is None:
             game.check_prompt(log)
         return game
+
+    def _plans(self, session: Session, log: ActionLog | None) -> list[Plan]:
+        """Those that the game needs from its first step on."""
+        plan, passes = session.plan, {session.plan.passes}
+        if log is not None and self.plan is None and self.passes is None:
+            passes.update(log.passes)
+        if self.target_ms is not None:
+            passes.add(session.passes_range[0])
+        return [plan.replace(passes=each) for each in sorted(passes, reverse=True)]
 
     def _script(self, game: Game, actions: ActionLog | str | None) -> tuple[int, ...]:
         """The actions to play before, or without, the keys."""
@@ -225,10 +239,7 @@ class PlayCommand:
                 keep_frames=self.out is not None,
                 on_step=lambda: progress.advance(task),
             )
-        console.print(
-            f"{rollout.percentile_ms(50):.1f} ms p50, {rollout.percentile_ms(95):.1f} ms p95 "
-            f"from action to frame; {rollout.fps:.1f} FPS with commits"
-        )
+        console.print(_times(rollout))
         self._print_passes(rollout.trail, console)
         if log is not None and not self._overrides_log:
             console.print(_replay_verdict(log, rollout.trail, game))
@@ -284,6 +295,31 @@ class PlayCommand:
                 f"passes a frame for {self.target_ms:g} ms: {min(passes)} least, "
                 f"{percentile(passes, 50)} median, {max(passes)} most"
             )
+
+
+def _warm_up(world: World, plans: Sequence[Plan], console: Console) -> None:
+    """Makes plans ready, and says how long that took."""
+    start = time.perf_counter()
+    console.print(f"preparing {world.backend.name} {world.dtype} ...", end=" ")
+    try:
+        for plan in plans:
+            world.warm_up(plan)
+    except BaseException:
+        console.print()  # what is said next starts on a line of its own
+        raise
+    console.print(f"{time.perf_counter() - start:.1f} s")
+
+
+def _times(played: Played) -> str:
+    """What steps took, the first apart."""
+    p50, p95, fps = played.percentile_ms(50), played.percentile_ms(95), played.fps
+    told = f"first frame {played.first_ms:.1f} ms"
+    if p50 is not None and p95 is not None and fps is not None:
+        told += f"; the others {p50:.1f} ms p50, {p95:.1f} ms p95 from action to frame, "
+        told += f"{fps:.1f} FPS with commits"
+    if played.num_cold:
+        told += f"; {played.num_cold} not counted, which made something ready"
+    return told
 
 
 def _set_threads(num_threads: int) -> None:

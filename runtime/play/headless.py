@@ -21,21 +21,39 @@ class Played:
         trail: the actions and a checksum of every frame.
         step_ms: `[T]` from action to frame, each in milliseconds.
         commit_ms: `[T]` of the commits that came right after, as in an idle moment of a game.
+        cold: `[T]` whether something was made ready within the step, such as a graph compiled.
     """
 
     frames: tuple[Frame, ...]
     trail: Trail
     step_ms: tuple[float, ...]
     commit_ms: tuple[float, ...]
+    cold: tuple[bool, ...]
 
     @property
-    def fps(self) -> float:
-        """Frames per second when nothing waits: steps and commits together."""
-        return len(self.step_ms) / max((sum(self.step_ms) + sum(self.commit_ms)) / 1000, 1e-9)
+    def first_ms(self) -> float:
+        """Of the first step, which may find things that no later one does."""
+        return self.step_ms[0]
 
-    def percentile_ms(self, percent: float) -> float:
-        """Of the steps, the first one and its warm-up included."""
-        return percentile(self.step_ms, percent)
+    @property
+    def num_cold(self) -> int:
+        """Steps after the first within which something was made ready."""
+        return sum(self.cold[1:])
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second when nothing waits: steps and commits together, of `warm` steps."""
+        taken = [self.step_ms[step] + self.commit_ms[step] for step in self.warm]
+        return len(taken) / max(sum(taken) / 1000, 1e-9) if taken else None
+
+    @property
+    def warm(self) -> tuple[int, ...]:
+        """The steps whose times are like those of any later one: neither the first nor a cold one."""
+        return tuple(step for step in range(1, len(self.step_ms)) if not self.cold[step])
+
+    def percentile_ms(self, percent: float) -> float | None:
+        """Of `warm` steps; None where there are none."""
+        return percentile([self.step_ms[step] for step in self.warm], percent) if self.warm else None
 
 
 def play_headless(
@@ -70,6 +88,7 @@ def play_headless(
     trail = Trail(frame)
     step_ms: list[float] = []
     commit_ms: list[float] = []
+    cold: list[bool] = []
     session.commit()
     for index, action in enumerate(actions):
         if passes is not None and passes[index] != session.plan.passes:
@@ -81,9 +100,16 @@ def play_headless(
         done = time.perf_counter_ns()
         step_ms.append((shown - start) / 1e6)
         commit_ms.append((done - shown) / 1e6)
+        cold.append(session.stats is not None and session.stats.cold)
         trail.add(action, session.passes, frame)
         if keep_frames:
             frames.append(frame.copy())
         if on_step is not None:
             on_step()
-    return Played(frames=tuple(frames), trail=trail, step_ms=tuple(step_ms), commit_ms=tuple(commit_ms))
+    return Played(
+        frames=tuple(frames),
+        trail=trail,
+        step_ms=tuple(step_ms),
+        commit_ms=tuple(commit_ms),
+        cold=tuple(cold),
+    )

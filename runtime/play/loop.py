@@ -44,6 +44,7 @@ class PlayLoop:
         self._undo: deque[tuple[Any, bool]] = deque(maxlen=undo_steps)
         self._single_step = False
         self._committed = False
+        self._stepped = False  # the first step may find things that no later one does, so it does not count
         self._restart()
 
     @property
@@ -73,7 +74,11 @@ class PlayLoop:
         snapshot = self.session.snapshot()
         start = self._clock()
         frame = self.session.step(action)
-        self.times.add((self._clock() - start) * 1000)
+        step_ms = (self._clock() - start) * 1000
+        stats = self.session.stats
+        if self._stepped and not (stats is not None and stats.cold):
+            self.times.add(step_ms)
+        self._stepped = True
         self._undo.append((snapshot, self._committed))
         self.trail.add(action, self.session.passes, frame)
         self._committed = False

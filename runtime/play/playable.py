@@ -1,11 +1,16 @@
 """What this package needs of a world's session, so that tests can play without a model."""
 
-from typing import Any, Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from genie_rt.runtime.plan import Plan
+
+if TYPE_CHECKING:
+    from genie_rt.runtime.backends.protocol import FrameStats
 
 Frame = npt.NDArray[np.uint8]
 """One picture: `[H, W, 3]` uint8, RGB, in CPU memory."""
@@ -15,6 +20,10 @@ class PlayableSession(Protocol):
     """The part of `genie_rt.Session` that playing uses."""
 
     plan: Plan
+
+    @property
+    def stats(self) -> FrameStats | None:
+        """What the last step took, None before the first."""
 
     @property
     def passes(self) -> int:

@@ -27,6 +27,7 @@ from genie_rt.bench.timer import Candidate
 from genie_rt.cli import main
 from genie_rt.errors import ConfigError, DeviceError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
+from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.cost import model_cost
 from genie_rt.runtime.images import Picture
@@ -105,6 +106,18 @@ def test_only_the_idle_commit_is_off_the_clock() -> None:
             idle.after()
 
 
+def test_a_frame_that_made_something_ready_is_told_of() -> None:
+    stats = [FrameStats(passes=1, tokens=4)]
+    cold = iter([False, True, True])
+
+    def run() -> None:
+        stats.append(FrameStats(passes=1, tokens=4, cold=next(cold)))
+
+    player = players.Player(candidate=Candidate(name="quick", run=run), plan=Plan(passes=1), stats=stats)
+    _, _, notes = frame._time([player], 3, warm_up_s=0, on_round=None)
+    assert notes == ["quick: 2 of 3 frames made something ready that later ones found there"]
+
+
 def test_only_the_frames_that_count_are_counted() -> None:
     world = make_world(make_config(window=3))
     session = world.session(plan=Plan(order="adaptive", passes=5, threshold=0.4))
@@ -112,7 +125,8 @@ def test_only_the_frames_that_count_are_counted() -> None:
     player = players.Player.of(STEP, session)
     for _ in range(4):
         player.candidate.run()  # as a warm-up does
-    _, (series,) = frame._time([player], 3, warm_up_s=0, on_round=None)
+    _, (series,), notes = frame._time([player], 3, warm_up_s=0, on_round=None)
+    assert notes == []
     assert len(player.stats) == 7
     assert series.passes_per_frame == sum(stats.passes for stats in player.stats[4:]) / 3
     assert series.tokens_per_frame == sum(stats.tokens for stats in player.stats[4:]) / 3

@@ -56,7 +56,7 @@ RECORD = Record(
     ),
     body=FrameBody(
         subject=Subject(bundle="demo", digest="0" * 64, window=8, backend="reference", dtype="float32"),
-        cold_start=ColdStart(import_ms=1.5, load_ms=2.0, reset_ms=3.0, first_step_ms=4.0),
+        cold_start=ColdStart(import_ms=1.5, load_ms=2.0, warm_up_ms=8.0, reset_ms=3.0, first_step_ms=4.0),
         memory=Memory(peak_rss_bytes=None, weight_bytes=1, page_bytes=2, pool_bytes=3),
         series=(series(), series("recomputed")),
         times_faster=2.5,
@@ -80,6 +80,15 @@ def test_absent_figures_come_back_absent(tmp_path: Path) -> None:
     assert read_record(tmp_path / "record.json", FrameBody) == record
 
 
+def test_records_from_before_the_warm_up_was_told_apart_are_still_read(tmp_path: Path) -> None:
+    write_record(tmp_path / "record.json", RECORD)
+    values = json.loads((tmp_path / "record.json").read_text())
+    del values["body"]["cold_start"]["warm_up_ms"]
+    (tmp_path / "record.json").write_text(json.dumps(values))
+    start = read_record(tmp_path / "record.json", FrameBody).body.cold_start
+    assert start.warm_up_ms is None and start.total_ms == 10.5
+
+
 def test_figures_stand_beside_their_times() -> None:
     found = series()
     assert (found.p50_ms, found.p99_ms, found.max_ms) == (30.0, 50.0, 50.0)
@@ -87,7 +96,7 @@ def test_figures_stand_beside_their_times() -> None:
     assert (found.missed_30_hz, found.missed_60_hz) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert found.times.run_ns == (30_000_000, 10_000_000, 50_000_000)
     assert (found.passes_per_frame, found.tokens_per_frame) == (2.5, 400.5)
-    assert RECORD.body.cold_start.total_ms == 10.5
+    assert RECORD.body.cold_start.total_ms == 18.5
     assert RECORD.body.find("recomputed") == series("recomputed")
 
 

@@ -36,6 +36,9 @@ from genie_rt.runtime.plan import Plan
 MAX_FRAMES = 64
 """Captured frames that are kept; the one that was not used for longest goes first."""
 
+KINDS = 4
+"""Of frames of one number of rows: committed or pending, with something to reuse or without."""
+
 MAX_ROWS = 1024
 """Of one batch; more are computed in several. A power of two, to which batches are filled up."""
 
@@ -116,6 +119,13 @@ class CudaBackend:
     def commits_ahead(self, plan: Plan) -> bool:
         """Always; see `Backend.commits_ahead`."""
         return True
+
+    def batches(self, plan: Plan, most: int) -> tuple[int, ...]:
+        """Powers of two, to which rows are filled up, or all that frames of this plan are captured for."""
+        most = min(most, MAX_ROWS)
+        if plan.reuse == "frames":  # not filled up
+            return tuple(range(1, most + 1))[-MAX_FRAMES // KINDS :]  # more would push each other out
+        return (*(size for size in (1 << bit for bit in range(10)) if size < most), most)
 
     @property
     def page_bytes(self) -> int:

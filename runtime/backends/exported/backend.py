@@ -27,13 +27,8 @@ from genie_rt.runtime.order import position_tokens
 from genie_rt.runtime.pages import PagePool, Pages
 from genie_rt.runtime.plan import Plan
 
-REQUIRED = {
-    "encode": ("tokens", "page"),
-    "commit": ("page",),
-    "pass": ("candidates", "probability"),
-    "decode": ("rgb", "page"),
-}
-"""Graphs without which nothing can be played, and what is asked of them besides the checksum."""
+REQUIRED = ("encode", "commit", "pass", "decode")
+"""Graphs without which nothing can be played."""
 
 
 class ExportedBackend:
@@ -77,8 +72,8 @@ class ExportedBackend:
             for name, plan in bundle.plans.items()
             if whole_frames and plan.reuse == "none" and f"frame-{name}" in self.graphs
         }
-        for name, wanted in REQUIRED.items():  # now, since an engine may compile on the first run
-            self.graphs.warm_up(name, wanted)
+        for name in REQUIRED:  # what is broken is found now; what is compiled, when it is needed
+            _ = self.graphs[name]
 
     def reserve(self, num_sessions: int) -> None:
         """Nothing: pages come in chunks that never move."""
@@ -86,6 +81,10 @@ class ExportedBackend:
     def commits_ahead(self, plan: Plan) -> bool:
         """Not where a frame graph serves the plan: it has the commit in it. See `Backend.commits_ahead`."""
         return plan not in self._frame_graphs
+
+    def batches(self, plan: Plan, most: int) -> tuple[int, ...]:
+        """Rows run one after the other; see `Backend.batches`."""
+        return (1,)
 
     @property
     def page_bytes(self) -> int:
@@ -130,6 +129,7 @@ class ExportedBackend:
         pictures = self._new_pictures(len(rows))
         name = self._frame_graphs.get(plan)
         done: dict[int, Row] = {}  # a row that is asked about several actions is committed once
+        num_ready = self.graphs.num_ready
         new_rows, stats = [], []
         for i, (row, action) in enumerate(zip(rows, actions, strict=True)):
             shown: Pages = ()
@@ -149,6 +149,8 @@ class ExportedBackend:
                     shown = self._decode(tokens, row.decoder, pictures[i : i + 1])
             new_rows.append(self._advance(last, action, tokens, shown, spatial))
             stats.append(took)
+        if self.graphs.num_ready > num_ready:  # all rows waited for it
+            stats = [replace(took, cold=True) for took in stats]
         return new_rows, pictures if decode else None, stats
 
     @torch.inference_mode()

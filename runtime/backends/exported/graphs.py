@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -45,8 +44,21 @@ class Graphs:
     def __init__(self, bundle: Bundle, precision: str, engine: Engine) -> None:
         self.bundle, self.precision, self.engine = bundle, precision, engine
         self.signatures = signatures(bundle.config, precision, dict(bundle.plans))
+        self._free = {
+            name: [key for key, value in signature.inputs.items() if _is_free(value)]
+            for name, signature in self.signatures.items()
+        }
         self._loaded: dict[str, Graph] = {}
+        self._ready: set[tuple[object, ...]] = set()
         self._lock = threading.Lock()  # so that no graph is loaded twice
+
+    @property
+    def num_ready(self) -> int:
+        """How many ways to ask have been asked by now: engines compile for the first time of each.
+
+        Such are a graph, the outputs that are wanted of it, and the sizes of its inputs.
+        """
+        return len(self._ready)
 
     def __contains__(self, name: str) -> bool:
         """Whether the bundle has it."""
@@ -91,6 +103,8 @@ class Graphs:
         graph = self[name]
         checksum = torch.empty(1, dtype=torch.float32, device=self.engine.device)
         graph.run(inputs, outputs | {"checksum": checksum})
+        sizes = [inputs[key].shape for key in self._free[name]]
+        self._ready.add((name, frozenset(outputs), *sizes))
         limits = [limit for code in CODES if code in outputs for limit in outputs[code].aminmax()]
         total, *tokens = torch.stack([checksum[0], *limits]).tolist()  # waits once for all of them
         if not math.isfinite(total):
@@ -102,16 +116,6 @@ class Graphs:
                     f"the graph {name}: expected tokens from 0 to {last}, found {int(token)}; export the "
                     "bundle again with this version"
                 )
-
-    def warm_up(self, name: str, wanted: Sequence[str]) -> None:
-        """Loads a graph and runs it once, on nothing in particular.
-
-        Raises:
-            BundleError, DeviceError: as `__getitem__`, and the engine failed.
-        """
-        signature = self.signatures[name]
-        outputs = {output: self._blank(signature.outputs[output]) for output in (*wanted, "checksum")}
-        self[name].run({key: self._blank(value) for key, value in signature.inputs.items()}, outputs)
 
     def _blame(self, name: str, graph: Graph, inputs: dict[str, Tensor]) -> None:
         """Evaluates once more, for the keys and values of all layers, and raises."""
@@ -126,8 +130,11 @@ class Graphs:
         raise DeviceError(f"the graph {name} gave NaN or Inf, and not when it was asked again")
 
     def _blank(self, value: Value) -> Tensor:
-        """Zeros or, of floating point, halves, which every input may be; 1 where a side is not fixed."""
-        shape = [side if isinstance(side, int) else 1 for side in value.shape]
-        dtype = getattr(torch, value.dtype)
-        fill = 0.5 if dtype.is_floating_point else 0
-        return torch.full(shape, fill, dtype=dtype, device=self.engine.device)
+        """Zeros in the place of a page."""
+        shape = [int(side) for side in value.shape]
+        return torch.zeros(shape, dtype=getattr(torch, value.dtype), device=self.engine.device)
+
+
+def _is_free(value: Value) -> bool:
+    """Whether a side of it differs from call to call."""
+    return any(isinstance(side, str) for side in value.shape)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from genie_rt.errors import StateError
+from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.play.loop import PlayLoop
 from genie_rt.runtime.play.player import Player
@@ -25,10 +26,15 @@ class FakeSession:
         self.plan = Plan(passes=4)
         self.side = side
         self.steps: list[int] = []
+        self.cold = False
         self.num_commits = 0
         self._committed = False
         self._ground = np.zeros((side, side, 3), np.uint8)
         self._state = (side // 2, side // 2, 0)  # x, y, what chance made of it
+
+    @property
+    def stats(self) -> FrameStats | None:
+        return FrameStats(passes=self.plan.passes, tokens=0, cold=self.cold) if self.steps else None
 
     @property
     def passes(self) -> int:

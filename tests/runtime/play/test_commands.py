@@ -1,6 +1,7 @@
 """`genie-rt play` end to end, with a world that needs no model."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ def world(monkeypatch, session, action_names, prompts, tmp_path):
         paths[-1].parent.mkdir(exist_ok=True)
         Image.fromarray(prompt.image).save(paths[-1])
 
-    def make_session(*, seed, plan, **changes):
+    def make_session(*, seed, plan, target_ms=None, **changes):
         world.seed = seed
         session.plan = (Plan(passes=4) if plan == "default" else plan).replace(**changes)
         return session
@@ -43,6 +44,8 @@ def world(monkeypatch, session, action_names, prompts, tmp_path):
         action_names=action_names,
         prompts=tuple(paths),
         session=make_session,
+        warmed_up=[],
+        warm_up=lambda plan: world.warmed_up.append(plan),
         backend=SimpleNamespace(device="cpu"),
         bundle=SimpleNamespace(
             digest="ab" * 32,
@@ -72,14 +75,37 @@ def play(*words: str) -> None:
     tyro.cli(PlayCommand, args=words).run()
 
 
-def test_headless_defaults(session, capsys) -> None:
+def test_headless_defaults(world, session, capsys) -> None:
     play("--headless")
     assert session.steps[:24] == [1] * 20 + [5] * 4
     assert len(session.steps) == 64
     out = capsys.readouterr().out
     assert "demo: 64 steps from 00.png, 4 passes, temperature 1, seed 0; openvino bfloat16 on " in out
-    assert "ms p50" in out and "FPS" in out
-    assert len(out.splitlines()) == 2
+    ready, _, times = out.splitlines()
+    assert re.fullmatch(r"preparing openvino bfloat16 \.\.\. \d+\.\d s", ready)
+    assert world.warmed_up == [session.plan]
+    assert re.fullmatch(
+        r"first frame \S+ ms; the others \S+ ms p50, \S+ ms p95 from action to frame, \S+ FPS with commits",
+        times,
+    )
+
+
+def test_one_step_has_no_median(capsys) -> None:
+    play("--headless", "--steps", "1")
+    assert re.fullmatch(r"first frame \S+ ms", capsys.readouterr().out.splitlines()[-1])
+
+
+def test_all_numbers_of_passes_that_the_game_begins_with_are_made_ready(world, tmp_path: Path) -> None:
+    play("--headless", "--steps", "3", "--target-ms", "20", "--log", "a.json")
+    assert [plan.passes for plan in world.warmed_up] == [4, 1]
+    world.warmed_up.clear()
+    log = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps(log | {"passes": [2, 4, 3]}))
+    play("--headless", "--actions", "a.json")
+    assert [plan.passes for plan in world.warmed_up] == [4, 3, 2]
+    world.warmed_up.clear()
+    play("--headless", "--actions", "a.json", "--passes", "1")
+    assert [plan.passes for plan in world.warmed_up] == [1]
 
 
 def test_flags_reach_the_world(world, session) -> None:
@@ -266,7 +292,7 @@ def test_window_plays_records_and_logs(session, monkeypatch, capsys, tmp_path: P
     play("--fps", "20", "--actions", "right*2", "--out", "a.gif", "--log", "b.json")
     assert session.steps == [1, 1, 0, 0]
     out = capsys.readouterr().out
-    assert out.startswith("demo: openvino bfloat16 on ")
+    assert "\ndemo: openvino bfloat16 on " in out
     assert "saved a.gif" in out and "wrote b.json" in out
     for name in ("a.json", "b.json"):  # beside the clip, and where asked
         assert json.loads(Path(name).read_text())["actions"] == ["right", "right", "left", "left"]

@@ -1,5 +1,7 @@
 """A headless game gives every frame, every time, and the same again."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,30 @@ def test_frames_times_and_commits(session, prompts) -> None:
     np.testing.assert_array_equal(rollout.frames[-1], session.frame)
     assert rollout.percentile_ms(50) <= rollout.percentile_ms(95)
     assert rollout.fps > 0
+
+
+def test_the_first_frame_and_cold_ones_are_told_apart(session, prompts, monkeypatch) -> None:
+    took = iter([9.0, 0.01, 7.0, 0.02])
+    now_ns = [0]
+
+    def step(action, step=session.step):
+        seconds = next(took)
+        now_ns[0] += int(seconds * 1e9)
+        session.cold = seconds == 7.0
+        return step(action)
+
+    monkeypatch.setattr(session, "step", step)
+    monkeypatch.setattr(headless, "time", SimpleNamespace(perf_counter_ns=lambda: now_ns[0]))
+    rollout = play_headless(session, prompts[0].image, (1, 1, 1, 1))
+    assert (rollout.first_ms, rollout.num_cold, rollout.warm) == (9000.0, 1, (1, 3))
+    assert (rollout.percentile_ms(50), rollout.percentile_ms(95)) == (10.0, 20.0)
+    assert rollout.fps == pytest.approx(2 / 0.03)
+
+
+def test_of_one_step_only_the_first_frame_is_told(session, prompts) -> None:
+    rollout = play_headless(session, prompts[0].image, (1,))
+    assert rollout.first_ms == rollout.step_ms[0]
+    assert rollout.percentile_ms(50) is None and rollout.fps is None
 
 
 def test_same_game_twice_is_bit_exact_and_other_passes_are_not(session, prompts) -> None:

@@ -22,6 +22,24 @@ def test_ticks_step_and_time(loop, session, clock, monkeypatch) -> None:
     assert loop.times.percentile_ms(95) == pytest.approx(12.5)
 
 
+def test_neither_the_first_step_nor_a_cold_one_is_among_the_times(loop, session, clock, monkeypatch) -> None:
+    took = iter([9.0, 0.01, 7.0, 0.02])
+
+    def step(action, step=session.step):
+        seconds = next(took)
+        clock.now += seconds
+        session.cold = seconds == 7.0
+        return step(action)
+
+    monkeypatch.setattr(session, "step", step)
+    loop.tick(RIGHT)
+    assert loop.times.percentile_ms(95) is None
+    for _ in range(3):
+        loop.tick(RIGHT)
+    assert loop.times.percentile_ms(50) == pytest.approx(10)
+    assert loop.times.percentile_ms(100) == pytest.approx(20)
+
+
 def test_paused_loop_steps_once_per_request(loop, session) -> None:
     loop.toggle_pause()
     assert not loop.tick(RIGHT)
