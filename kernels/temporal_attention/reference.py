@@ -20,7 +20,7 @@ def causal_ages(num_frames: int, window: int, device: torch.device | str = "cpu"
 
 
 def temporal_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tensor) -> Tensor:
-    """`softmax(q k^T / sqrt(Dh) + bias[age]) v` over the frames whose age is visible.
+    """`softmax(q k^T / sqrt(Dh) + bias[age]) v` over the frames whose age is visible, of a whole clip.
 
     Time enters only through the age of a key, never its absolute frame, so keys and values stay valid for
     as long as the session lasts.
@@ -33,27 +33,42 @@ def temporal_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tens
             Every query sees at least one key.
 
     Returns:
-        `[B, Tq, P, H, Dh]` in the dtype of `q`; scores and softmax in at least fp32.
+        `[B, Tq, P, H, Dh]` in the dtype of `q`; computed in at least fp32 and rounded once.
     """
     wide = torch.promote_types(q.dtype, torch.float32)
-    score_bias = bias.to(wide)[:, ages.clamp(min=0)].masked_fill(ages < 0, -torch.inf)  # [H, B or 1, Tq, Tk]
-    way = _one_by_one if q.shape[1] == 1 else _by_matrices  # one query each: matrices of one row are slower
-    return way(q, k, v, score_bias)
+    dtype = q.dtype
+    q, k, v = (x.to(wide).permute(0, 2, 3, 1, 4) for x in (q, k, v))  # [B, P, H, T, Dh]
+    with torch.autocast(q.device.type, enabled=False):
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        scores = scores + _bias_of(ages, bias, wide).transpose(0, 1)[:, None]
+        out = scores.softmax(-1) @ v
+    return out.permute(0, 3, 1, 2, 4).to(dtype)
 
 
-def _one_by_one(q: Tensor, k: Tensor, v: Tensor, score_bias: Tensor) -> Tensor:
-    """For a single query frame."""
-    scores = (q * k).sum(-1, dtype=score_bias.dtype) * q.shape[-1] ** -0.5  # [B, Tk, P, H]
-    scores = scores + score_bias[:, :, 0].permute(1, 2, 0)[:, :, None]
-    return (scores.softmax(1).to(v.dtype)[..., None] * v).sum(1, keepdim=True)
+def newest_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tensor) -> Tensor:
+    """`temporal_attention` of a single frame, the same to the bit however many frames it is computed with.
+
+    The sums over keys go from the first to the last. So with the keys in the order of their age, a frame's
+    result depends neither on what is computed beside it nor on keys after the oldest that nobody sees.
+
+    Args:
+        q: `[B, P, H, Dh]`, after QK-norm.
+        k, v: `[B, Tk, P, H, Dh]`, newest first.
+        bias: `[H, W]`, one learned score per head and age.
+        ages: `[B or 1, Tk]` int64, in `0 ... W-1` where the frame may see key frame, else -1.
+
+    Returns:
+        `[B, P, H, Dh]` in the dtype of `q`; computed in at least fp32 and rounded once.
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores = (q.to(wide)[:, None] * k.to(wide)).sum(-1) * q.shape[-1] ** -0.5  # [B, Tk, P, H]
+    scores = scores + _bias_of(ages, bias, wide).permute(1, 2, 0)[:, :, None]
+    return (scores.softmax(1)[..., None] * v.to(wide)).sum(1).to(q.dtype)
 
 
-def _by_matrices(q: Tensor, k: Tensor, v: Tensor, score_bias: Tensor) -> Tensor:
-    """For any number of query frames."""
-    q, k, v = (x.permute(0, 2, 3, 1, 4) for x in (q, k, v))  # [B, P, H, T, Dh]
-    scores = (q @ k.transpose(-1, -2)).to(score_bias.dtype) * q.shape[-1] ** -0.5
-    scores = scores + score_bias.transpose(0, 1)[:, None]
-    return (scores.softmax(-1).to(v.dtype) @ v).permute(0, 3, 1, 2, 4)
+def _bias_of(ages: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores of keys of these ages: `[H, *ages.shape]`, -Inf where unseen."""
+    return bias.to(dtype)[:, ages.clamp(min=0)].masked_fill(ages < 0, -torch.inf)
 
 
 def to_page(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -131,7 +146,13 @@ def paged_temporal_attention(
     age = torch.arange(table.shape[1], device=qkv.device)
     ages = age - age[:frames].flip(0)[:, None]  # [T, W-1+T]: of every frame to every query frame
     visible = (ages >= 0) & (ages < bias.shape[1]) & (exists | (age < frames))[:, None]
-    out = temporal_attention(q, all_k, all_v, bias, torch.where(visible, ages, -1))
+    ages = torch.where(visible, ages, -1)
+    each = []
+    for t in range(frames):
+        newer = frames - 1 - t  # which it does not see
+        seen_k, seen_v, seen_ages = all_k[:, newer:], all_v[:, newer:], ages[:, t, newer:]
+        each.append(newest_attention(q[:, t], seen_k, seen_v, bias, seen_ages))
+    out = torch.stack(each, 1)
 
     row, own = exists[:, :frames].nonzero(as_tuple=True)
     new = indexable(torch.stack([k, v], 3))[row, frames - 1 - own]  # [.., Q, 2, H, Dh]

@@ -165,10 +165,10 @@ class Decision:
         if commits:
             x = torch.cat([self._embed_last(), x], 1)  # [B, 1 + T, P, D]
         if self._keeps:
-            hidden, kept, around = evaluate(transformer, x, past.ages, past.history)
+            hidden, kept, around = evaluate(transformer, x, past.ages, past.history, past.own)
             self._around = [(k[:, commits:], v[:, commits:]) for k, v in around]
         else:
-            hidden, kept = transformer(x, past.ages, past.history)
+            hidden, kept = transformer(x, past.ages, past.history, past.own)
         self._kept = kept
         if commits:
             self._write(kept)
@@ -193,7 +193,13 @@ class Decision:
         history = past.history and [(at_positions(k, index), at_positions(v, index)) for k, v in past.history]
         x = at_positions(self._embed(tokens), index)
         hidden, self._kept, self._around = evaluate(
-            self.backend.model.dynamics.transformer, x, past.ages, history, kept=self._around, index=index
+            self.backend.model.dynamics.transformer,
+            x,
+            past.ages,
+            history,
+            past.own,
+            kept=self._around,
+            index=index,
         )
         self._computed += index.shape[1] * self.backend.members.shape[1]
         return hidden.flatten(0, 1)

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from genie_rt.runtime.model.transformer import KeysValues
+from genie_rt.runtime.model.transformer import KeysValues, OwnFrames
 from genie_rt.runtime.pages import PagePool, Pages
 
 
@@ -29,6 +29,7 @@ class Past:
         history: per layer keys and values `[B, Th, P, H, Dh]`, None where there are none.
         ages: `[B, T, Th + T]` int64, of every key frame to every frame that is evaluated next: those with the
             committed frame at first, then, after `committed`, those without.
+        own: which of the frames that are evaluated next each of them sees, newest first.
     """
 
     def __init__(self, pool: PagePool, rows: Sequence[Pages], *, shared: bool, commits: bool = False) -> None:
@@ -38,7 +39,11 @@ class Past:
         self.history, own = pool.history(list(rows[:1] if shared else rows))
         seen = own[:, :, :-1]  # [B, 1, Th]: ages of the pages to the frame after them
         among = _ages_among(self.num_new, self.window > 1, pool.device).expand(len(own), -1, -1)
+        alone = [(i,) for i in range(self.num_new)]
+        self.own: OwnFrames = alone
         if commits:
+            last = (0,) if self.window > 1 else ()
+            self.own = [(0,), *((1 + i, *last) for (i,) in alone)]
             self._later = torch.where((seen >= 0) & (seen + 1 < self.window), seen + 1, -1)
             past = torch.cat([seen, self._later.expand(-1, self.num_new, -1)], 1)
         else:
@@ -60,6 +65,7 @@ class Past:
             keys_values: per layer what the evaluation with it gave, `[B, 1 + T, P, H, Dh]` each.
         """
         own = self.ages[:, 1:, -self.num_new :]
+        self.own = [(i,) for i in range(self.num_new)]
         if self.window == 1:
             self.history, self.ages = None, own
             return

@@ -210,7 +210,7 @@ class ReferenceBackend:
         pool, dynamics = self.dynamics_pages, self.model.dynamics
         past = Past(pool, [row.dynamics for row in rows], shared=False)
         x = dynamics.embed(tokens, tokens, action, self.table)
-        _, kept = dynamics.transformer(x, past.ages, past.history)
+        _, kept = dynamics.transformer(x, past.ages, past.history, past.own)
         return [
             replace(row, pending=False, dynamics=pool.push(row.dynamics, pool.write(kept, i)))
             for i, row in enumerate(rows)
@@ -226,7 +226,7 @@ class ReferenceBackend:
         pool = self.encoder_pages
         history, ages = pool.history([pages])
         tokenizer = self.model.tokenizer
-        vectors, kept = tokenizer.encode_vectors(frame[None, None], ages, history)
+        vectors, kept = tokenizer.encode_vectors(frame[None, None], ages, history, [(0,)])
         check_finite("tokenizer's encoder", vectors, kept)
         return nearest_code(vectors[:, 0], tokenizer.codebook), pool.push(pages, pool.write(kept, 0))
 
@@ -234,7 +234,7 @@ class ReferenceBackend:
         """Tokens `[R, N]` after the frames of `rows`' pages, to pictures `[R, Hout, Wout, 3]` uint8."""
         pool = self.decoder_pages
         past = Past(pool, rows, shared=shared)
-        pictures, kept = self.model.tokenizer.decode(past.fold(tokens), past.ages, past.history)
+        pictures, kept = self.model.tokenizer.decode(past.fold(tokens), past.ages, past.history, past.own)
         check_finite("tokenizer's decoder", pictures, kept)
         pages = [pool.push(pages, pool.write(kept, *past.place(i))) for i, pages in enumerate(rows)]
         return pages, to_uint8(pictures.flatten(0, 1))

@@ -9,7 +9,7 @@ from torch import Tensor
 from genie_rt.kernels.mlp.reference import mlp
 from genie_rt.kernels.norm_qkv.reference import rms_norm
 from genie_rt.kernels.spatial_attention.reference import attend
-from genie_rt.runtime.model.transformer import KeysValues, STBlock, STTransformer
+from genie_rt.runtime.model.transformer import KeysValues, OwnFrames, STBlock, STTransformer
 
 
 def evaluate(
@@ -17,6 +17,7 @@ def evaluate(
     x: Tensor,
     ages: Tensor,
     history: list[KeysValues] | None,
+    own: OwnFrames | None = None,
     *,
     kept: list[KeysValues] | None = None,
     index: Tensor | None = None,
@@ -25,7 +26,7 @@ def evaluate(
 
     Args:
         x: `[B, T, Q, D]`, embedded inputs of these positions.
-        ages, history: as `STTransformer.forward` takes them; the history at these positions.
+        ages, history, own: as `STTransformer.forward` takes them; the history at these positions.
         kept: per layer keys (after their norm) and values of spatial attention at all positions,
             `[B, T, P, H, Dh]` each. Not changed.
         index: `[B or 1, Q]` int64, which positions; None, all of them, and then `kept` is not looked at.
@@ -46,7 +47,7 @@ def evaluate(
         out = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
         x = x + attention.out(out.flatten(-2).view(*x.shape[:-1], -1))
         attended, keys_values = block.temporal(
-            block.temporal_norm(x), ages, history[layer] if history is not None else None
+            block.temporal_norm(x), ages, history[layer] if history is not None else None, own
         )
         x = x + attended
         x = x + mlp(block.mlp_norm(x), block.up.weight, block.down.weight)

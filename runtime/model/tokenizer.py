@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from genie_rt.kernels.patchify.reference import patchify, unpatchify
 from genie_rt.kernels.vq_lookup.reference import lookup_code, nearest_code
 from genie_rt.runtime.config import TokenizerConfig
-from genie_rt.runtime.model.transformer import KeysValues, STTransformer, position_grid
+from genie_rt.runtime.model.transformer import KeysValues, OwnFrames, STTransformer, position_grid
 
 
 class Tokenizer(nn.Module):
     """Pixels to codes and back.
 
     Both directions return the keys and values of the frames they were given, and take those of earlier
-    frames as `history` with `ages`, exactly as `STTransformer.forward` does.
+    frames as `history` with `ages` and `own`, exactly as `STTransformer.forward` does.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -31,29 +31,45 @@ class Tokenizer(nn.Module):
         self.patch_out = nn.Linear(decoder.width, 3 * config.decoder_patch**2, bias=False)
 
     def encode_vectors(
-        self, frames: Tensor, ages: Tensor, history: list[KeysValues] | None = None
+        self,
+        frames: Tensor,
+        ages: Tensor,
+        history: list[KeysValues] | None = None,
+        own: OwnFrames | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Vectors before quantisation: `[B, T, Hpx, Wpx, 3]` uint8 to `[B, T, N, d]`."""
         x = self.patch_in(patchify(frames, self.config.patch, self.patch_in.weight.dtype))
-        x, kept = self.encoder(x + self.encoder_position, ages, history)
+        x, kept = self.encoder(x + self.encoder_position, ages, history, own)
         return self.code_in(x), kept
 
     def encode(
-        self, frames: Tensor, ages: Tensor, history: list[KeysValues] | None = None
+        self,
+        frames: Tensor,
+        ages: Tensor,
+        history: list[KeysValues] | None = None,
+        own: OwnFrames | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Tokens: `[B, T, Hpx, Wpx, 3]` uint8 to `[B, T, N]` int64."""
-        vectors, kept = self.encode_vectors(frames, ages, history)
+        vectors, kept = self.encode_vectors(frames, ages, history, own)
         return nearest_code(vectors, self.codebook), kept
 
     def decode_vectors(
-        self, vectors: Tensor, ages: Tensor, history: list[KeysValues] | None = None
+        self,
+        vectors: Tensor,
+        ages: Tensor,
+        history: list[KeysValues] | None = None,
+        own: OwnFrames | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Unit code vectors `[B, T, N, d]` to pictures `[B, T, Hout, Wout, 3]`, nominally in [-1, 1]."""
-        x, kept = self.decoder(self.code_out(vectors) + self.decoder_position, ages, history)
+        x, kept = self.decoder(self.code_out(vectors) + self.decoder_position, ages, history, own)
         return unpatchify(self.patch_out(x), self.config.decoder_patch, *self.config.output_size), kept
 
     def decode(
-        self, tokens: Tensor, ages: Tensor, history: list[KeysValues] | None = None
+        self,
+        tokens: Tensor,
+        ages: Tensor,
+        history: list[KeysValues] | None = None,
+        own: OwnFrames | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Tokens `[B, T, N]` int64 to pictures `[B, T, Hout, Wout, 3]`, nominally in [-1, 1]."""
-        return self.decode_vectors(lookup_code(tokens, self.codebook), ages, history)
+        return self.decode_vectors(lookup_code(tokens, self.codebook), ages, history, own)

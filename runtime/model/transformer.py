@@ -3,9 +3,12 @@
 Axes: `B` sessions, `T` frames of this call, `Th` cached frames, `P` positions, `D` width, `H` heads, `Dh`
 head width, `F` MLP width, `W` window. There is no cache in here: a caller who kept the keys and values of
 earlier frames hands them in as `history`, with the age of every key; one who did not hands in all the frames.
+Who plays also says which frames of a call see which others (`OwnFrames`): then each frame attends
+alone, and its result is the same to the bit whatever is computed beside it.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -14,11 +17,14 @@ from torch import Tensor, nn
 from genie_rt.kernels.mlp.reference import mlp
 from genie_rt.kernels.norm_qkv.reference import rms_norm
 from genie_rt.kernels.spatial_attention.reference import spatial_attention
-from genie_rt.kernels.temporal_attention.reference import temporal_attention
+from genie_rt.kernels.temporal_attention.reference import newest_attention, temporal_attention
 from genie_rt.runtime.config import TransformerConfig
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """Keys (after QK-norm) and values of one layer's temporal attention, `[B, T, P, H, Dh]` each."""
+
+OwnFrames: TypeAlias = Sequence[tuple[int, ...]]
+"""Which of `T` frames each of them sees, newest first, itself before all; `history` comes after these."""
 
 
 class RMSNorm(nn.Module):
@@ -65,14 +71,41 @@ class TemporalAttention(Attention):
         super().__init__(config)
         self.age_bias = nn.Parameter(torch.zeros(config.num_heads, config.window))
 
-    def forward(self, x: Tensor, ages: Tensor, history: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def forward(
+        self, x: Tensor, ages: Tensor, history: KeysValues | None, own: OwnFrames | None = None
+    ) -> tuple[Tensor, KeysValues]:
         q, k, v = self.project(x)  # [B, T, P, H, Dh]
         q, k = rms_norm(q, self.q_norm), rms_norm(k, self.k_norm)
+        if own is not None:
+            return self.out(self._each(q, k, v, ages, history, own).flatten(-2)), (k, v)
         all_k, all_v = k, v
         if history is not None:
             all_k, all_v = torch.cat([history[0], k], 1), torch.cat([history[1], v], 1)  # [B, Th+T, P, H, Dh]
         out = temporal_attention(q, all_k, all_v, self.age_bias, ages)
         return self.out(out.flatten(-2)), (k, v)
+
+    def _each(
+        self, q: Tensor, k: Tensor, v: Tensor, ages: Tensor, history: KeysValues | None, own: OwnFrames
+    ) -> Tensor:
+        """Every frame alone with what it sees, newest first: `[B, T, P, H, Dh]`."""
+        past = ages.shape[2] - q.shape[1]
+        each = []
+        for t, frames in enumerate(own):
+            seen_k, seen_v = [k[:, i : i + 1] for i in frames], [v[:, i : i + 1] for i in frames]
+            seen_ages = [ages[:, t, past + i : past + i + 1] for i in frames]
+            if history is not None:
+                seen_k, seen_v = [*seen_k, history[0]], [*seen_v, history[1]]
+                seen_ages = [*seen_ages, ages[:, t, :past]]
+            each.append(
+                newest_attention(
+                    q[:, t],
+                    torch.cat(seen_k, 1),
+                    torch.cat(seen_v, 1),
+                    self.age_bias,
+                    torch.cat(seen_ages, 1),
+                )
+            )
+        return torch.stack(each, 1)
 
 
 class STBlock(nn.Module):
@@ -88,9 +121,11 @@ class STBlock(nn.Module):
         self.up = nn.Linear(config.width, config.mlp_width, bias=False)
         self.down = nn.Linear(config.mlp_width, config.width, bias=False)
 
-    def forward(self, x: Tensor, ages: Tensor, history: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def forward(
+        self, x: Tensor, ages: Tensor, history: KeysValues | None, own: OwnFrames | None = None
+    ) -> tuple[Tensor, KeysValues]:
         x = x + self.spatial(self.spatial_norm(x))
-        attended, keys_values = self.temporal(self.temporal_norm(x), ages, history)
+        attended, keys_values = self.temporal(self.temporal_norm(x), ages, history, own)
         x = x + attended
         return x + mlp(self.mlp_norm(x), self.up.weight, self.down.weight), keys_values
 
@@ -117,21 +152,27 @@ class STTransformer(nn.Module):
                 nn.init.normal_(parameter, std=std)
 
     def forward(
-        self, x: Tensor, ages: Tensor, history: list[KeysValues] | None = None
+        self,
+        x: Tensor,
+        ages: Tensor,
+        history: list[KeysValues] | None = None,
+        own: OwnFrames | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Evaluates all blocks.
 
         Args:
             x: `[B, T, P, D]`, embedded inputs.
             ages: `[B or 1, T, Th + T]` int64: the age of every key frame to every frame of `x`, -1 unseen.
-            history: per layer the keys and values of `Th` earlier frames, `[B, Th, P, H, Dh]` each.
+            history: per layer the keys and values of `Th` earlier frames, `[B, Th, P, H, Dh]` each. With
+                `own` newest first, and those that are not seen after all that are.
+            own: which frames of `x` each of them sees; None, the frames of `x` are a clip seen whole.
 
         Returns:
             `[B, T, P, D]` after the final norm, and per layer the keys and values of these `T` frames.
         """
         kept = []
         for layer, block in enumerate(self.blocks):
-            x, keys_values = block(x, ages, history[layer] if history is not None else None)
+            x, keys_values = block(x, ages, history[layer] if history is not None else None, own)
             kept.append(keys_values)
         return self.norm(x), kept
 

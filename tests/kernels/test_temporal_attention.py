@@ -13,6 +13,7 @@ from genie_rt.kernels.norm_qkv.reference import rms_norm
 from genie_rt.kernels.temporal_attention.reference import (
     causal_ages,
     indexable,
+    newest_attention,
     paged_temporal_attention,
     temporal_attention,
     to_page,
@@ -106,6 +107,42 @@ def test_narrow_dtypes_are_close_and_stay(dtype: torch.dtype) -> None:
     out = temporal_attention(*given, causal_ages(9, W))
     assert out.dtype == dtype
     assert_close_norm(out, temporal_attention(*(x.double() for x in given), causal_ages(9, W)))
+
+
+# A frame alone.
+
+
+@pytest.mark.parametrize("keys", [1, 4])
+def test_a_single_frame_is_its_formula(keys: int) -> None:
+    q, k, v, bias = arguments(1, keys, batch=3)
+    ages = torch.tensor([[0, 1, 2, 3], [0, 1, -1, -1], [0, -1, 2, 3]])[:, :keys]
+    assert_close_norm(
+        newest_attention(q[:, 0], k, v, bias, ages), formula(q, k, v, bias, ages[:, None])[:, 0]
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [4, 16, 40])
+def test_unseen_keys_after_the_oldest_change_no_bit_of_a_frame(dtype: torch.dtype, window: int) -> None:
+    q, k, v = (make_tensor(3, window + 7, 5, 2, 12, seed=i).to(dtype) for i in range(3))
+    bias = make_tensor(2, window, seed=4).to(dtype)
+    ages = torch.arange(window + 7)
+    ages = torch.where(ages < window, ages, -1)[None]
+    alone = newest_attention(q[:1, 0], k[:1, :window], v[:1, :window], bias, ages[:, :window])
+    assert torch.equal(newest_attention(q[:, 0], k, v, bias, ages)[:1], alone)
+
+
+@pytest.mark.parametrize("of_a_clip", [False, True])
+def test_attention_in_bfloat16_rounds_once(of_a_clip: bool) -> None:
+    q, k, v = (make_tensor(2, 6, 3, 2, 32, seed=i).bfloat16() for i in range(3))
+    bias = make_tensor(2, 6, seed=4).bfloat16()
+    ages = causal_ages(6, 6)
+    wide = temporal_attention(*(x.double() for x in (q, k, v, bias)), ages)
+    if of_a_clip:
+        out = temporal_attention(q, k, v, bias, ages)
+    else:
+        wide, out = wide[:, 5], newest_attention(q[:, 5], k.flip(1), v.flip(1), bias, ages[:, 5].flip(1))
+    assert ((out.double() - wide).abs() <= 2**-8 * wide.abs() + 1e-6).all()  # half a unit in the last place
 
 
 # Through pages.

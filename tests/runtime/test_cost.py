@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from genie_rt.kernels.patchify.reference import patchify
-from genie_rt.kernels.temporal_attention import reference as temporal
 from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.kernels.vq_lookup.reference import nearest_code
 from genie_rt.runtime.config import (
@@ -56,12 +55,6 @@ FULL = ModelConfig(
 )
 TOKEN_LAM = dataclasses.replace(FULL, lam=dataclasses.replace(FULL.lam, inputs="tokens"))
 SMALL = pytest.mark.parametrize("config", [PLAIN, FULL, TOKEN_LAM], ids=["plain", "full", "token-lam"])
-
-
-@pytest.fixture(autouse=True)
-def by_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch counts products of matrices alone, so temporal attention has to be one here."""
-    monkeypatch.setattr(temporal, "_one_by_one", temporal._by_matrices)
 
 
 def count_flops() -> FlopCounterMode:
