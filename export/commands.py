@@ -56,6 +56,8 @@ class ExportCommand:
     """JSON record of `genie-rt bench quality`, whose recommended plans go in beside the default, by name."""
     metrics: Path | None = None
     """JSON file of `genie-rt evaluate --json` whose figures go on the model card."""
+    limit: tuple[str, ...] = ()
+    """Sentences for the model card's section "Limits", beside those that hold for every world."""
     onnx: bool = False
     """Write ONNX graphs in float32, for the back ends onnx, openvino and tensorrt."""
     fp16: bool = False
@@ -89,6 +91,8 @@ class ExportCommand:
         else:
             assert self.preset is not None  # `_check` saw to it
             source = random_source(self.preset)
+        if self.limit and source.card is not None and record is None:
+            raise InputError("--limit: expected --metrics FILE beside it, which writes a bundle's card anew")
         plans = self._plans(source)
         graphs = self._graphs(source, plans)
         size = source.config.tokenizer.height, source.config.tokenizer.width
@@ -106,7 +110,7 @@ class ExportCommand:
             plans=plans,
             prompts=pictures,
             provenance=source.provenance,
-            model_card=source.model_card(name, record),
+            model_card=source.model_card(name, record, self.limit),
             dtype=self.dtype or source.dtype or "bf16",
             graphs=graphs,
             overwrite=self.overwrite,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_rt.errors import InputError
-from genie_rt.export.model_card import COINRUN_ART_SOURCE, COINRUN_ATTRIBUTIONS, render_model_card
+from genie_rt.export.model_card import COINRUN_ART_SOURCE, COINRUN_ATTRIBUTIONS, LIMITS, render_model_card
 from genie_rt.export.provenance import recordings_of
 from genie_rt.runtime.config import ModelConfig
 
@@ -27,12 +27,14 @@ def card_of_run(
     action_names: Sequence[str],
     provenance: Mapping[str, Any],
     record: Mapping[str, Any] | None = None,
+    limits: Sequence[str] = (),
 ) -> str:
     """Renders the model card of a bundle.
 
     Args:
         provenance: from `provenance_of`.
         record: from `read_record`, if the world was measured.
+        limits: what this world in particular cannot do, one sentence each.
 
     Raises:
         ConfigError: a metric is NaN or Inf.
@@ -53,6 +55,7 @@ def card_of_run(
         training_run=training_run,
         attributions=COINRUN_ATTRIBUTIONS if is_coinrun else (),
         attribution_source=COINRUN_ART_SOURCE if is_coinrun else "",
+        limits=(*LIMITS, *limits),
     )
 
 
@@ -116,8 +119,12 @@ def _conditions(record: Mapping[str, Any]) -> str:
     figures, settings = record.get("figures"), record.get("settings")
     figures = figures if isinstance(figures, dict) else {}
     plan = settings.get("plan") if isinstance(settings, dict) else None
+    clips = record.get("clips")
+    origin = clips if isinstance(clips, dict) else {}
+    unseen = (origin.get("provenance") or origin).get("heldout_levels") if isinstance(origin, dict) else None
     parts = (
         figures.get("num_clips") and f"{figures['num_clips']} held-out clips",
+        isinstance(unseen, dict) and "of levels that look like no training level",
         isinstance(plan, dict) and f"rollouts of {plan.get('passes')} passes a frame",
         record.get("dtype"),
         record.get("device"),
@@ -147,7 +154,24 @@ def _data_text(data: Mapping[str, Any]) -> str:
             f"{num:,} levels from {first:,}" if isinstance(first, int) and isinstance(num, int) else "levels"
         )
         lines.append(f"- {split}: {levels}, {recording.get('visuals')} visuals, seed {recording.get('seed')}")
+    lines += _unseen_text(provenance)
     return "\n".join(lines)
+
+
+def _unseen_text(provenance: object) -> list[str]:
+    """How the recording told held-out levels from training levels."""
+    unseen = provenance.get("heldout_levels") if isinstance(provenance, dict) else None
+    if not isinstance(unseen, dict):
+        return [
+            "",
+            "Levels were held out by their numbers alone, so held-out ones may look like training levels.",
+        ]
+    return [
+        "",
+        f"Of the held-out levels {unseen.get('levels')} are used: {unseen.get('left_out_by_picture')} were "
+        "left out because a training level looks the same, "
+        f"{unseen.get('left_out_by_layout_alone')} because one has the same ground.",
+    ]
 
 
 def _recipe_rows(provenance: Mapping[str, Any]) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,12 @@ class Source:
     def num_parameters(self) -> int:
         return sum(math.prod(shape) for shape in parameter_shapes(self.config).values())
 
-    def model_card(self, name: str, record: Mapping[str, Any] | None) -> str:
+    def model_card(self, name: str, record: Mapping[str, Any] | None, limits: Sequence[str] = ()) -> str:
         """The model card of a bundle of that name.
 
         Args:
             record: from `run_card.read_record`, if the world was measured; a bundle's card is then made anew.
+            limits: sentences for its section "Limits", beside the usual ones.
         """
         if self.card is not None and record is None:
             return self.card
@@ -74,6 +75,7 @@ class Source:
             action_names=self.action_names,
             provenance=self.provenance,
             record=record,
+            limits=limits,
         )
 
 

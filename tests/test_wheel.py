@@ -49,6 +49,7 @@ def test_the_wheel_has_every_module_bundle_and_configuration_and_nothing_else(wh
             expected.add(f"genie_rt/runtime/{path.relative_to(runtime).as_posix()}")
     kernels = FOLDERS["genie_rt.kernels"]
     expected |= {f"genie_rt/kernels/tuned/{path.name}" for path in (kernels / "tuned").glob("*.json")}
+    expected.add("genie_rt/training/data/copies.json")
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
 
 

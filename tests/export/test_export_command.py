@@ -166,6 +166,7 @@ def test_metrics_come_onto_the_card_by_a_second_export(
         "device": "a chip",
         "dtype": "float32",
         "settings": {"plan": {"passes": 4}},
+        "clips": {"provenance": {"heldout_levels": {"levels": 462}}},
         "figures": {
             "num_clips": 200,
             "max_db": 60.0,
@@ -181,14 +182,18 @@ def test_metrics_come_onto_the_card_by_a_second_export(
     again = dataclasses.replace(command, metrics=tmp_path / "record.json")
     with pytest.raises(BundleError, match="--overwrite"):
         again.run()
-    dataclasses.replace(again, overwrite=True).run()
+    limit = "After a while it shows the character on black."
+    dataclasses.replace(again, overwrite=True, limit=(limit,)).run()
     card = (tmp_path / "w" / "README.md").read_text()
     for row in (
         "| tokenizer, whole | pooled dB | 29.12 |",
         "| tokenizer | ssim | 0.5 |",
         "| next frame, K = 2, all | mean dB | 21.5 |",
         "| rollout, t = 8, model | pooled dB | 19 |",
-        "| Measured | 200 held-out clips, rollouts of 4 passes a frame, float32, a chip, 2026-01-02 |",
+        "| Measured | 200 held-out clips, of levels that look like no training level, rollouts of 4 passes a "
+        "frame, float32, a chip, 2026-01-02 |",
+        "so long rollouts drift.\n- It predicts pictures and is no simulator",
+        f"what a real system would do.\n- {limit}\n",
     ):
         assert row in card
     assert card.count("| tokenizer") == 2
@@ -220,6 +225,13 @@ def test_coinrun_brings_its_attributions(run: Path) -> None:
     assert "400,054 frames of Procgen's game `coinrun` (0.10.7)" in card
     assert "- heldout: 1,000 levels from 10,000, plain visuals" in card
     assert "## Attributions" in card and "ansimuz" in card
+    assert "held out by their numbers alone" in card
+    unseen = {"levels": 462, "left_out_by_picture": 336, "left_out_by_layout_alone": 202}
+    values["data"]["provenance"]["heldout_levels"] = unseen
+    card = card_of_run(
+        name="demo", config=checkpoint.config, num_parameters=1, action_names=ACTIONS, provenance=values
+    )
+    assert "Of the held-out levels 462 are used: 336 were left out because a training level looks" in card
 
 
 def test_the_card_of_an_unfinished_run_says_so(run: Path, tmp_path: Path) -> None:

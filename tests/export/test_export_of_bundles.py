@@ -19,6 +19,7 @@ from genie_rt.cli import main
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.export import graphs as graphs_module
 from genie_rt.export.bundle import write_bundle
+from genie_rt.export.commands import ExportCommand
 from genie_rt.export.graphs import MAX_PLAN_NAME, NewGraphs, read_psnr_changes
 from genie_rt.export.source import MAX_CARD_BYTES, read_source
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
@@ -87,6 +88,11 @@ def test_a_bundle_is_replaced_by_itself_with_more(bundle: Path, tmp_path: Path) 
     mine = export(bundle, tmp_path / "mine")
     again = export(mine.path, mine.path, "--passes", "1", "--overwrite")
     assert again.path == mine.path and again.plans["default"].passes == 1
+
+
+def test_a_limit_needs_a_card_that_is_written_anew(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--limit: expected --metrics FILE"):
+        ExportCommand(source=str(bundle), out=tmp_path / "w", limit=("It is blind.",)).run()
 
 
 @pytest.mark.parametrize("card", ["Größe\r\n".encode(), b""])

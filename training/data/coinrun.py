@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 
 from genie_rt.errors import BundleError, InputError
 from genie_rt.training.data.game import RealGame, Visuals
+from genie_rt.training.data.levels import LEVELS, Copies, copies
 from genie_rt.training.data.progress import progress_bar
 from genie_rt.training.data.store import NO_ACTION, SPLITS, ClipStore, Frames, Split
 from genie_rt.training.data.writer import ClipStoreWriter
 
-LEVELS: dict[Split, tuple[int, int]] = {"train": (0, 10_000), "heldout": (10_000, 1_000)}
 HELDOUT_SHARE = 0.05
+UNSEEN_KEY = "heldout_levels"
+"""Key of the provenance that says how many held-out levels are unseen, and how many were left out."""
 MAX_EPISODE = 512
 MIN_EPISODE = 4
 # A short recording uses fewer copies, so that its episodes still have a middle and an end.
 MIN_STEPS = 256
 MAX_ENVS = 1024
+MAX_STEPS_PER_FRAME = 64
+"""How much longer than without copies a split may be played, to find enough unseen levels."""
 
 BEHAVIOURS = ("travel", "uniform", "sticky")
 BEHAVIOUR_SHARES = (0.7, 0.1, 0.2)
@@ -100,7 +104,8 @@ def record(
     """Play the game at random and store what happens; about a twentieth of it on held-out levels.
 
     The store is a pure function of all arguments but `num_threads`. Episodes are cut at 512 frames; pieces
-    shorter than 4 frames are dropped, so the store holds slightly fewer frames than asked for.
+    shorter than 4 frames are dropped, so the store holds slightly fewer frames than asked for. Held-out
+    levels that look like a training level are played but not stored; the provenance counts them.
 
     Args:
         out: folder of the new store.
@@ -119,6 +124,7 @@ def record(
             f"expected frames >= {2 * MIN_STEPS} and num_envs from 1 to {MAX_ENVS}, "
             f"got {frames} and {num_envs}"
         )
+    left_out = copies(env, visuals)
     heldout = max(MIN_STEPS, round(frames * HELDOUT_SHARE))
     targets: dict[Split, int] = {"train": frames - heldout, "heldout": heldout}
     recordings: dict[Split, Recording] = {}
@@ -149,6 +155,7 @@ def record(
                 provenance={
                     "procgen": game.procgen_version,
                     "recordings": {split: asdict(recording) for split, recording in recordings.items()},
+                    UNSEEN_KEY: left_out.as_provenance(),
                 },
             )
         )
@@ -159,40 +166,58 @@ def record(
                 np.random.Philox(np.random.SeedSequence([seed, SPLITS.index(split)]))
             )
             policy = Policy(game.action_names, game.num_envs, random)
-            steps = -(-targets[split] // game.num_envs)
-            for _ in _record_split(writer, game, policy, split, steps):
-                progress.advance(task, game.num_envs)
+            for kept in _record_split(writer, game, policy, split, targets[split], left_out):
+                progress.advance(task, kept)
     return ClipStore.open(out)
 
 
 def _record_split(
-    writer: ClipStoreWriter, game: RealGame, policy: Policy, split: Split, steps: int
-) -> Iterator[None]:
-    """Play `steps` frames in each copy and append the episodes; yields after each step."""
-    episodes = _OpenEpisodes(writer, game, split)
-    for step in range(steps):
+    writer: ClipStoreWriter, game: RealGame, policy: Policy, split: Split, target: int, left_out: Copies
+) -> Iterator[int]:
+    """Play until `target` frames of unseen levels were kept and append the episodes.
+
+    Yields:
+        After each step, how many of its frames were kept.
+
+    Raises:
+        InputError: if most levels that come up are copies of training levels.
+    """
+    episodes = _OpenEpisodes(writer, game, split, left_out)
+    most_steps = MAX_STEPS_PER_FRAME * -(-target // game.num_envs)
+    step = 0
+    while episodes.num_kept < target:
+        if step == most_steps:
+            raise InputError(
+                f"played {step * game.num_envs} frames of {split} levels, of which only {episodes.num_kept} "
+                "were on levels that look like no training level; record more frames, or use another --seed"
+            )
         if step > 0:
             actions = policy.act(game.first)
             writer.append_side_file(log_name(split), actions.astype(np.uint8).tobytes())
             game.step(actions)
         else:
             actions = np.full(game.num_envs, NO_ACTION)
+        before = episodes.num_kept
         episodes.add(step, game.observe(), actions, game.first)
-        yield
+        yield episodes.num_kept - before
+        step += 1
     episodes.flush(range(game.num_envs))
 
 
 class _OpenEpisodes:
     """The frames of each copy's unfinished episode, appended to the store when the episode ends."""
 
-    def __init__(self, writer: ClipStoreWriter, game: RealGame, split: Split) -> None:
-        self._writer, self._game, self._split = writer, game, split
+    def __init__(self, writer: ClipStoreWriter, game: RealGame, split: Split, left_out: Copies) -> None:
+        self._writer, self._game, self._split, self._left_out = writer, game, split, left_out.levels
         num, shape = game.num_envs, writer.frame_shape
         self._frames = np.empty((num, MAX_EPISODE, *shape), dtype=np.uint8)
         self._actions = np.empty((num, MAX_EPISODE), dtype=np.int16)
         self._length = np.zeros(num, dtype=np.int64)
         self._begin = np.zeros(num, dtype=np.int64)
-        self._level = [0] * num
+        self._level = np.zeros(num, dtype=np.int64)
+        self._is_kept = np.zeros(num, dtype=np.bool_)
+        self.num_kept = 0
+        """Frames so far of levels that are stored."""
 
     def add(self, step: int, frames: Frames, actions: NDArray[np.int64], first: NDArray[np.bool_]) -> None:
         self.flush(np.flatnonzero(first | (self._length == MAX_EPISODE)).tolist())
@@ -201,22 +226,38 @@ class _OpenEpisodes:
             seeds = self._game.level_seeds
             for env in np.flatnonzero(begins).tolist():
                 self._begin[env], self._level[env] = step, seeds[env]
+                self._is_kept[env] = seeds[env] not in self._left_out
         rows = np.arange(len(frames))
         self._frames[rows, self._length] = frames
         self._actions[rows, self._length] = np.where(begins, NO_ACTION, actions)
         self._length += 1
+        self.num_kept += int(self._is_kept.sum())
 
     def flush(self, envs: list[int] | range) -> None:
         for env in envs:
             length = int(self._length[env])
-            if length >= MIN_EPISODE:
+            if length >= MIN_EPISODE and self._is_kept[env]:
                 self._writer.append(
                     self._frames[env, :length],
                     self._actions[env, :length],
                     split=self._split,
-                    extra={"level": self._level[env], "env": env, "step": int(self._begin[env])},
+                    extra={"level": int(self._level[env]), "env": env, "step": int(self._begin[env])},
                 )
             self._length[env] = 0
+
+
+def check_heldout_is_unseen(store: ClipStore) -> None:
+    """Refuse a recording whose held-out split may hold copies of training levels.
+
+    Raises:
+        InputError: if the store was recorded when levels were held out by number alone.
+    """
+    if "recordings" in store.provenance and UNSEEN_KEY not in store.provenance:
+        raise InputError(
+            f"{store.path}: expected held-out levels that look like no training level, found a recording "
+            "from before copies were left out: about half of its held-out levels are copies, so figures on "
+            "it are too good. Record it again with `genie-rt data coinrun`; the training frames stay the same"
+        )
 
 
 def log_name(split: Split) -> str:

@@ -27,6 +27,10 @@ COINRUN_KEYS: tuple[tuple[str, ...], ...] = (
 )
 
 
+FORCE_RESET = -1
+"""procgen's action that ends a level at once."""
+
+
 def action_name(env: str, keys: tuple[str, ...]) -> str:
     """Name the keys held down: joined by "+", "stay" for none; in CoinRun the up key is called "jump"."""
     words = [key.lower() for key in keys]
@@ -65,7 +69,7 @@ class RealGame:
         seed: int = 0,
         num_threads: int = 2,
     ) -> None:
-        procgen = _import_procgen()
+        procgen = import_procgen()
         if env not in procgen.env.ENV_NAMES:
             raise InputError(f"procgen has no game {env!r}; it has {', '.join(procgen.env.ENV_NAMES)}")
         if visuals not in VISUALS:
@@ -109,11 +113,12 @@ class RealGame:
         """The level that each copy is in, [B]."""
         return [int(info["level_seed"]) for info in self._env.get_info()]
 
-    def step(self, actions: NDArray[Any]) -> None:
+    def step(self, actions: NDArray[Any], restart: NDArray[np.bool_] | None = None) -> None:
         """Advance all copies by one frame.
 
         Args:
             actions: [B] integers, indices into `action_names`.
+            restart: [B] bool, the copies that leave their level for another one in place of acting.
         """
         if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
             raise InputError(f"expected {self.num_envs} integer actions, got {actions.shape} {actions.dtype}")
@@ -122,7 +127,8 @@ class RealGame:
                 f"expected actions from 0 to {len(self.action_names) - 1}, "
                 f"got {actions.min()} to {actions.max()}"
             )
-        self._env.act(self._combo_of_action[actions])
+        combos = self._combo_of_action[actions]
+        self._env.act(combos if restart is None else np.where(restart, FORCE_RESET, combos))
 
     def state(self) -> list[bytes]:
         """Everything that decides each copy's future, for `restore`."""
@@ -142,7 +148,7 @@ class RealGame:
         self._env.close()
 
 
-def _import_procgen() -> Any:
+def import_procgen() -> Any:
     try:
         # procgen imports gym, which prints a notice about its own end of life.
         with contextlib.redirect_stderr(io.StringIO()):

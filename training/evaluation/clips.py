@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genie_rt.errors import InputError
-from genie_rt.training.data.coinrun import LEVELS, Policy
+from genie_rt.training.data.coinrun import UNSEEN_KEY, Policy, check_heldout_is_unseen
 from genie_rt.training.data.game import RealGame, Visuals
+from genie_rt.training.data.levels import LEVELS, copies
 from genie_rt.training.data.progress import progress_bar
 from genie_rt.training.data.store import NO_ACTION, Actions, ClipStore, Frames, Split
 
@@ -74,9 +75,12 @@ def from_store(
 
     Raises:
         BundleError: the store is broken.
-        InputError: its frames have another size, or it holds too few clips.
+        InputError: its frames have another size, it holds too few clips, or its held-out levels may be copies
+            of training levels.
     """
     store = ClipStore.open(path)
+    if split == "heldout":
+        check_heldout_is_unseen(store)
     if (store.height, store.width) != size:
         raise InputError(
             f"{path}: expected frames of {size[0]}x{size[1]}, found {store.height}x{store.width}"
@@ -115,6 +119,8 @@ def from_store(
 def from_game(*, num_clips: int, length: int, visuals: Visuals, seed: int, env: str = "coinrun") -> TrueClips:
     """Clips of the real game on held-out levels, one a level's play, with the recorder's policy.
 
+    Levels that look like a training level are passed over.
+
     Each clip lies within one life, so levels that end before the clip is full do not count. It begins at one
     of the first `LATEST_START` frames, drawn at random. The same arguments give the same clips.
 
@@ -138,6 +144,7 @@ def from_game(*, num_clips: int, length: int, visuals: Visuals, seed: int, env: 
         "seed": seed,
         "start_level": first,
         "num_levels": count,
+        UNSEEN_KEY: copies(env, visuals).as_provenance(),
         "clips": num_clips,
         "levels": len(set(np.concatenate(levels).tolist())),
     }
@@ -169,12 +176,15 @@ def _play(
         start = random.integers(0, LATEST_START, size=count)
         age = np.zeros(count, dtype=np.int64)  # frames since the level began
         full = np.zeros(count, dtype=np.bool_)
+        unseen = np.zeros(count, dtype=np.bool_)
         for _ in range(64 * (LATEST_START + length)):
             first = game.first
             age = np.where(first, 0, age)
             start = np.where(first, random.integers(0, LATEST_START, size=count), start)
+            if first.any():
+                unseen = np.where(first, copies(env, visuals).unseen(game.level_seeds), unseen)
             at = age - start
-            rows = np.flatnonzero(~full & (at >= 0))
+            rows = np.flatnonzero(~full & unseen & (at >= 0))
             frames[rows, at[rows]] = game.observe()[rows]
             actions[rows, at[rows]] = np.where(at[rows] == 0, NO_ACTION, taken[rows])
             begun = rows[at[rows] == 0]
@@ -184,7 +194,7 @@ def _play(
             if full.all():
                 return frames, actions, levels, game.action_names
             taken = policy.act(first)
-            game.step(taken)
+            game.step(taken, restart=~unseen)
             age += 1
     raise InputError(
         f"expected lives of {length} frames in {env}, found {int((~full).sum())} copies without one"

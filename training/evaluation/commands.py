@@ -174,7 +174,8 @@ class CompareCommand:
     out: Path = Path("out/compare")
     """Where to: OUT.png and OUT.gif, or compare.png and compare.gif in an existing folder."""
     level: int = 10_001
-    """Level of the game to play; those from 10000 on were never trained on."""
+    """Level of the game to play. Levels 10000 to 10999 are held out; a note says so if this one looks like a
+    training level all the same."""
     visuals: Literal["plain", "full"] | None = None
     """Look of the game; what the bundle was trained on unless set."""
     skip: int = 8
@@ -202,6 +203,7 @@ class CompareCommand:
 
         from genie_rt.runtime.play.clip import write_clip
         from genie_rt.runtime.world import World
+        from genie_rt.training.data.levels import copies
         from genie_rt.training.evaluation.branches import play_branches
         from genie_rt.training.evaluation.strip import draw_gif_frames, draw_strip, print_steps, write_png
 
@@ -212,17 +214,23 @@ class CompareCommand:
         world = World.load(self.bundle, dtype=self.dtype, device=self.device)
         _check_game_size(world.bundle)
         window = world.bundle.config.dynamics.transformer.window
+        visuals = self.visuals or game_visuals(world.bundle)
         branches = play_branches(
             world,
             self._scripts(world.action_names),
             level=self.level,
-            visuals=self.visuals or game_visuals(world.bundle),
+            visuals=visuals,
             warm_up=self._expand(self.skip_actions, self.skip, world.action_names) if self.skip else (),
             prompt_frames=max(1, window // 2) if self.prompt_frames is None else self.prompt_frames,
             seed=self.seed,
             passes=self.passes,
         )
         console = Console(highlight=False, markup=False)
+        if not copies("coinrun", visuals).unseen([self.level])[0]:
+            console.print(
+                f"note: level {self.level} is not held out, or looks like a training level: "
+                "the world may have been trained on it"
+            )
         print_steps(console, branches)
         prefix = self.out / "compare" if self.out.is_dir() else self.out
         strip, gif = (prefix.with_name(prefix.name + ending) for ending in (".png", ".gif"))

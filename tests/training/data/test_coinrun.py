@@ -1,5 +1,6 @@
 """The real game and its recordings: exact replay, exact branches, disjoint levels."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from genie_rt.training.data.store import ClipStore
 
 pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
 
-from genie_rt.training.data.coinrun import LEVELS, Policy, record, replay
+from genie_rt.training.data.coinrun import Policy, check_heldout_is_unseen, record, replay
 from genie_rt.training.data.game import RealGame
+from genie_rt.training.data.levels import LEVELS, copies
 
 COINRUN_NAMES = ("left", "right", "stay", "jump", "left+jump", "right+jump")
 
@@ -41,6 +43,21 @@ def test_heldout_levels_are_never_trained_on(recorded: ClipStore) -> None:
         start, count = LEVELS[entry.split]
         assert start <= entry.extra["level"] < start + count
     assert LEVELS["heldout"][0] >= sum(LEVELS["train"])
+
+
+def test_heldout_levels_look_like_no_training_level(recorded: ClipStore) -> None:
+    left_out = copies("coinrun", "plain")
+    levels = {entry.extra["level"] for entry in recorded.episodes if entry.split == "heldout"}
+    assert levels and not levels & left_out.levels
+    assert recorded.provenance["heldout_levels"] == left_out.as_provenance()
+    check_heldout_is_unseen(recorded)
+    older = dataclasses.replace(
+        recorded, provenance={key: recorded.provenance[key] for key in ("procgen", "recordings")}
+    )
+    with pytest.raises(
+        InputError, match=r"expected held-out levels that look like no training level.*Record it again"
+    ):
+        check_heldout_is_unseen(older)
 
 
 def test_the_log_alone_makes_every_frame_again(recorded: ClipStore) -> None:

@@ -7,8 +7,11 @@ import pytest
 
 from genie_rt.errors import InputError, UnsupportedError
 from genie_rt.training.data import game as game_module
+from genie_rt.training.data.game import RealGame
+from genie_rt.training.data.levels import Copies, copies
 from genie_rt.training.data.store import NO_ACTION
 from genie_rt.training.data.writer import ClipStoreWriter
+from genie_rt.training.evaluation import clips as clips_module
 from genie_rt.training.evaluation.clips import TrueClips, from_game, from_store
 
 SIZE = (8, 8)
@@ -92,9 +95,36 @@ def test_without_procgen_the_message_says_what_to_install(monkeypatch: pytest.Mo
             'the real game needs procgen; install it with: pip install "genie-rt[coinrun]"'
         )
 
-    monkeypatch.setattr(game_module, "_import_procgen", refuse)
+    monkeypatch.setattr(game_module, "import_procgen", refuse)
     with pytest.raises(UnsupportedError, match=r"genie-rt\[coinrun\]"):
         from_game(num_clips=1, length=4, visuals="plain", seed=0)
+
+
+def test_clips_of_the_game_are_of_unseen_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    played: list[int] = []
+    levels = RealGame.level_seeds.fget
+    monkeypatch.setattr(
+        RealGame, "level_seeds", property(lambda game: [played.append(x) or x for x in levels(game)])
+    )
+    few = Copies(by_picture=frozenset(range(10_000, 10_990)), by_layout=frozenset())
+    monkeypatch.setattr(clips_module, "copies", lambda *_: few)
+    clips = from_game(num_clips=2, length=4, visuals="plain", seed=3)
+    assert clips.origin["levels"] <= 2 and clips.origin["heldout_levels"]["levels"] == 10
+    assert len(set(played)) > 50  # most levels that it came through were passed over
+
+
+def test_a_recording_from_before_the_split_by_look_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old"
+    recordings = {"provenance": {"recordings": {"heldout": {"env": "coinrun"}}}}
+    with ClipStoreWriter(
+        path, source="coinrun", height=8, width=8, action_names=("a",), **recordings
+    ) as writer:
+        writer.append(np.zeros((9, 8, 8, 3), np.uint8), np.full(9, NO_ACTION), split="heldout")
+        writer.append(np.zeros((9, 8, 8, 3), np.uint8), np.full(9, NO_ACTION), split="train")
+    with pytest.raises(InputError, match="half of its held-out levels are copies"):
+        from_store(path, num_clips=1, length=8, size=SIZE, seed=0)
+    from_store(path, num_clips=1, length=8, size=SIZE, seed=0, split="train")
 
 
 def test_clips_of_the_game_are_what_the_actions_lead_to() -> None:
@@ -108,6 +138,7 @@ def test_clips_of_the_game_are_what_the_actions_lead_to() -> None:
     np.testing.assert_array_equal(clips.actions[:, 0], NO_ACTION)
     assert clips.actions[:, 1:].min() >= 0 and clips.actions.max() < 6
     assert clips.origin["start_level"] == 10_000 and clips.origin["levels"] >= 4
+    assert clips.origin["heldout_levels"] == copies("coinrun", "plain").as_provenance()
     change = np.abs(np.diff(clips.frames.astype(int), axis=1)).mean((2, 3, 4))
     assert change.max() < 60  # no clip jumps to another level
     assert (change > 1).mean() > 0.3

@@ -161,7 +161,7 @@ def test_without_procgen_both_say_what_to_install(
             'the real game needs procgen; install it with: pip install "genie-rt[coinrun]"'
         )
 
-    monkeypatch.setattr(game_module, "_import_procgen", refuse)
+    monkeypatch.setattr(game_module, "import_procgen", refuse)
     with pytest.raises(UnsupportedError, match=r"genie-rt\[coinrun\]"):
         command(bundle=game_world).run()
 
