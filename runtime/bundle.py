@@ -10,16 +10,21 @@ README.md              model card
 from __future__ import annotations
 
 import hashlib
-import stat
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from genie_rt.errors import BundleError, InputError
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.images import load_prompt
+from genie_rt.runtime.files import open_regular, read_regular
+from genie_rt.runtime.images import MAX_FILE_BYTES, Picture, decode_prompt
 from genie_rt.runtime.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -30,6 +35,7 @@ from genie_rt.runtime.manifest import (
     parse_manifest,
 )
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.stored_weights import StoredWeights, read_stored
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA_VERSION", "Bundle", "load_weights", "open_bundle", "shipped_bundles"]
 
 _SHIPPED = Path(__file__).parent / "bundles"
-_DTYPES = ("F32", "BF16")  # as safetensors spells them
-
-Stamp: TypeAlias = tuple[int, int, int]
-"""Of a file: bytes, inode, and the time of its last change in ns. With another it has to be hashed again."""
+_PART_BYTES = 1 << 22  # hashed at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,6 @@ class Bundle:
         provenance: data, recipe, versions, as the exporter wrote them.
         graphs: what the ONNX graphs are, None where there are none.
         digest: sha256 of bundle.json, which covers all other files: the bundle's identity.
-        weights_stamp: of the file of weights when it was opened; None of a bundle that is in memory only.
     """
 
     path: Path
@@ -75,7 +77,6 @@ class Bundle:
     provenance: Mapping[str, Any]
     digest: str
     graphs: Graphs | None = None
-    weights_stamp: Stamp | None = None
 
 
 def shipped_bundles() -> tuple[str, ...]:
@@ -83,13 +84,15 @@ def shipped_bundles() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in _SHIPPED.glob(f"*/{MANIFEST}")))
 
 
-def open_bundle(source: str | Path) -> Bundle:
+def open_bundle(source: str | Path, *, hash_weights: bool = True) -> Bundle:
     """Opens a bundle and checks all of it but the tensors, whose shapes only the model knows.
 
-    Reads every file once, to hash it. Does not import torch.
+    Reads every file once, to hash it. Files may be links, as in a hub's cache: what counts is what is read.
+    Does not import torch.
 
     Args:
         source: the name of a shipped bundle (a str that `shipped_bundles` lists), or a bundle's folder.
+        hash_weights: False for whoever reads the weights next, which hashes them.
 
     Raises:
         BundleError: there is no such bundle, or one of its files is not what bundle.json says. The message
@@ -97,16 +100,19 @@ def open_bundle(source: str | Path) -> Bundle:
     """
     try:
         root = _locate(source).resolve()
-        data = _read_manifest(root)
+        data = read_regular(
+            root / MANIFEST, MAX_MANIFEST_BYTES, expected="the bundle's manifest", error=BundleError
+        )
         manifest = parse_manifest(data, str(root / MANIFEST))
         _refuse_unlisted(root, manifest.files)
-        weights_stamp = _stamp(_file_inside(root, WEIGHTS))  # before it is hashed
         for name, record in manifest.files.items():  # all sizes before the first hash: cheap before dear
-            _check_size(root, name, record)
+            with _open(root / name, record):
+                pass
         for name, record in manifest.files.items():
-            _check_hash(root / name, record)
-        prompts = tuple(root / name for name in manifest.prompts)
-        _check_prompts(prompts, manifest.config)
+            if name in manifest.prompts:
+                _check_prompt(root / name, record, manifest.config)
+            elif name != WEIGHTS or hash_weights:
+                _check_hash(root / name, record)
     except OSError as error:
         raise BundleError(f"{source}: expected a bundle that can be read, found {error}") from error
     return Bundle(
@@ -117,31 +123,53 @@ def open_bundle(source: str | Path) -> Bundle:
         action_names=manifest.action_names,
         default_action=manifest.default_action,
         plans=MappingProxyType(manifest.plans),
-        prompts=prompts,
+        prompts=tuple(root / name for name in manifest.prompts),
         files=MappingProxyType(manifest.files),
         provenance=MappingProxyType(manifest.provenance),
         digest=hashlib.sha256(data).hexdigest(),
         graphs=manifest.graphs,
-        weights_stamp=weights_stamp,
     )
 
 
-def check_unchanged(bundle: Bundle, name: str) -> None:
-    """Checks a file that is read only now: it is the one that was there when the bundle was opened.
+def read_file(bundle: Bundle, name: str) -> NDArray[np.uint8]:
+    """A file of an opened bundle in private memory, `[size]` uint8; it is the one that was there then.
 
-    Hashes it, but not weights whose stamp is the same. Of a bundle in memory there is nothing to check.
+    Args:
+        name: one of `bundle.files`.
 
     Raises:
         BundleError: it is another one, or gone.
     """
     path = bundle.path / name
     try:
-        if bundle.weights_stamp is None or (name == WEIGHTS and _stamp(path) == bundle.weights_stamp):
-            return
-        _check_size(bundle.path, name, bundle.files[name])
-        _check_hash(path, bundle.files[name])
-    except (BundleError, OSError) as error:
-        raise BundleError(f"{path}: changed since it was opened; load the bundle again") from error
+        return _read(path, bundle.files[name])
+    except BundleError as error:
+        raise BundleError(f"{path}: changed since it was opened; load the bundle again ({error})") from error
+
+
+def read_prompt(bundle: Bundle, index: int) -> Picture:
+    """The bundle's picture of that index, `[H, W, 3]` uint8.
+
+    Raises:
+        BundleError: as `read_file`.
+    """
+    path, tokenizer = bundle.prompts[index], bundle.config.tokenizer
+    data = read_file(bundle, path.relative_to(bundle.path).as_posix())
+    return decode_prompt(data.tobytes(), path, tokenizer.height, tokenizer.width)
+
+
+def read_weights(bundle: Bundle) -> StoredWeights:
+    """The bundle's file of weights in private memory: nobody who writes to the file changes it.
+
+    Raises:
+        BundleError: it is not the file that was opened, or no safetensors file.
+    """
+    try:
+        return read_stored(read_file(bundle, WEIGHTS))
+    except ValueError as error:
+        raise BundleError(
+            f"{bundle.path / WEIGHTS}: expected a safetensors file, found {error}; export again"
+        ) from error
 
 
 def load_weights(bundle: Bundle, expected: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -154,25 +182,21 @@ def load_weights(bundle: Bundle, expected: Mapping[str, tuple[int, ...]]) -> dic
 
     Returns:
         The tensors in the order of `expected`, on the CPU, contiguous, fp32 or bf16 as stored. They are views
-        of a private map of the file: copy what has to outlive it.
+        of one copy of the file in private memory, which lives as long as any of them.
 
     Raises:
         BundleError: the header is corrupt; a tensor is extra, missing, of another shape or dtype, or holds a
             NaN or Inf. The message names the file and the tensor.
     """
     import torch
-    from safetensors import SafetensorError, safe_open
 
     path = bundle.path / WEIGHTS
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            _check_names(path, set(file.keys()), set(expected))
-            for name, shape in expected.items():
-                tensor = file.get_slice(name)
-                _check_tensor(path, name, shape, tuple(tensor.get_shape()), tensor.get_dtype())
-            weights: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in expected}
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{path}: expected a safetensors file, found {error}") from error
+    stored = read_weights(bundle)
+    _check_names(path, set(stored.tensors), set(expected))
+    for name, shape in expected.items():
+        if (found := stored.tensors[name].shape) != tuple(shape):
+            raise BundleError(f"{path}: {name}: expected shape {list(shape)}, found {list(found)}")
+    weights = {name: stored.tensor(name) for name in expected}
     for name, weight in weights.items():
         num_bad = weight.numel() - int(torch.isfinite(weight).sum())
         if num_bad:
@@ -194,28 +218,6 @@ def _locate(source: str | Path) -> Path:
     return folder
 
 
-def _read_manifest(root: Path) -> bytes:
-    path = _file_inside(root, MANIFEST)
-    with path.open("rb") as file:
-        return file.read(MAX_MANIFEST_BYTES + 1)  # one more than is allowed shows that there is more
-
-
-def _file_inside(root: Path, name: str) -> Path:
-    """The path of a regular file that lies in `root` even after symbolic links are followed."""
-    path = root / name
-    try:
-        real = path.resolve(strict=True)
-    except FileNotFoundError:
-        raise BundleError(f"{path}: expected a file, found nothing; fetch the whole bundle again") from None
-    except RuntimeError as error:  # Python 3.11 reports a loop of links so
-        raise BundleError(f"{path}: expected a file, found {error}") from error
-    if not real.is_relative_to(root):
-        raise BundleError(f"{path}: expected a file inside the bundle, found a link that leads out of it")
-    if not stat.S_ISREG(real.stat().st_mode):
-        raise BundleError(f"{path}: expected a regular file, found something else")
-    return path
-
-
 def _refuse_unlisted(root: Path, listed: Iterable[str]) -> None:
     """Refuses files that somebody could take for a part of the bundle; `.DS_Store` and the like may stay."""
     for pattern in ("*.safetensors", "*.onnx", "prompts/*.png"):
@@ -227,34 +229,53 @@ def _refuse_unlisted(root: Path, listed: Iterable[str]) -> None:
                 )
 
 
-def _stamp(path: Path) -> Stamp:
-    status = path.stat()
-    return status.st_size, status.st_ino, status.st_mtime_ns
+@contextmanager
+def _open(path: Path, record: FileRecord) -> Iterator[BinaryIO]:
+    """A file of the size that it has to have."""
+    with open_regular(path, expected="a file of the bundle", error=BundleError) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != record.size:
+            raise BundleError(
+                f"{path}: expected {record.size} bytes, found {size}; fetch the file again "
+                "(a Git LFS pointer or a cut download is shorter)"
+            )
+        yield file
 
 
-def _check_size(root: Path, name: str, record: FileRecord) -> None:
-    path = _file_inside(root, name)
-    size = path.stat().st_size
-    if size != record.size:
-        raise BundleError(
-            f"{path}: expected {record.size} bytes, found {size}; fetch the file again "
-            "(a Git LFS pointer or a cut download is shorter)"
-        )
+def _read(path: Path, record: FileRecord) -> NDArray[np.uint8]:
+    """Exactly the bytes whose hash the record has."""
+    with _open(path, record) as file:
+        data = np.empty(record.size, np.uint8)
+        view, place = data.data, 0
+        while place < record.size and (count := file.readinto(view[place:])):  # type: ignore[attr-defined]
+            place += count
+    _compare(path, hashlib.sha256(view[:place]).hexdigest(), record)
+    return data
 
 
 def _check_hash(path: Path, record: FileRecord) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    with _open(path, record) as file:
+        digest, left = hashlib.sha256(), record.size
+        while left and (part := file.read(min(left, _PART_BYTES))):
+            digest.update(part)
+            left -= len(part)
+    _compare(path, digest.hexdigest(), record)
+
+
+def _compare(path: Path, found: str, record: FileRecord) -> None:
     if found != record.sha256:
         raise BundleError(f"{path}: expected sha256 {record.sha256}, found {found}; fetch the file again")
 
 
-def _check_prompts(prompts: Iterable[Path], config: ModelConfig) -> None:
-    for path in prompts:
-        try:
-            load_prompt(path, config.tokenizer.height, config.tokenizer.width)
-        except InputError as error:
-            raise BundleError(str(error)) from error
+def _check_prompt(path: Path, record: FileRecord, config: ModelConfig) -> None:
+    """One whose hash is right, and which is a picture of the model's size."""
+    if record.size > MAX_FILE_BYTES:
+        raise BundleError(f"{path}: expected at most {MAX_FILE_BYTES} bytes, found {record.size}")
+    try:
+        data = _read(path, record).tobytes()
+        decode_prompt(data, path, config.tokenizer.height, config.tokenizer.width)
+    except InputError as error:
+        raise BundleError(str(error)) from error
 
 
 def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
@@ -266,12 +287,3 @@ def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
                 f"{path}: expected the {len(expected)} tensors that the model's config implies, found that "
                 f"{name!r}{more} is {what}; export again with this version"
             )
-
-
-def _check_tensor(
-    path: Path, name: str, expected: tuple[int, ...], found: tuple[int, ...], dtype: str
-) -> None:
-    if found != tuple(expected):
-        raise BundleError(f"{path}: {name}: expected shape {list(expected)}, found {list(found)}")
-    if dtype not in _DTYPES:
-        raise BundleError(f"{path}: {name}: expected dtype {' or '.join(_DTYPES)}, found {dtype}")

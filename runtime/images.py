@@ -53,8 +53,12 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
         raise _broken(path, f"a picture ({', '.join(FORMATS)})", error) from error
 
 
-def load_prompt(path: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """Reads a picture that has to be an RGB PNG of one size already, as those of a bundle are.
+def decode_prompt(data: bytes, path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """Decodes a picture that has to be an RGB PNG of one size already, as those of a bundle are.
+
+    Args:
+        data: the file's bytes.
+        path: of the file, for messages.
 
     Returns:
         `[height, width, 3]` uint8, C-contiguous, newly allocated.
@@ -63,8 +67,7 @@ def load_prompt(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         InputError: it is anything else. The size is checked before the pixels are decoded.
     """
     try:
-        _check_file(path)
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(BytesIO(data), formats=("PNG",)) as image:
             if image.mode != "RGB" or image.size != (width, height):
                 raise InputError(
                     f"{path}: expected an RGB picture {height} high and {width} wide, "

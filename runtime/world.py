@@ -12,9 +12,9 @@ import torch
 from genie_rt.errors import InputError, UnsupportedError
 from genie_rt.runtime.backends.choose import ALL_GRAPHS, DTYPES, EXPORTED, Choice
 from genie_rt.runtime.backends.protocol import Backend
-from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
+from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, read_prompt
 from genie_rt.runtime.config import check_keys
-from genie_rt.runtime.images import Picture, load_image
+from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.pool import SessionPool
@@ -74,7 +74,7 @@ class World:
             DeviceError: the device has not enough memory.
         """
         Choice.of(backend, dtype, device, ALL_GRAPHS)  # before a large bundle is read
-        bundle = open_bundle(source)
+        bundle = open_bundle(source, hash_weights=False)  # who reads them next does
         choice = Choice.of(backend, dtype, device, bundle.graphs)
         found = choice.build(bundle, lambda: load_model(bundle, choice.dtype), rebuild=rebuild)
         world = cls(bundle, found, choice.dtype)
@@ -145,7 +145,7 @@ class World:
             raise InputError("this bundle has no prompts: start from a picture of your own")
         if not 0 <= index < len(self.prompts):
             raise InputError(f"expected a prompt from 0 to {len(self.prompts) - 1}, found {index}")
-        return load_image(self.prompts[index])
+        return read_prompt(self.bundle, index)
 
     def action(self, action: str | int) -> int:
         """Index of an action given by name or index.
@@ -285,7 +285,7 @@ def load_model(bundle: Bundle, dtype: str) -> WorldModel:
     weights = load_weights(bundle, parameter_shapes(bundle.config))
     with torch.device("meta"):
         model = WorldModel(bundle.config)
-    # copies, since the weights are views of the file: what happens to it later must not reach the world
+    # copies, so that the file, which they are views of, is let go
     own = {name: value.to(DTYPES[dtype], copy=True) for name, value in weights.items()}
     model.load_state_dict(own, assign=True)
     return model

@@ -1,8 +1,8 @@
 """A recording stand-in for the modules `tensorrt` and `tensorrt_rtx`, and for CUDA graphs.
 
-A graph file of it is JSON in the notes of an empty ONNX file. Its engine adds up: output
-`i` is `i` plus the first number of every input, read and written through the addresses that it was given, so
-that a wrong address shows.
+A graph file of it is ONNX without nodes, JSON in place of its name. Its engine adds up: output `i` is
+`i` plus the first number of every input, read and written through the addresses that it was given, so that
+a wrong address shows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genie_rt.runtime.backends.exported.onnx_model import Model, read_model, write_model
+from genie_rt.runtime.backends.exported.onnx_model import Port as OnnxPort
 from genie_rt.runtime.backends.exported.signature import Signature, Value
 
 TORCH = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "UINT8": "uint8", "BF16": "bfloat16"}
@@ -37,16 +39,13 @@ Bound = dict[str, tuple[int, tuple[int, ...]]]  # addresses and shapes, by name
 
 def write_graph(path: Path, signature: Signature, **more: object) -> Path:
     """A file that the fake parses to inputs and outputs of a signature."""
-    ports = [
-        [name, value.dtype, [-1 if isinstance(side, str) else side for side in value.shape], kind]
-        for kind, values in (("in", signature.inputs), ("out", signature.outputs))
-        for name, value in values.items()
-    ]
-    text = json.dumps({"ports": ports, **more}).encode()
-    low, high = len(text) & 0x7F | 0x80, len(text) >> 7
-    assert high < 0x80
-    # ModelProto: IR version 10, opset 23, doc_string
-    path.write_bytes(b"\x08\x0a" + b"\x42\x02\x10\x17" + b"\x32" + bytes([low, high]) + text)
+    ports = {
+        kind: tuple(
+            OnnxPort(name=name, dtype=value.dtype, shape=value.shape) for name, value in values.items()
+        )
+        for kind, values in (("inputs", signature.inputs), ("outputs", signature.outputs))
+    }
+    path.write_bytes(write_model(Model(opset=23, name=json.dumps(more), nodes=(), initializers=(), **ports)))
     return path
 
 
@@ -154,7 +153,13 @@ class Parser:
         self.network, self.sink, self.num_errors = network, sink, 0
 
     def parse_from_file(self, path: str) -> bool:
-        self.network.graph = json.loads(Path(path).read_bytes()[9:])
+        model = read_model(Path(path).read_bytes(), max_nodes=0)
+        ports = [
+            [port.name, port.dtype, [-1 if isinstance(side, str) else side for side in port.shape], kind]
+            for kind, found in (("in", model.inputs), ("out", model.outputs))
+            for port in found
+        ]
+        self.network.graph = {"ports": ports, **json.loads(model.name)}
         if missing := self.network.graph.get("missing"):
             self.sink.log(Severity.ERROR, f"Failed to open file: {missing}")
             self.num_errors = 1

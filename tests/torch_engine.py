@@ -5,11 +5,14 @@ Every call is held to the contract as well: names, shapes, dtypes, memory.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from makers import make_model, make_world
 from torch import Tensor
@@ -17,7 +20,11 @@ from torch import Tensor
 from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.vq_lookup.reference import nearest_code
+from genie_rt.runtime.backends.exported import backend as backend_module
 from genie_rt.runtime.backends.exported.backend import ExportedBackend
+from genie_rt.runtime.backends.exported.checked import CheckedGraph
+from genie_rt.runtime.backends.exported.graphs import Graphs
+from genie_rt.runtime.backends.exported.onnx_model import Model
 from genie_rt.runtime.backends.exported.signature import Signature, Value
 from genie_rt.runtime.backends.subset import at_positions, evaluate
 from genie_rt.runtime.bundle import Bundle
@@ -28,6 +35,7 @@ from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.order import halton_order, position_tokens
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.stored_weights import StoredWeights
 from genie_rt.runtime.world import World
 
 GRAPHS = ("encode", "commit", "pass", "pass-at", "decode")
@@ -49,8 +57,20 @@ class TorchEngine:
         self.model, self.plans = model, plans
         self.calls: list[str] = []
 
-    def load(self, path: Path, signature: Signature) -> TorchGraph:
-        return TorchGraph(self, path.name.split(".")[0], signature)
+    def load(self, graph: CheckedGraph, signature: Signature) -> TorchGraph:
+        return TorchGraph(self, graph.path.name.split(".")[0], signature)
+
+
+class UnreadGraphs(Graphs):
+    """Those of a bundle without files; `TorchEngine` looks at their names alone."""
+
+    def _read(self) -> None:
+        pass
+
+    def _checked(self, name: str) -> CheckedGraph:
+        weights = StoredWeights(data=np.zeros(0, np.uint8), tensors={})
+        model = Model(opset=23, name=name, nodes=(), initializers=(), inputs=(), outputs=())
+        return CheckedGraph(path=Path(graph_file(name, self.precision)), model=model, weights=weights)
 
 
 class TorchGraph:
@@ -185,10 +205,19 @@ def page(kept: list[KeysValues]) -> Tensor:
     return torch.stack([part[0, 0] for keys_values in kept for part in keys_values])
 
 
-def with_graphs(bundle: Bundle, precision: str, *names: str) -> Bundle:
-    """The bundle with records of graphs, as one that holds them."""
-    record = FileRecord(size=0, sha256="0" * 64)
-    return replace(bundle, files={graph_file(name, precision): record for name in names} | {WEIGHTS: record})
+def with_graphs(bundle: Bundle, precision: str, *names: str, folder: Path | None = None) -> Bundle:
+    """The bundle with records of graphs, as one that holds them.
+
+    Args:
+        folder: where they are; None, nowhere.
+    """
+    files = [WEIGHTS, *(graph_file(name, precision) for name in names)]
+    records = dict.fromkeys(files, FileRecord(size=0, sha256="0" * 64))
+    if folder is not None:
+        for file in files:
+            data = (folder / file).read_bytes()
+            records[file] = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return replace(bundle, path=folder or bundle.path, files=records)
 
 
 def make_exported_world(
@@ -209,5 +238,6 @@ def make_exported_world(
     bundle = replace(bundle, plans={**bundle.plans, **(plans or {})})
     names = [name for name in (*GRAPHS, *(f"frame-{name}" for name in plans or ())) if name != without]
     engine = TorchEngine(make_model(config, seed), bundle.plans)
-    backend = ExportedBackend(with_graphs(bundle, "float64", *names), "float64", engine, **options)
+    with patch.object(backend_module, "Graphs", UnreadGraphs):
+        backend = ExportedBackend(with_graphs(bundle, "float64", *names), "float64", engine, **options)
     return World(bundle, backend, "float64")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from genie_rt.errors import BundleError
+from genie_rt.errors import BundleError, UnsupportedError
 from genie_rt.runtime.backends.exported.signature import Signature, Value
 
 Found = Mapping[str, tuple[str, Sequence[int | None]]]
@@ -30,6 +31,24 @@ def check_values(path: Path, signature: Signature, inputs: Found, outputs: Found
                     f"{path}: {kind} {name!r}: expected {want} for the model of this bundle, found {have}; "
                     "export the bundle again with this version"
                 )
+
+
+def check_version(package: str, found: str, oldest: tuple[int, ...], extra: str) -> None:
+    """Checks that an engine is not older than it may be.
+
+    Args:
+        found: what the package says of itself, such as "1.24.1" or "2026.0.0-20965-c6d6a13a886".
+        extra: of genie-rt, that installs it.
+
+    Raises:
+        UnsupportedError: it is.
+    """
+    numbers = tuple(int(number) for number in re.findall(r"\d+", found.partition("-")[0])[: len(oldest)])
+    if numbers < oldest:
+        raise UnsupportedError(
+            f"expected the package {package} {'.'.join(map(str, oldest))} or newer, found {found}; update it "
+            f'with: pip install --upgrade "genie-rt[{extra}]"'
+        )
 
 
 def _fits(value: Value, dtype: str, shape: Sequence[int | None]) -> bool:

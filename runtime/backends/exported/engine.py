@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.signature import Signature
 
 
@@ -30,7 +30,7 @@ class Graph(Protocol):
 
 
 class Engine(Protocol):
-    """Makes graphs of files. Several threads may run one graph; how it sorts that out is its own matter.
+    """Makes graphs ready to run. Several threads may run one graph; how it sorts that out is its own matter.
 
     Attributes:
         name: of the back end that runs graphs with it.
@@ -39,12 +39,12 @@ class Engine(Protocol):
     name: str
     device: torch.device
 
-    def load(self, path: Path, signature: Signature) -> Graph:
-        """Reads a graph file of an opened bundle; its weights lie beside it.
+    def load(self, graph: CheckedGraph, signature: Signature) -> Graph:
+        """Makes a graph of one that was checked. Reads no file of the bundle.
 
         Raises:
-            BundleError: the engine cannot read it, its opset is too new, a file that it names is missing,
-                or its inputs or outputs are not the signature's; says which, what was expected and found.
+            BundleError: the engine does not know its operators, or finds other inputs or outputs than the
+                signature's; says which, what was expected and found.
             DeviceError: there is not enough memory.
         """
         ...

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import BundleError, DeviceError
+from genie_rt.runtime.backends.exported.checked import CheckedGraph, check_graph
 from genie_rt.runtime.backends.exported.engine import Engine, Graph
+from genie_rt.runtime.backends.exported.limits import limits_of
 from genie_rt.runtime.backends.exported.signature import Value, signatures
 from genie_rt.runtime.backends.reference import check_finite
-from genie_rt.runtime.bundle import Bundle, check_unchanged
+from genie_rt.runtime.bundle import Bundle, read_file, read_weights
 from genie_rt.runtime.manifest import WEIGHTS, graph_file
 
 FLAGS = {"float32": "--onnx", "float16": "--onnx --fp16", "int8": "--onnx --int8"}
@@ -30,6 +32,9 @@ PARTS = {
 FRAME_PARTS = {"page": "dynamics", "picture_page": "tokenizer's decoder"}
 """The same of a frame graph."""
 
+MAX_GRAPH_BYTES = 64 * 2**20
+"""Of a file, which holds no weights: the largest of the demo's has 0.4 MB."""
+
 CODES = ("tokens", "candidates")
 """Outputs that are read again, as indices of the codebook."""
 
@@ -37,8 +42,14 @@ CODES = ("tokens", "candidates")
 class Graphs:
     """Graphs by name. Several threads may ask.
 
+    Their files and the weights are read now, into memory of this process alone: what happens to the files
+    later changes nothing.
+
     Args:
         precision: of the graphs, one of `signature.PAGE_DTYPES`.
+
+    Raises:
+        BundleError: a file changed since the bundle was opened.
     """
 
     def __init__(self, bundle: Bundle, precision: str, engine: Engine) -> None:
@@ -48,6 +59,7 @@ class Graphs:
             name: [key for key, value in signature.inputs.items() if _is_free(value)]
             for name, signature in self.signatures.items()
         }
+        self._read()
         self._loaded: dict[str, Graph] = {}
         self._ready: set[tuple[object, ...]] = set()
         self._lock = threading.Lock()  # so that no graph is loaded twice
@@ -78,6 +90,16 @@ class Graphs:
                 self._loaded[name] = graph
         return graph
 
+    def _read(self) -> None:
+        self._weights = read_weights(self.bundle)
+        files = {name: graph_file(name, self.precision) for name in self.signatures if name in self}
+        for file in files.values():
+            if (size := self.bundle.files[file].size) > MAX_GRAPH_BYTES:
+                raise BundleError(
+                    f"{self.bundle.path / file}: expected at most {MAX_GRAPH_BYTES} bytes, found {size}"
+                )
+        self._data = {name: read_file(self.bundle, file) for name, file in files.items()}
+
     def _load(self, name: str) -> Graph:
         file = graph_file(name, self.precision)
         if name not in self:
@@ -87,9 +109,13 @@ class Graphs:
                 f"{self.bundle.path}: expected the graph {file}, found none; write it with "
                 f"`genie-rt export BUNDLE --out NEW {flags}`"
             )
-        for read in (file, WEIGHTS):  # a bundle may be written anew while its world is played
-            check_unchanged(self.bundle, read)
-        return self.engine.load(self.bundle.path / file, self.signatures[name])
+        return self.engine.load(self._checked(name), self.signatures[name])
+
+    def _checked(self, name: str) -> CheckedGraph:
+        bundle = self.bundle
+        limits = limits_of(bundle.config, name, bundle.plans, bundle.files[WEIGHTS].size)
+        path = bundle.path / graph_file(name, self.precision)
+        return check_graph(path, self._data[name], self._weights, self.signatures[name], limits)
 
     def run(self, name: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
         """Evaluates a graph into `outputs`, and waits until it is known to be finite, its tokens in range.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,10 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import BundleError, DeviceError, UnsupportedError
-from genie_rt.runtime.backends.exported.check import check_values
-from genie_rt.runtime.backends.exported.header import check_header
+from genie_rt.runtime.backends.exported.check import check_values, check_version
+from genie_rt.runtime.backends.exported.checked import CheckedGraph
+from genie_rt.runtime.backends.exported.onnx_model import DTYPES as CODES
+from genie_rt.runtime.backends.exported.onnx_model import Tensor as Stored
 from genie_rt.runtime.backends.exported.signature import Signature
 
 PROVIDERS = {
@@ -30,6 +31,9 @@ DTYPES: dict[torch.dtype, Any] = {
 }
 """As ONNX Runtime is told what lies at an address."""
 
+OLDEST = (1, 24, 1)
+"""Of ONNX Runtime. From 1.23.0 to 1.23.2 a graph could name any file, and any address in memory."""
+
 _WORDS = {"float": "float32"}  # its names of dtypes, where they are not ours
 
 
@@ -42,7 +46,7 @@ class OnnxEngine:
         device_index: of the GPU.
 
     Raises:
-        UnsupportedError: ONNX Runtime is not installed, or has no such provider.
+        UnsupportedError: ONNX Runtime is not installed, too old, or has no such provider.
     """
 
     name = "onnx"
@@ -55,6 +59,7 @@ class OnnxEngine:
                 'the back end "onnx": expected the package onnxruntime, found none; install it with: '
                 'pip install "genie-rt[onnx]"'
             ) from error
+        check_version("onnxruntime", onnxruntime.__version__, OLDEST, "onnx")
         if provider not in PROVIDERS:
             raise UnsupportedError(f"unknown provider {provider!r}: expected one of {', '.join(PROVIDERS)}")
         self.provider = provider
@@ -62,9 +67,9 @@ class OnnxEngine:
         self._check_provider(onnxruntime.get_available_providers())
         self.device = torch.device("cpu") if provider == "cpu" else torch.device("cuda", device_index)
 
-    def load(self, path: Path, signature: Signature) -> OnnxGraph:
+    def load(self, graph: CheckedGraph, signature: Signature) -> OnnxGraph:
         """See `Engine.load`."""
-        header = check_header(path)
+        path, model = graph.path, graph.model
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
@@ -75,21 +80,30 @@ class OnnxEngine:
         chain = [PROVIDERS[self.provider]]
         if self.provider == "tensorrt":
             chain.append(PROVIDERS["cuda"])  # of what TensorRT cannot run
+        weights = {tensor.name: self._value(graph, tensor) for tensor in model.stored}
         try:
+            if weights:
+                options.add_external_initializers(list(weights), list(weights.values()))
             session = self.runtime.InferenceSession(
-                str(path), options, providers=[(name, place) for name in chain], enable_fallback=0
+                graph.to_bytes(), options, providers=[(name, place) for name in chain], enable_fallback=0
             )
         except Exception as error:  # its errors have no other base
             if "allocate" in str(error):
                 raise DeviceError(f"{path}: not enough memory: {_brief(error)}") from error
             raise BundleError(
                 f"{path}: expected a graph that ONNX Runtime {self.runtime.__version__} can run, found one "
-                f"of opset {header.opset} and IR version {header.ir_version} that it refuses "
-                f"({_brief(error)}); update onnxruntime, or export again with --opset 20"
+                f"of opset {model.opset} that it refuses ({_brief(error)}); update onnxruntime, or export "
+                "again with --opset 20"
             ) from error
         self._check_provider(session.get_providers())
         check_values(path, signature, _values(session.get_inputs()), _values(session.get_outputs()))
-        return OnnxGraph(session, path.name, self.device)
+        return OnnxGraph(session, path.name, self.device, keeps=(graph.weights, weights))
+
+    def _value(self, graph: CheckedGraph, tensor: Stored) -> Any:
+        """A weight where it lies; ONNX Runtime copies what it keeps in another form."""
+        code = np.float32 if tensor.dtype == "float32" else np.uint16  # NumPy knows no bfloat16
+        array = graph.weights.bytes_of(tensor.name).view(code).reshape(tensor.shape)
+        return self.runtime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, CODES[tensor.dtype])
 
     def _check_provider(self, found: list[str]) -> None:
         """The provider is there: ONNX Runtime itself would go on without it, on the CPU."""
@@ -101,10 +115,14 @@ class OnnxEngine:
 
 
 class OnnxGraph:
-    """One session, and the bindings that its callers take turns with."""
+    """One session, and the bindings that its callers take turns with.
 
-    def __init__(self, session: Any, name: str, device: torch.device) -> None:
-        self.session, self.name, self.device = session, name, device
+    Args:
+        keeps: what has to live as long as the session.
+    """
+
+    def __init__(self, session: Any, name: str, device: torch.device, keeps: tuple[object, ...] = ()) -> None:
+        self.session, self.name, self.device, self._keeps = session, name, device, keeps
         self._idle: dict[frozenset[str], list[Binding]] = {}  # by the outputs that are wanted
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from genie_rt.errors import BundleError, DeviceError, UnsupportedError
-from genie_rt.runtime.backends.exported.check import check_values
-from genie_rt.runtime.backends.exported.header import check_header
+from genie_rt.runtime.backends.exported.check import check_values, check_version
+from genie_rt.runtime.backends.exported.checked import CheckedGraph
+from genie_rt.runtime.backends.exported.onnx_model import write_model
 from genie_rt.runtime.backends.exported.signature import Signature
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """What OpenVINO may compute in where the graph leaves it free, by our name."""
+
+OLDEST = (2026,)
+"""Of OpenVINO. 2025.3 refuses opset 23, which bundles have."""
 
 MAX_COMPILED = 4
 """Of one graph. Each holds weights of its own."""
@@ -26,6 +31,7 @@ Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 """Of the inputs that have no fixed one, by name; empty for any."""
 
 _WORDS = {"f32": "float32", "f16": "float16", "i64": "int64", "u8": "uint8"}
+_NAMES = {ours: own for own, ours in _WORDS.items()}
 
 
 @cache
@@ -61,7 +67,7 @@ class OpenVinoEngine:
             of codes that lie close in bfloat16 another is found for every second patch.
 
     Raises:
-        UnsupportedError: OpenVINO is not installed, or there is no such precision.
+        UnsupportedError: OpenVINO is not installed or too old, or there is no such precision.
     """
 
     name = "openvino"
@@ -74,6 +80,7 @@ class OpenVinoEngine:
                 'the back end "openvino": expected the package openvino, found none; install it with: '
                 'pip install "genie-rt[openvino]"'
             ) from error
+        check_version("openvino", openvino.__version__, OLDEST, "openvino")
         if compute not in PRECISIONS:
             raise UnsupportedError(f"unknown precision {compute!r}: expected one of {', '.join(PRECISIONS)}")
         self.device = torch.device("cpu")
@@ -81,18 +88,21 @@ class OpenVinoEngine:
         self.core = the_core()
         self.compute = compute
 
-    def load(self, path: Path, signature: Signature) -> OpenVinoGraph:
+    def load(self, graph: CheckedGraph, signature: Signature) -> OpenVinoGraph:
         """See `Engine.load`."""
-        header = check_header(path)
+        path = graph.path
         try:
-            model = self.core.read_model(path)
+            model = self.core.read_model(write_model(graph.model.with_weights_as_inputs()))
+            self._set_weights(model, graph)
+            self._add_unused(model, graph)
         except Exception as error:  # not all of its errors are RuntimeError
             raise BundleError(
                 f"{path}: expected a graph that OpenVINO {self.runtime.__version__} can run, found one of "
-                f"opset {header.opset} and IR version {header.ir_version} that it refuses ({_brief(error)}); "
-                "update openvino, or export again with --opset 20"
+                f"opset {graph.model.opset} that it refuses ({_brief(error)}); update openvino, or export "
+                "again with --opset 20"
             ) from error
-        check_values(path, signature, _values(model.inputs), _values(model.outputs))
+        inputs, outputs = _values(model.inputs, signature.inputs), _values(model.outputs, signature.outputs)
+        check_values(path, signature, inputs, outputs)
         compute = "float32" if "frame" in signature.inputs else self.compute
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -100,7 +110,40 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
         }
-        return OpenVinoGraph(self, model, path, options)
+        return OpenVinoGraph(self, model, path, options, keeps=graph.weights)
+
+    def _set_weights(self, model: Any, graph: CheckedGraph) -> None:
+        """Makes constants of the inputs that stand for weights, over the memory where these lie.
+
+        OpenVINO's reader knows of no weights in memory beside a graph: only in files, or in the graph.
+        """
+        stored = {tensor.name: tensor for tensor in graph.model.stored}
+        for parameter in model.get_parameters():
+            if (tensor := stored.get(parameter.output(0).get_any_name())) is None:
+                continue
+            data = graph.weights.bytes_of(tensor.name)
+            code, kind = (np.float32, "f32") if tensor.dtype == "float32" else (np.uint16, "bf16")
+            shape = self.runtime.Shape(list(tensor.shape))
+            memory = self.runtime.Tensor(data.view(code), shape, getattr(self.runtime.Type, kind))
+            constant = self.runtime.op.Constant(memory, shared_memory=True)
+            constant.set_friendly_name(tensor.name)
+            for taker in list(parameter.output(0).get_target_inputs()):
+                taker.replace_source_output(constant.output(0))
+            model.remove_parameter(parameter)
+        model.validate_nodes_and_infer_types()
+
+    def _add_unused(self, model: Any, graph: CheckedGraph) -> None:
+        """Adds the inputs that no node takes, which OpenVINO's reader of graphs in memory leaves out."""
+        known = {name for port in model.inputs for name in port.get_names()}
+        for port in graph.model.inputs:
+            if port.name in known:
+                continue
+            sides = [side if isinstance(side, int) else -1 for side in port.shape]
+            kind = getattr(self.runtime.Type, _NAMES[port.dtype])
+            parameter = self.runtime.op.Parameter(kind, self.runtime.PartialShape(sides))
+            parameter.set_friendly_name(port.name)
+            parameter.output(0).set_names({port.name})
+            model.add_parameters([parameter])
 
 
 class OpenVinoGraph:
@@ -110,8 +153,11 @@ class OpenVinoGraph:
     compiled graph for all of them takes longer than no reuse, since the sizes take turns within a frame.
     """
 
-    def __init__(self, engine: OpenVinoEngine, model: Any, path: Path, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: OpenVinoEngine, model: Any, path: Path, options: Mapping[str, Any], keeps: object
+    ) -> None:
         self.engine, self.path, self.options = engine, path, options
+        self._keeps = keeps  # the memory of the weights
         self._model = model
         self._free = [port.get_any_name() for port in model.inputs if port.get_partial_shape().is_dynamic]
         self._compiled: dict[tuple[frozenset[str], Shapes], Compiled] = {}
@@ -185,12 +231,14 @@ class Request:
         self._request.infer()
 
 
-def _values(ports: list[Any]) -> dict[str, tuple[str, list[int | None]]]:
+def _values(ports: list[Any], expected: Container[str]) -> dict[str, tuple[str, list[int | None]]]:
+    """Dtypes and shapes by name. A port may have several: what a constant is called too, say."""
     found = {}
     for port in ports:
         dtype = port.get_element_type().get_type_name()
         shape = [None if side.is_dynamic else side.get_length() for side in port.get_partial_shape()]
-        found[port.get_any_name()] = (_WORDS.get(dtype, dtype), shape)
+        name = next((name for name in port.get_names() if name in expected), port.get_any_name())
+        found[name] = (_WORDS.get(dtype, dtype), shape)
     return found
 
 

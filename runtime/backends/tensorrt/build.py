@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genie_rt.errors import BundleError, DeviceError
-from genie_rt.runtime.backends.exported.header import check_header
+from genie_rt.errors import BundleError, DeviceError, InputError
+from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.signature import Signature
 from genie_rt.runtime.backends.tensorrt.cache import Settings
 from genie_rt.runtime.backends.tensorrt.flavour import Flavour
 from genie_rt.runtime.backends.tensorrt.inspect import check_ports, ports_of_network
 from genie_rt.runtime.backends.tensorrt.target import Target
+from genie_rt.runtime.manifest import WEIGHTS
 from genie_rt.runtime.untrusted import brief
 
 
@@ -32,7 +34,7 @@ class Built:
 
 def build(
     flavour: Flavour,
-    path: Path,
+    graph: CheckedGraph,
     signature: Signature,
     target: Target,
     *,
@@ -46,20 +48,19 @@ def build(
     float32 nothing is rounded to TF32; where a graph is narrower anyway, what it keeps in float32 may be.
 
     Args:
-        path: the graph; its weights lie beside it.
         precision: of the graph.
         timing: what an earlier build measured.
 
     Raises:
-        BundleError: the graph or its weights cannot be read, TensorRT does not know its operators, or its
-            inputs and outputs are not the signature's.
+        BundleError: TensorRT does not know the graph's operators, or its inputs and outputs are not the
+            signature's.
         DeviceError: TensorRT built none; the message is its own.
+        InputError: there is no room for the graph and its weights in the folder of temporary files.
     """
-    check_header(path)
-    trt, start = flavour.module, time.monotonic()
+    path, (trt, start) = graph.path, (flavour.module, time.monotonic())
     builder = trt.Builder(flavour.log.sink)
     network = builder.create_network(_strongly_typed(trt))
-    _parse(flavour, network, path)
+    _parse(flavour, network, graph)
     check_ports(path, ports_of_network(network), signature)
     _let_attention_decompose(trt, network)
     config = _config(flavour, builder, target, precision, settings, timing)
@@ -82,10 +83,22 @@ def _strongly_typed(trt: Any) -> int:
     return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def _parse(flavour: Flavour, network: Any, path: Path) -> None:
+def _parse(flavour: Flavour, network: Any, graph: CheckedGraph) -> None:
+    """Has TensorRT read what was checked, from a folder of our own."""
     start = time.monotonic()
     parser = flavour.module.OnnxParser(network, flavour.log.sink)
-    if parser.parse_from_file(str(path)):
+    try:
+        with tempfile.TemporaryDirectory(prefix="genie-rt-") as folder:
+            copy = Path(folder) / graph.path.name
+            copy.write_bytes(graph.to_bytes())
+            graph.weights.data.tofile(copy.with_name(WEIGHTS))
+            done = parser.parse_from_file(str(copy))
+    except OSError as problem:
+        raise InputError(
+            f"{tempfile.gettempdir()}: expected room for a graph and its weights, "
+            f"{graph.weights.data.nbytes} bytes, found: {problem.strerror or problem}; set TMPDIR to another"
+        ) from problem
+    if done:
         return
     reasons = []
     for index in range(min(parser.num_errors, 2)):
@@ -94,7 +107,7 @@ def _parse(flavour: Flavour, network: Any, path: Path) -> None:
         reasons.append(node + error.desc())
     said = "; ".join([flavour.log.errors(start), *reasons])
     raise BundleError(
-        f"{path}: expected a graph that {flavour.name} {flavour.version} can read, found: {brief(said)}"
+        f"{graph.path}: expected a graph that {flavour.name} {flavour.version} can read, found: {brief(said)}"
     )
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from genie_rt.errors import BundleError, DeviceError
+from genie_rt.errors import DeviceError
 from genie_rt.runtime.backends.cuda.graphs import Graphs
+from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.signature import Signature
 from genie_rt.runtime.backends.tensorrt.build import build
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity, Settings
@@ -67,8 +68,8 @@ class TensorRtEngine:
         self._captures = Graphs(device)
         self._lock = threading.Lock()
 
-    def load(self, path: Path, signature: Signature) -> TensorRtGraph:
-        """The graph of a file, from the engine that is kept; where there is none, it is built first.
+    def load(self, graph: CheckedGraph, signature: Signature) -> TensorRtGraph:
+        """A graph, ready to run, from the engine that is kept; where there is none, it is built first.
 
         Building takes seconds to minutes and the whole GPU.
 
@@ -79,9 +80,9 @@ class TensorRtEngine:
             DeviceError: TensorRT failed, or there is not enough memory.
             InputError: the engine cannot be kept.
         """
-        wanted = self.identity(path)
+        wanted, path = self.identity(graph), graph.path
         with self._lock, _current(self.device):
-            data = obtain(self.cache, self.flavour, wanted, path, signature, rebuild=self.rebuild)
+            data = obtain(self.cache, self.flavour, wanted, graph, signature, rebuild=self.rebuild)
             start = time.monotonic()
             engine = self._runtime.deserialize_cuda_engine(data)
             if engine is None:
@@ -95,10 +96,10 @@ class TensorRtEngine:
                 scratch_bytes=engine.device_memory_size_v2, keeps=(engine, *owned),
             )  # fmt: skip
 
-    def identity(self, path: Path) -> Identity:
-        """What the engine of a graph file depends on."""
+    def identity(self, graph: CheckedGraph) -> Identity:
+        """What the engine of a graph depends on."""
         return identity(
-            path, bundle=self.bundle, precision=self.precision, flavour=self.flavour, target=self.target,
+            graph, bundle=self.bundle, precision=self.precision, flavour=self.flavour, target=self.target,
             settings=self.settings,
         )  # fmt: skip
 
@@ -135,19 +136,12 @@ class TensorRtEngine:
 
 
 def identity(
-    path: Path, *, bundle: str, precision: str, flavour: Flavour, target: Target, settings: Settings
+    graph: CheckedGraph, *, bundle: str, precision: str, flavour: Flavour, target: Target, settings: Settings
 ) -> Identity:
-    """What the engine of a graph file depends on.
-
-    Raises:
-        BundleError: the file cannot be read.
-    """
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise BundleError(f"{path}: expected a graph that can be read, found: {error.strerror}") from error
+    """What the engine of a graph depends on."""
+    digest = hashlib.sha256(graph.to_bytes()).hexdigest()
     return Identity(
-        bundle=bundle, graph=path.name.removesuffix(graph_file("", precision)), graph_sha256=digest,
+        bundle=bundle, graph=graph.path.name.removesuffix(graph_file("", precision)), graph_sha256=digest,
         precision=precision, flavour=flavour.name, version=flavour.version, target=target, settings=settings,
     )  # fmt: skip
 
@@ -156,7 +150,7 @@ def obtain(
     cache: EngineCache,
     flavour: Flavour,
     wanted: Identity,
-    path: Path,
+    graph: CheckedGraph,
     signature: Signature,
     *,
     rebuild: bool = False,
@@ -174,8 +168,8 @@ def obtain(
         _LOGGER.info("building the graph %s with %s", wanted.graph, wanted.where)
         try:
             built = build(
-                flavour, path, signature, wanted.target, precision=wanted.precision, settings=wanted.settings,
-                timing=b"" if flavour.is_rtx else cache.read_aid(timing),
+                flavour, graph, signature, wanted.target, precision=wanted.precision,
+                settings=wanted.settings, timing=b"" if flavour.is_rtx else cache.read_aid(timing),
             )  # fmt: skip
         finally:
             cache.write_log(wanted, flavour.log.since(start))

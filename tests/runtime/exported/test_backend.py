@@ -6,7 +6,6 @@ same algorithm. What engines compute is proven elsewhere.
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -370,24 +369,6 @@ def test_the_default_dtype_of_the_program_changes_nothing(how: str) -> None:
         make_exported_world(config)
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.parametrize("without", ["", "pass-at"])
-def test_a_graph_that_is_needed_later_is_not_taken_from_another_bundle(without: str, tmp_path: Path) -> None:
-    """The bundle's folder was replaced meanwhile; what is there, or gone, is not what was opened."""
-    config = make_config()
-    world = make_exported_world(config)
-    graphs = world.backend.graphs
-    (tmp_path / "pass-at.onnx").write_bytes(b"another graph")
-    graphs.bundle = replace(graphs.bundle, path=tmp_path, weights_stamp=(0, 0, 0))
-    if without:
-        (tmp_path / "pass-at.onnx").unlink()
-    session = world.session(plan=Plan(passes=2, reuse="frames"))
-    session.reset(make_pictures(config, 1)[0])  # with what was loaded at once
-    with pytest.raises(
-        BundleError, match=r"pass-at\.onnx: changed since it was opened; load the bundle again"
-    ):
-        session.step(0)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

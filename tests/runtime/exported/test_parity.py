@@ -73,8 +73,8 @@ def make_worlds(config: ModelConfig, folder: Path, engine: Engine, **options: An
     """The yardstick, and the same world with graphs."""
     yardstick = make_world(config)
     names = {path.name.split(".")[0] for path in folder.glob("*.onnx")}
-    bundle = with_graphs(yardstick.bundle, "float32", *names)
-    bundle = replace(bundle, path=folder, plans={**bundle.plans, **PLANS})
+    bundle = with_graphs(yardstick.bundle, "float32", *names, folder=folder)
+    bundle = replace(bundle, plans={**bundle.plans, **PLANS})
     return yardstick, World(bundle, ExportedBackend(bundle, "float32", engine, **options), "float32")
 
 

@@ -18,7 +18,7 @@ def build_here(
 ) -> Built:
     settings = Settings(level=4, workspace_bytes=1 << 30)
     return build(
-        place.flavour, place.path, signature, ADA, precision=precision, settings=settings, **more
+        place.flavour, place.graph, signature, ADA, precision=precision, settings=settings, **more
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ that is mixed up between pages, runs or graphs gives other tokens.
 """
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from fake_tensorrt import Context, Engine, FakeCaptures, FakeTensorRt
 from makers import make_actions, make_config, make_pictures, make_world
 from torch_engine import TorchEngine, make_exported_world
 
+from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, Signature
 from genie_rt.runtime.backends.tensorrt import graph as graph_module
 from genie_rt.runtime.backends.tensorrt.flavour import Log
@@ -30,18 +30,18 @@ class Through(TorchEngine):
 
     trt = FakeTensorRt(rtx=True, alignment=8)
 
-    def load(self, path: Path, signature: Signature) -> Any:
+    def load(self, graph: CheckedGraph, signature: Signature) -> Any:
         ports = [
             [name, value.dtype, [-1 if isinstance(side, str) else side for side in value.shape], kind]
             for kind, values in (("in", signature.inputs), ("out", signature.outputs))
             for name, value in values.items()
         ]
         engine = Engine(self.trt, {"ports": ports})
-        engine.function = super().load(path, signature).run
+        engine.function = super().load(graph, signature).run
         context = Context(engine)
         captures = FakeCaptures(self.trt, context)
         return TensorRtGraph(
-            path.name, context, signature, self.device, captures, Log(self.trt), scratch_bytes=0
+            graph.path.name, context, signature, self.device, captures, Log(self.trt), scratch_bytes=0
         )
 
 

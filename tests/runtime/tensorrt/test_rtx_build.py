@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from genie_rt.errors import BundleError, UnsupportedError
+from genie_rt.runtime.backends.exported.checked import CheckedGraph, check_graph
+from genie_rt.runtime.backends.exported.limits import limits_of
 from genie_rt.runtime.backends.exported.signature import Signature, signatures
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity, Settings
 from genie_rt.runtime.backends.tensorrt.engine import TensorRtEngine, identity, obtain
@@ -19,7 +22,8 @@ from genie_rt.runtime.backends.tensorrt.flavour import Flavour
 from genie_rt.runtime.backends.tensorrt.inspect import check_ports, ports_of_engine
 from genie_rt.runtime.backends.tensorrt.target import ANY, Target
 from genie_rt.runtime.bundle import Bundle, open_bundle
-from genie_rt.runtime.manifest import graph_file
+from genie_rt.runtime.manifest import WEIGHTS, graph_file
+from genie_rt.runtime.stored_weights import read_stored
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -59,18 +63,20 @@ def graphs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[tup
     return folders
 
 
-def each(folder: Path, bundle: Bundle, precision: str) -> Iterator[tuple[Path, Signature]]:
+def each(folder: Path, bundle: Bundle, precision: str) -> Iterator[tuple[CheckedGraph, Signature]]:
     """The graphs that are in a folder, with what they should take and give."""
     for name, signature in signatures(bundle.config, precision, dict(bundle.plans)).items():
         path = folder / graph_file(name, precision)
         if path.exists():
-            yield path, signature
+            weights = read_stored(np.fromfile(folder / WEIGHTS, np.uint8))
+            limits = limits_of(bundle.config, name, bundle.plans, weights.data.nbytes)
+            yield check_graph(path, path.read_bytes(), weights, signature, limits), signature
 
 
-def wanted(flavour: Flavour, path: Path, precision: str, capability: int) -> Identity:
+def wanted(flavour: Flavour, graph: CheckedGraph, precision: str, capability: int) -> Identity:
     target = Target(gpu=ANY, capability=capability, driver=ANY)
     return identity(
-        path, bundle="0" * 64, precision=precision, flavour=flavour, target=target, settings=Settings()
+        graph, bundle="0" * 64, precision=precision, flavour=flavour, target=target, settings=Settings()
     )
 
 
@@ -88,10 +94,10 @@ def test_every_graph_becomes_an_engine(
 ) -> None:
     cache = EngineCache(tmp_path / "engines")
     built = 0
-    for path, signature in each(graphs[precision, opset], bundle, precision):
-        what = wanted(flavour, path, precision, capability)
-        engine = obtain(cache, flavour, what, path, signature)  # compares the network's inputs and outputs
-        assert obtain(cache, flavour, what, path, signature) == engine
+    for graph, signature in each(graphs[precision, opset], bundle, precision):
+        what = wanted(flavour, graph, precision, capability)
+        engine = obtain(cache, flavour, what, graph, signature)  # compares the network's inputs and outputs
+        assert obtain(cache, flavour, what, graph, signature) == engine
         names = [*signature.inputs, *signature.outputs]
         assert [name for name in names if name.encode() not in engine] == []
         assert (
@@ -105,34 +111,24 @@ def test_an_engine_for_another_capability_is_refused_by_name(
     flavour: Flavour, bundle: Bundle, graphs: dict[tuple[str, int], Path], tmp_path: Path
 ) -> None:
     cache = EngineCache(tmp_path / "engines")
-    path, signature = next(each(graphs["float32", 23], bundle, "float32"))
-    obtain(cache, flavour, wanted(flavour, path, "float32", 86), path, signature)
-    ada = wanted(flavour, path, "float32", 89)
+    graph, signature = next(each(graphs["float32", 23], bundle, "float32"))
+    obtain(cache, flavour, wanted(flavour, graph, "float32", 86), graph, signature)
+    ada = wanted(flavour, graph, "float32", 89)
     with pytest.raises(UnsupportedError, match=r"for sm_89, found one of .* for sm_86 .*--rebuild"):
-        obtain(cache, flavour, ada, path, signature)
-    assert obtain(cache, flavour, ada, path, signature, rebuild=True)
-
-
-def test_missing_weights_are_named(
-    flavour: Flavour, bundle: Bundle, graphs: dict[tuple[str, int], Path], tmp_path: Path
-) -> None:
-    source, signature = next(each(graphs["float32", 23], bundle, "float32"))
-    path = Path(shutil.copy(source, tmp_path))
-    cache = EngineCache(tmp_path / "engines")
-    with pytest.raises(BundleError, match=r"weights\.safetensors"):
-        obtain(cache, flavour, wanted(flavour, path, "float32", 120), path, signature)
+        obtain(cache, flavour, ada, graph, signature)
+    assert obtain(cache, flavour, ada, graph, signature, rebuild=True)
 
 
 def test_a_graph_of_other_sizes_is_refused(
     flavour: Flavour, bundle: Bundle, graphs: dict[tuple[str, int], Path], tmp_path: Path
 ) -> None:
-    path, signature = next(each(graphs["float32", 23], bundle, "float32"))
+    graph, signature = next(each(graphs["float32", 23], bundle, "float32"))
     name, value = next(iter(signature.inputs.items()))
     other = replace(value, shape=(*value.shape[:-1], 5))
     wrong = Signature(inputs={**signature.inputs, name: other}, outputs=signature.outputs)
     cache = EngineCache(tmp_path / "engines")
     with pytest.raises(BundleError, match=rf"input '{name}': expected .* 5\] .* found"):
-        obtain(cache, flavour, wanted(flavour, path, "float32", 120), path, wrong)
+        obtain(cache, flavour, wanted(flavour, graph, "float32", 120), graph, wrong)
 
 
 @pytest.mark.gpu
@@ -143,11 +139,11 @@ def test_the_inspector_names_the_same_inputs_and_outputs(
     trt = flavour.module
     device = torch.device("cuda")
     runner = TensorRtEngine("0" * 64, "float32", device, flavour, tmp_path / "engines")
-    for path, signature in each(graphs["float32", 23], bundle, "float32"):
-        what = runner.identity(path)
-        data = obtain(runner.cache, flavour, what, path, signature)
+    for graph, signature in each(graphs["float32", 23], bundle, "float32"):
+        what = runner.identity(graph)
+        data = obtain(runner.cache, flavour, what, graph, signature)
         engine = trt.Runtime(flavour.log.sink).deserialize_cuda_engine(data)
-        check_ports(path.name, ports_of_engine(flavour, engine), signature)
+        check_ports(graph.path.name, ports_of_engine(flavour, engine), signature)
         told = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
         assert [name for name in (*signature.inputs, *signature.outputs) if name not in told] == []
-        runner.load(path, signature)
+        runner.load(graph, signature)

@@ -25,7 +25,7 @@ def engine_of(place: Place, here: Target = ADA, **more: Any) -> TensorRtEngine:
 
 
 def test_a_graph_file_becomes_a_graph_that_runs(place: Place) -> None:
-    graph = engine_of(place).load(place.path, SIGNATURE)
+    graph = engine_of(place).load(place.graph, SIGNATURE)
     tokens, past = torch.full((1, 5), 3), torch.full((2, 8, 2, 16), 4.0)
     out = torch.zeros(1, 5, dtype=torch.int64)
     graph.run({"tokens": tokens, "past_1": past}, {"candidates": out})
@@ -33,7 +33,7 @@ def test_a_graph_file_becomes_a_graph_that_runs(place: Place) -> None:
 
 
 def test_the_context_owns_no_memory(place: Place) -> None:
-    engine_of(place).load(place.path, SIGNATURE)
+    engine_of(place).load(place.graph, SIGNATURE)
     (call,) = [call for call in place.trt.calls if call[0] == "create_execution_context"]
     strategy = call[1] if call[2] is None else call[2].strategy
     assert strategy == place.trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -42,7 +42,7 @@ def test_the_context_owns_no_memory(place: Place) -> None:
 
 
 def test_rtx_compiles_at_once_and_leaves_captures_to_us(rtx: Place) -> None:
-    engine_of(rtx).load(rtx.path, SIGNATURE)
+    engine_of(rtx).load(rtx.graph, SIGNATURE)
     (call,) = [call for call in rtx.trt.calls if call[0] == "create_execution_context"]
     config = call[2]
     assert config.cuda_graph_strategy == rtx.trt.CudaGraphStrategy.DISABLED
@@ -51,23 +51,23 @@ def test_rtx_compiles_at_once_and_leaves_captures_to_us(rtx: Place) -> None:
 
 
 def test_what_rtx_compiled_is_kept_for_that_gpu_and_driver(rtx: Place) -> None:
-    engine_of(rtx).load(rtx.path, SIGNATURE)
-    engine_of(rtx).load(rtx.path, SIGNATURE)
+    engine_of(rtx).load(rtx.graph, SIGNATURE)
+    engine_of(rtx).load(rtx.graph, SIGNATURE)
     assert [call for call in rtx.trt.calls if call[0] == "runtime_cache"] == [("runtime_cache", b"kernels")]
     newer = Target(gpu=ADA.gpu, capability=89, driver="600.1")
-    engine_of(rtx, newer).load(rtx.path, SIGNATURE)
+    engine_of(rtx, newer).load(rtx.graph, SIGNATURE)
     assert len([call for call in rtx.trt.calls if call[0] == "runtime_cache"]) == 1
     assert rtx.trt.builds == 1
 
 
 def test_compiled_kernels_that_rtx_refuses_or_that_are_damaged_are_made_again(rtx: Place) -> None:
-    engine_of(rtx).load(rtx.path, SIGNATURE)
+    engine_of(rtx).load(rtx.graph, SIGNATURE)
     (kept,) = rtx.root.rglob("*.runtime")
     whole = kept.read_bytes()
     rtx.trt.refuses_runtime_cache = True
-    engine_of(rtx).load(rtx.path, SIGNATURE)
+    engine_of(rtx).load(rtx.graph, SIGNATURE)
     kept.write_bytes(whole[:-1] + b"?")
-    engine_of(rtx).load(rtx.path, SIGNATURE)
+    engine_of(rtx).load(rtx.graph, SIGNATURE)
     assert kept.read_bytes() == whole
     assert len([call for call in rtx.trt.calls if call[0] == "runtime_cache"]) == 1, (
         "damaged kernels were read"
@@ -75,39 +75,34 @@ def test_compiled_kernels_that_rtx_refuses_or_that_are_damaged_are_made_again(rt
 
 
 def test_a_changed_engine_is_never_read(place: Place) -> None:
-    engine_of(place).load(place.path, SIGNATURE)
+    engine_of(place).load(place.graph, SIGNATURE)
     (path,) = place.root.rglob("*.engine")
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     place.trt.calls.clear()
     with pytest.raises(BundleError, match="--rebuild"):
-        engine_of(place).load(place.path, SIGNATURE)
+        engine_of(place).load(place.graph, SIGNATURE)
     assert place.trt.calls == []
-    engine_of(place, rebuild=True).load(place.path, SIGNATURE)
+    engine_of(place, rebuild=True).load(place.graph, SIGNATURE)
 
 
 def test_an_engine_whose_inputs_are_others_is_refused(place: Place) -> None:
     place.obtain()
     other = Signature(inputs=SIGNATURE.inputs, outputs={"candidates": SIGNATURE.outputs["candidates"]})
     with pytest.raises(BundleError, match="output 'page': expected none of that name"):
-        engine_of(place).load(place.path, other)
+        engine_of(place).load(place.graph, other)
     assert not [call for call in place.trt.calls if call[0] == "create_execution_context"]
 
 
 def test_an_input_that_shapes_depend_on_is_refused(place: Place) -> None:
     write_graph(place.path, SIGNATURE, host=["tokens"])
     with pytest.raises(BundleError, match="'tokens': expected a value that stays on the device"):
-        engine_of(place).load(place.path, SIGNATURE)
+        engine_of(place).load(place.graph, SIGNATURE)
 
 
 def test_an_engine_that_does_not_load_says_why(place: Place) -> None:
     place.trt.load_fails = True
     with pytest.raises(DeviceError, match=r"pass\.onnx: the engine does not load: out of memory"):
-        engine_of(place).load(place.path, SIGNATURE)
-
-
-def test_a_graph_that_is_not_there_is_refused(place: Place) -> None:
-    with pytest.raises(BundleError, match=r"decode\.onnx: expected a graph that can be read"):
-        engine_of(place).load(place.path.with_name("decode.onnx"), SIGNATURE)
+        engine_of(place).load(place.graph, SIGNATURE)
 
 
 def test_rtx_has_nothing_for_a_datacentre_gpu_and_says_what_has(rtx: Place) -> None:
