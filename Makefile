@@ -28,13 +28,17 @@ demo: $(VENV)/.installed-demo  ## play the shipped world without a window, then 
 	$(GENIE) bench demo
 	$(SAY) "play it yourself, with arrows and space:  $(GENIE) play demo"
 
+# Files of tests go to one worker per processor; WORKERS=0 runs all of them in one process.
+WORKERS ?= auto
+PYTEST   = $(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=10
+
 test: $(VENV)/.installed-test  ## run the tests
 	$(SAY) "tests"
-	$(BIN)/pytest -m "not slow" --durations=10 $(PYTEST_FLAGS)
+	$(PYTEST) -m "not slow" $(PYTEST_FLAGS)
 
 test-all: $(VENV)/.installed-test  ## run the tests, the long ones too
 	$(SAY) "all tests"
-	$(BIN)/pytest --durations=10 $(PYTEST_FLAGS)
+	$(PYTEST) $(PYTEST_FLAGS)
 
 # mypy cannot follow the mapping of folders to packages in pyproject.toml, so it gets a tree that needs none:
 # links to the real files, the root package's beside the folders that are its subpackages.

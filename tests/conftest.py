@@ -1,10 +1,15 @@
 """What tests of several folders share: a tiny world that the real commands trained.
 
-Without a GPU Triton interprets its kernels on the CPU, which has to be said before it is imported.
+Without a GPU Triton interprets its kernels on the CPU, which has to be said before it is imported. So has the
+number of threads: workers of pytest-xdist compute with one each, for they share the processors.
 """
 
+import gc
 import os
 from collections.abc import Iterator
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -14,6 +19,19 @@ from genie_rt.runtime import presets
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many workers `-n auto` starts: a processor each, up to 8, for each takes about a gigabyte."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(8, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def pytest_collection_finish() -> None:
+    """Hides what was imported from the collector: else each collection looks at half a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

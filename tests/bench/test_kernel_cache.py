@@ -30,9 +30,15 @@ def start(cache: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_a_killed_process_leaves_a_cache_that_works(tmp_path: Path) -> None:
-    clean, _ = start(tmp_path / "clean").communicate()
-    lines = clean.splitlines()
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The cache that an undisturbed process leaves, and what it says."""
+    cache = tmp_path_factory.mktemp("clean")
+    return cache, start(cache).communicate()[0]
+
+
+def test_a_killed_process_leaves_a_cache_that_works(clean: tuple[Path, str], tmp_path: Path) -> None:
+    lines = clean[1].splitlines()
     assert len(lines) > 2 and all(line.endswith(" None") for line in lines[1:])
     killed = tmp_path / "killed"
     for wait_s in (0.0, 0.05, 0.2):  # in the middle of one kernel or another
@@ -44,12 +50,12 @@ def test_a_killed_process_leaves_a_cache_that_works(tmp_path: Path) -> None:
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     again, _ = start(killed).communicate()
-    assert again == clean
+    assert again == clean[1]
 
 
-def test_what_was_compiled_is_found_again(tmp_path: Path) -> None:
-    start(tmp_path).communicate()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.cubin")}
+def test_what_was_compiled_is_found_again(clean: tuple[Path, str]) -> None:
+    cache, _ = clean
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.cubin")}
     assert before
-    start(tmp_path).communicate()
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.cubin")} == before
+    start(cache).communicate()
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.cubin")} == before
