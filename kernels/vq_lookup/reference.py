@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear, normalize
 
 
-@torch.compiler.disable  # the number of groups depends on the numbers
 def first_of_equal_rows(codebook: Tensor) -> Tensor:
     """`[V]` int64: the lowest index that has the same row, for every row of `codebook`, `[V, d]`."""
     _, group = codebook.unique(dim=0, return_inverse=True)
