@@ -17,7 +17,7 @@ from typing import Any
 from genie_rt.bench.kernel_compile import Compiled, compile_one
 from genie_rt.bench.kernel_times import Clock, judge_case
 from genie_rt.kernels.case import Case
-from genie_rt.kernels.launch import Config, Kernel, Trial, Variant
+from genie_rt.kernels.launch import Config, Kernel, Trial, Variant, read_tuned
 from genie_rt.runtime.atomic import atomic_file
 
 Choice = dict[tuple[str, str], Config]
@@ -128,7 +128,7 @@ def write_choice(folder: Path, capability: int, choice: Choice, found: Found) ->
     path = folder / f"sm_{capability}.json"
     kernels: dict[str, dict[str, Any]] = {}
     if path.is_file():
-        kernels = json.loads(path.read_bytes())["kernels"]
+        kernels = read_tuned(path)
     how = {name: value for name, value in _fields(found).items() if value is not None}
     for (kernel, variant), config in choice.items():
         kernels.setdefault(kernel, {})[variant] = {

@@ -230,7 +230,7 @@ def compare(
         bound=bound,
         max_distance=finite(distances),
         max_cdf_error=tally.max_cdf_error,
-        within=1 - int((distances > bound).sum()) / max(tally.tokens, 1),
+        within=1 - int((~(distances <= bound)).sum()) / max(tally.tokens, 1),
         max_logit_error=tally.max_logit_error,
         mean_logit_error=tally.mean_logit_error,
         logit_std=tally.logit_std,
@@ -248,7 +248,7 @@ def compare(
 def _judge(tally: Tally, bound: float, dtype: str, limits: Bound) -> str | None:
     """What is beyond its bound, if anything is."""
     distances = tally.distances
-    beyond = int((distances > bound).sum())
+    beyond = int((~(distances <= bound)).sum())  # a NaN on either side is beyond
     if dtype == "float64" and len(distances):
         return f"{len(distances)} tokens differ, in float64 none may"
     if beyond:

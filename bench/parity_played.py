@@ -194,13 +194,13 @@ class Player:
         """
         found = self.result
         bound = self.bound.cdf(self.plan.temperature, logit_std, self.config.tokenizer.codebook_size)
-        beyond = int((self._followed.distances > bound).sum())
+        beyond = int((~(self._followed.distances <= bound)).sum())
         where = f"playing {self.name!r}"
         if dtype == "float64" and found.mismatches:
             return f"{where}: {found.mismatches} tokens differ, in float64 none may"
         if beyond:
             return f"{where}: {beyond} mismatches are further than {bound:.2g} from a boundary"
-        if found.share > may_differ(share):
+        if not found.share <= may_differ(share):
             return f"{where}: {found.share:.0%} of the tokens differ, at most {may_differ(share):.0%} may"
         if found.psnr_db is not None and not found.psnr_db >= self.bound.psnr_db:
             return (

@@ -63,8 +63,9 @@ class Tally:
         ours, theirs = expected.logits.double(), found.logits.cpu().double()
         if ours.shape != theirs.shape:
             raise DeviceError(f"expected logits {list(ours.shape)}, found {list(theirs.shape)}")
-        if not theirs.isfinite().all():
-            raise DeviceError("the logits are NaN or Inf")
+        for logits, whose in ((ours, "the yardstick's"), (theirs, "the")):  # or `max` would pass over a NaN
+            if not logits.isfinite().all():
+                raise DeviceError(f"{whose} logits are NaN or Inf")
         error = (theirs - ours).abs()
         self.max_logit_error = max(self.max_logit_error, float(error.max()))
         self._sum_error += float(error.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from genie_rt.bench.quality_report import Baselines, QualityRow
@@ -31,9 +32,11 @@ def recommend(rows: Sequence[QualityRow], baselines: Baselines) -> dict[str, Pla
     A tie in cost goes to the smaller distance. Rows that are the same function as another stand for it.
 
     Returns:
-        The plans by name; empty without rows.
+        The plans by name; empty without rows whose distance is a finite number.
     """
     rows = [row for row in rows if not row.same_as] or list(rows)
+    # NaN compares as neither larger nor smaller, so `min` may take it for the smallest
+    rows = [row for row in rows if math.isfinite(row.quality.distance + row.quality.distance_noise)]
     if not rows:
         return {}
     timed = all(row.ms is not None for row in rows)

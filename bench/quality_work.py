@@ -26,6 +26,7 @@ from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.config import to_dict
 from genie_rt.runtime.manifest import WEIGHTS
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.untrusted_json import parse_json, read_json
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.clip_distance import Descriptors
 from genie_rt.training.evaluation.clips import TrueClips
@@ -34,6 +35,7 @@ MEASUREMENT_VERSION = 1
 """Changes when the same plan on the same clips would give another outcome."""
 
 MAX_TIMES_BYTES = 16 * 2**20
+MAX_MS = 1e9
 
 Arrays = TypeVar("Arrays", Outcome, Truth)
 
@@ -99,18 +101,15 @@ class Work:
     def times(self, settings: dict[str, Any]) -> dict[str, dict[str, float]] | None:
         """Milliseconds by plan, if they were taken under just these settings."""
         path = self.folder / "times.json"
-        try:
-            if not path.is_file() or path.stat().st_size > MAX_TIMES_BYTES:
-                return None
-            values = json.loads(path.read_bytes())
-            if values["settings"] != json.loads(json.dumps(settings)):
-                return None
-            return {
-                str(name): {str(key): float(ms) for key, ms in row.items()}
-                for name, row in values["times"].items()
-            }
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise InputError(f"{path}: expected times of plans, found {error!r}; delete it") from error
+        if not path.exists():
+            return None
+        found = read_json(path, max_bytes=MAX_TIMES_BYTES, expected="times of plans; delete it")
+        if found["settings"].object() != parse_json(json.dumps(settings)):
+            return None
+        return {
+            name: {key: ms.number(0, MAX_MS) for key, ms in row.items()}
+            for name, row in found["times"].items()
+        }
 
     def keep_times(self, settings: dict[str, Any], times: dict[str, dict[str, float]]) -> None:
         with atomic_file(self.folder / "times.json") as temporary:

@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from genie_rt import __version__
 from genie_rt.errors import ConfigError, InputError
+from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.config import from_dict, to_dict
+from genie_rt.runtime.untrusted import brief
+from genie_rt.runtime.untrusted_json import read_json
 
 if TYPE_CHECKING:
     from genie_rt.runtime.world import World
@@ -202,34 +205,27 @@ def read_record(path: Path, body: type[BodyT]) -> Record[BodyT]:
     Raises:
         InputError: the file cannot be read, or is no record of this kind and schema.
     """
+    found = read_json(path, max_bytes=MAX_RECORD_BYTES, expected="a record of `genie-rt`")
+    values = found.object()
     try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise InputError(f"{path}: expected a record of at most {MAX_RECORD_BYTES} bytes, found more")
-        values = json.loads(path.read_bytes())
-        if not isinstance(values, dict):
-            raise ConfigError(f"expected an object, found {type(values).__name__}")
         header = from_dict(Header, {key: value for key, value in values.items() if key != "body"}, "record")
         if header.kind != body.KIND:
             raise ConfigError(f"record.kind: expected {body.KIND!r}, found {header.kind!r}")
         return Record(header=header, body=from_dict(body, values.get("body"), "record.body"))
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError, ConfigError) as error:
-        raise InputError(f"{path}: expected a record of `genie-rt`, found {error}") from error
+    except ConfigError as error:
+        raise InputError(f"{path}: expected a record of `genie-rt`, found {brief(error)}") from error
 
 
 def write_json(path: Path, values: object) -> None:
-    """Writes JSON that a person can read, the file's folders too.
+    """Writes JSON that a person can read, the file's folders too, whole or not at all.
 
     Raises:
         InputError: the file cannot be written.
         ValueError: a figure is NaN or infinite, which JSON does not have; nothing is written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: expected a file that can be written, found {error}") from error
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def now() -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import secrets
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from genie_rt.errors import BundleError, ConfigError, InputError
-from genie_rt.interrupt import Cleanup, Uninterrupted
+from genie_rt.interrupt import Uninterrupted
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import check_frame
@@ -35,6 +34,10 @@ from genie_rt.runtime.manifest import (
 )
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.replace_folder import new_folder, put_in_place
+from genie_rt.runtime.untrusted_json import read_json
+
+_OURS = re.compile(r"[^/]*\.onnx|prompts/[^/]*\.png")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -85,20 +88,22 @@ def write_bundle(
         ConfigError: an argument is not what a bundle can hold.
         InputError: a prompt has another size or dtype.
         BundleError: `out` is not free, the disk failed, or the written bundle does not read back.
+        StateError: another process writes a bundle there.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: expected {' or '.join(DTYPES)}, found {dtype!r}")
     out = out.resolve()
     check_target(out, overwrite=overwrite)
     tensors = _convert(weights, DTYPES[dtype])
-    temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}"
     try:
-        with Cleanup(lambda: shutil.rmtree(temporary, ignore_errors=True)):
-            temporary.mkdir(parents=True)
+        with new_folder(out, _is_ours, error=BundleError) as temporary:
+            check_target(out, overwrite=overwrite)  # again: it may have been put back just now
+            temporary.mkdir()
             _write_pictures(temporary / "prompts", prompts, config)
             (temporary / MODEL_CARD).write_bytes(model_card.encode())
             save_file(tensors, temporary / WEIGHTS)
-            shutil.copymode(temporary / MODEL_CARD, temporary / WEIGHTS)  # safetensors makes it private
+            # safetensors makes its files private
+            shutil.copymode(temporary / MODEL_CARD, temporary / WEIGHTS)
             written = None if graphs is None else graphs(temporary)
             manifest = Manifest(
                 name=name,
@@ -115,11 +120,10 @@ def write_bundle(
             _check_readable(temporary, tensors)
             _sync(temporary)
             with Uninterrupted():
-                _put_in_place(temporary, out, overwrite)
+                put_in_place(temporary, out, lambda was: _check_target(out, overwrite, was))
+            _sync_one(out.parent)
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{out}: expected a folder that can be written, found {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return open_bundle(out)
 
 
@@ -182,12 +186,19 @@ def _check_target(out: Path, overwrite: bool, folder: Path) -> None:
 
 def _listed(manifest: Path) -> set[str]:
     """What a bundle of any version, or a broken one, says it consists of."""
-    with manifest.open("rb") as file:
-        data = file.read(MAX_MANIFEST_BYTES)
     try:
-        return {MANIFEST, *json.loads(data)["files"]}
-    except (ValueError, TypeError, KeyError, RecursionError):
+        found = read_json(manifest, max_bytes=MAX_MANIFEST_BYTES, expected="what a bundle says it holds")
+        return {MANIFEST, *found["files"].object()}
+    except InputError:
         return {MANIFEST}
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a killed export left this: nothing in it but files of a bundle."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    if MANIFEST in names:
+        return names <= _listed(folder / MANIFEST)
+    return all(name in (WEIGHTS, MODEL_CARD) or _OURS.fullmatch(name) for name in names)
 
 
 def _write_pictures(folder: Path, pictures: Sequence[NDArray[np.uint8]], config: ModelConfig) -> None:
@@ -235,18 +246,3 @@ def _sync_one(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _put_in_place(temporary: Path, out: Path, overwrite: bool) -> None:
-    """Looks again at what it replaces, once nobody can reach it: files may have come during the export."""
-    old = temporary.with_name(f"{temporary.name}.old")
-    try:
-        if out.exists():
-            out.rename(old)
-        _check_target(out, overwrite, old)
-        temporary.rename(out)
-    finally:
-        if temporary.exists() and old.exists():  # failed, or interrupted
-            old.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    _sync_one(out.parent)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
+from genie_rt.errors import DeviceError
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.quantise.reference import INT8_MAX
 from genie_rt.kernels.temporal_attention.reference import causal_ages
@@ -134,7 +135,8 @@ def limits(model: WorldModel, clips: Sequence[Clip]) -> dict[str, float]:
 
     def observe(name: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         values = x.flatten().float()
-        largest[name] = max(largest.get(name, 0.0), float(values.abs().max()))
+        most = _finite(float(values.abs().max()), f"the inputs of {name}")
+        largest[name] = max(largest.get(name, 0.0), most)
         samples.setdefault(name, []).append(values[:: max(1, len(values) // SAMPLE)].clone())
         return x, weight
 
@@ -295,7 +297,18 @@ def _error(part: str, exact: Sequence[Tensor], found: Sequence[Tensor]) -> float
             a, error = (x - x.mean(-1, keepdim=True) for x in (a, error))
         squares += float(error.square().sum(dtype=torch.float64))
         sizes += float(a.square().sum(dtype=torch.float64))
+    _finite(squares, part)
     return (squares / sizes) ** 0.5 if sizes else 0.0
+
+
+def _finite(value: float, what: str) -> float:
+    """The value, which `max` and comparisons would pass over if it were NaN."""
+    if not math.isfinite(value):
+        raise DeviceError(
+            f"calibrating int8: expected finite {what}, found {value}; export without --int8, or from a "
+            "checkpoint whose loss was finite"
+        )
+    return value
 
 
 def _bound(exact: Mapping[str, Sequence[Tensor]], found: Mapping[str, Sequence[Tensor]]) -> ParityBound:
@@ -304,7 +317,7 @@ def _bound(exact: Mapping[str, Sequence[Tensor]], found: Mapping[str, Sequence[T
     std = float(logits.std(correction=0)) or 1.0
     furthest = moved = squares = 0.0
     for a, b in zip(exact["logits"], found["logits"], strict=True):
-        furthest = max(furthest, float((b - a).abs().max()))
+        furthest = max(furthest, _finite(float((b - a).abs().max()), "logits"))
         cdfs = [x.double().softmax(-1).cumsum(-1) for x in (a, b)]
         moved = max(moved, float((cdfs[1] - cdfs[0]).abs().max()))
     pictures = [(to_uint8(a), to_uint8(b)) for a, b in zip(exact["pixels"], found["pixels"], strict=True)]

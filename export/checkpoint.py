@@ -1,6 +1,6 @@
-"""Reads what `genie-rt train dynamics` saved, by its files alone; `training` is not imported.
+"""Reads what `genie-rt train dynamics` saved, by its files alone: no class of the training is needed.
 
-    RUN/checkpoint-00001200/state.json           step, describe, loop, versions, and the files' sizes in bytes
+    RUN/checkpoint-00001200/state.json           step, describe, loop, versions, size and sha256 of the files
                             model.safetensors    model.*      the dynamics
                                                  tokenizer.*  the frozen tokenizer, codebook included
                                                  lam.*        the frozen LAM, where the actions are latent
@@ -13,7 +13,6 @@ and the recipe; `provenance.py` reads that.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.config import ModelConfig, from_dict
+from genie_rt.runtime.untrusted import brief
+from genie_rt.training.checkpoint_state import (
+    EMA_FILE,
+    MODEL_FILE,
+    STATE_FILE,
+    check_files,
+    checkpoint_folders,
+    parse_state,
+)
 
 if TYPE_CHECKING:
     import torch
-
-STATE_FILE, MODEL_FILE, EMA_FILE = "state.json", "model.safetensors", "ema.safetensors"
-MAX_STATE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +68,7 @@ def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
             run's sizes imply.
     """
     folder = _find(run)
-    state = _read_state(folder / STATE_FILE)
+    state = parse_state(folder)
     describe = state["describe"]
     if describe.get("kind") != "dynamics":
         raise ConfigError(
@@ -78,9 +83,11 @@ def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
     try:
         config = from_dict(ModelConfig, describe.get("config"), "describe.config")
     except ConfigError as error:
-        raise BundleError(f"{folder / STATE_FILE}: {error}") from error
+        raise BundleError(f"{folder / STATE_FILE}: {brief(error)}") from error
     path = folder / (EMA_FILE if averaged else MODEL_FILE)
-    _check_size(path, state["files"].get(path.name))
+    if path.name not in state["files"]:
+        raise BundleError(f"{folder / STATE_FILE}: files: expected the size of {path.name}, found none")
+    check_files(folder, state, [path.name])
     return DynamicsCheckpoint(
         path=folder,
         config=config,
@@ -95,41 +102,11 @@ def _find(run: Path) -> Path:
     """The checkpoint that `run` is, or its newest, whole or not: nobody asked for an older one."""
     if (run / STATE_FILE).is_file():
         return run
-    numbered = [path for path in run.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    if not numbered:
+    folders = checkpoint_folders(run)
+    if not folders:
         found = "no checkpoint in it" if run.is_dir() else "no such folder"
         raise BundleError(f"{run}: expected the folder of a dynamics run, found {found}")
-    return max(numbered, key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_STATE_BYTES + 1)
-        if len(data) > MAX_STATE_BYTES:
-            raise BundleError(f"{path}: expected at most {MAX_STATE_BYTES} bytes, found more")
-        state = json.loads(data)
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{path}: expected the state of a checkpoint, found {error}; an older checkpoint beside it "
-            "can be exported by its own folder"
-        ) from error
-    for key in ("describe", "files"):
-        found = state.get(key) if isinstance(state, dict) else None
-        if not isinstance(found, dict):
-            raise BundleError(f"{path}: {key}: expected an object, found {found!r}")
-    return dict(state)
-
-
-def _check_size(path: Path, expected: object) -> None:
-    if type(expected) is not int:
-        raise BundleError(f"{path.parent / STATE_FILE}: files: expected the size of {path.name}, found none")
-    found = path.stat().st_size if path.is_file() else None
-    if found != expected:
-        raise BundleError(
-            f"{path}: expected {expected} bytes, found {'no file' if found is None else found}; an older "
-            "checkpoint beside it can be exported by its own folder"
-        )
+    return folders[0]
 
 
 def _source(name: str) -> str:

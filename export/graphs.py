@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import filecmp
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from genie_rt.errors import ConfigError, InputError
+from genie_rt.errors import ConfigError
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.manifest import GRAPH_FORMATS, WEIGHTS, Graphs
 from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.runtime.untrusted_json import read_json
 
 if TYPE_CHECKING:
     from genie_rt.export.calibrate import Calibration, Clip
@@ -36,6 +36,9 @@ MAX_PLAN_NAME = 64 - len("frame-") - max(map(len, GRAPH_FORMATS.values()))
 
 MAX_RECORD_BYTES = 64 * 2**20
 EXPORTED = ("onnx", "openvino", "tensorrt")
+
+MOST_DB = 100.0
+"""That a number format can be from float32, either way: as much as a bundle can say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,31 +142,26 @@ def read_psnr_changes(path: Path) -> dict[str, float]:
     Raises:
         InputError: there is no such file, or it is no such record, or of no exported graph.
     """
-    try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise InputError(f"{path}: expected a record of at most {MAX_RECORD_BYTES} bytes, found more")
-        rows: Any = json.loads(path.read_bytes())["body"]["rows"]
-        baseline = rows[0]["computation"]["dtype"]
-        if baseline != "float32":
-            raise ValueError(f"figures held against {baseline}")
-        changes: dict[str, float] = {}
-        unreal: set[str] = set()
-        for row in rows:
-            how, cost = row["computation"], row["cost"]
-            if how["backend"] not in EXPORTED or cost is None:
-                continue
-            change = max(abs(float(off)) for off in cost["psnr_db"])
-            changes[how["dtype"]] = max(changes.get(how["dtype"], 0.0), change)
-            if not float(cost["distance"]) <= float(row["allowed_distance"]):
-                unreal.add(how["dtype"])
-        if not changes:
-            raise ValueError(f"none of {', '.join(EXPORTED)}")
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-        raise InputError(
-            f"{path}: expected the JSON record of `genie-rt bench quality --versus`, found {error}"
-        ) from error
+    record = read_json(
+        path, max_bytes=MAX_RECORD_BYTES, expected="the JSON record of `genie-rt bench quality --versus`"
+    )
+    rows = record["body"]["rows"].list(least=1)
+    baseline = rows[0]["computation"]["dtype"]
+    if baseline.text() != "float32":
+        raise baseline.wrong('"float32", which the others are held against')
+    changes: dict[str, float] = {}
+    unreal: set[str] = set()
+    for row in rows:
+        how, cost = row["computation"], row.get("cost")
+        if how["backend"].text() not in EXPORTED or cost is None:
+            continue
+        dtype = how["dtype"].text()
+        change = max(abs(off.number(-MOST_DB, MOST_DB)) for off in cost["psnr_db"].list(least=1))
+        changes[dtype] = max(changes.get(dtype, 0.0), change)
+        if cost["distance"].number() > row["allowed_distance"].number():
+            unreal.add(dtype)
+    if not changes:
+        raise record["body"]["rows"].wrong(f"figures of {', '.join(EXPORTED)}", "none")
     return {dtype: change for dtype, change in changes.items() if dtype not in unreal}
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import genie_rt
 from genie_rt.errors import BundleError
-from genie_rt.export.checkpoint import STATE_FILE, DynamicsCheckpoint
+from genie_rt.export.checkpoint import DynamicsCheckpoint
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.presets import PRESETS, preset
+from genie_rt.training.checkpoint_state import STATE_FILE
 
 _STAGE = ("steps", "seconds", "device", "clip", "loop")
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from genie_rt.errors import InputError
 from genie_rt.export.model_card import COINRUN_ART_SOURCE, COINRUN_ATTRIBUTIONS, LIMITS, render_model_card
 from genie_rt.export.provenance import recordings_of
 from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.untrusted_json import read_json
 
 MAX_METRICS_BYTES = 16 << 20
 _MAX_JSON_IN_CARD = 4000
@@ -63,23 +63,14 @@ def read_record(path: Path) -> dict[str, Any]:
     """What `genie-rt evaluate --json` wrote; or any JSON object of numbers, however nested.
 
     Raises:
-        InputError: the file is missing, too long, or holds no JSON object.
+        InputError: the file is missing, too long, or holds no JSON object, or its figures are none.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_METRICS_BYTES + 1)
-        if len(data) > MAX_METRICS_BYTES:
-            raise InputError(f"{path}: expected at most {MAX_METRICS_BYTES} bytes, found more")
-        record = json.loads(data)
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: expected the file that `genie-rt evaluate --json` wrote, found {error}"
-        ) from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(record).__name__}")
-    return record
+    record = read_json(
+        path, max_bytes=MAX_METRICS_BYTES, expected="the file that `genie-rt evaluate --json` wrote"
+    )
+    if (figures := record.get("figures")) is not None:
+        figures.object()
+    return record.object()
 
 
 def card_metrics(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -121,7 +112,8 @@ def _conditions(record: Mapping[str, Any]) -> str:
     plan = settings.get("plan") if isinstance(settings, dict) else None
     clips = record.get("clips")
     origin = clips if isinstance(clips, dict) else {}
-    unseen = (origin.get("provenance") or origin).get("heldout_levels") if isinstance(origin, dict) else None
+    store = origin.get("provenance")
+    unseen = (store if isinstance(store, dict) else origin).get("heldout_levels")
     parts = (
         figures.get("num_clips") and f"{figures['num_clips']} held-out clips",
         isinstance(unseen, dict) and "of levels that look like no training level",

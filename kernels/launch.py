@@ -193,7 +193,28 @@ def _chosen(kernel: str, variant: str, capability: int) -> Config | None:
 def tuned(capability: int) -> dict[str, dict[str, Any]]:
     """Kernel by kernel, variant by variant, what was chosen for an architecture; empty where nothing was."""
     path = TUNED / f"sm_{capability}.json"
-    return json.loads(path.read_bytes())["kernels"] if path.is_file() else {}
+    return read_tuned(path) if path.is_file() else {}
+
+
+def read_tuned(path: Path) -> dict[str, dict[str, Any]]:
+    """What one of the files holds.
+
+    Raises:
+        UnsupportedError: it is not what `genie-rt bench kernels --tune` writes.
+    """
+    try:
+        kernels: dict[str, dict[str, Any]] = json.loads(path.read_bytes())["kernels"]
+        for variants in kernels.values():
+            for entry in variants.values():
+                numbers = [*entry["blocks"].values(), entry["num_warps"], entry["num_stages"]]
+                if not all(type(number) is int and 0 < number < 2**31 for number in numbers):
+                    raise ValueError(f"the numbers {numbers}")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UnsupportedError(
+            f"{path}: expected launch configurations of kernels, found {str(error)[:200]}; install genie-rt "
+            "again, or tune with `genie-rt bench kernels --tune`"
+        ) from error
+    return kernels
 
 
 def next_power_of_2(number: int) -> int:

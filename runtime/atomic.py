@@ -28,4 +28,6 @@ def atomic_file(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: expected a place that can be written, found: {error.strerror}") from error
+        raise InputError(
+            f"{path}: expected a place that can be written, found: {error.strerror or error}"
+        ) from error

@@ -35,6 +35,7 @@ from genie_rt.runtime.manifest import (
     parse_manifest,
 )
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.replace_folder import moved_away, restored
 from genie_rt.runtime.stored_weights import StoredWeights, read_stored
 
 if TYPE_CHECKING:
@@ -209,8 +210,10 @@ def _locate(source: str | Path) -> Path:
     if isinstance(source, str) and source in shipped:
         return _SHIPPED / source
     folder = Path(source)
-    if not folder.is_dir():
+    if not folder.is_dir() and not restored(folder.absolute()):
         found = "a file" if folder.exists() else "nothing of that name"
+        if (old := moved_away(folder.absolute())) is not None:
+            found += f", and beside it {old.name}, which an interrupted export moved away: rename that"
         raise BundleError(
             f"{str(source)!r}: expected a shipped bundle ({', '.join(shipped) or 'this install has none'}) "
             f"or a bundle's folder, found {found}; give the folder that holds {MANIFEST}"

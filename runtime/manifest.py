@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,7 +11,8 @@ from typing import Any
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.config import ModelConfig, from_dict, to_dict
 from genie_rt.runtime.plan import Plan
-from genie_rt.runtime.untrusted import brief, no_key_twice
+from genie_rt.runtime.untrusted import brief
+from genie_rt.runtime.untrusted_json import parse_json
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -275,10 +275,8 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{where}: expected at most {MAX_MANIFEST_BYTES} bytes, found more")
     try:
-        values = json.loads(
-            data.decode(), object_pairs_hook=no_key_twice, parse_float=_finite, parse_constant=_finite
-        )
-    except (ValueError, RecursionError) as error:
+        values = parse_json(data)
+    except ValueError as error:
         raise BundleError(f"{where}: expected JSON in UTF-8, found {brief(error)}") from error
     _check_version(values, where)
     try:
@@ -300,10 +298,3 @@ def _check_version(values: object, where: str) -> None:
         f"{where}: expected schema_version {SCHEMA_VERSION}, the only one that this genie-rt reads, "
         f"found {found}; {remedy}"
     )
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text}")
-    return value

@@ -31,7 +31,8 @@ from genie_rt.runtime.backends.saved import EXCHANGED
 from genie_rt.runtime.config import ModelConfig, TransformerConfig, from_dict, to_dict
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.dynamics import NULL_ACTION
-from genie_rt.runtime.untrusted import brief, no_key_twice
+from genie_rt.runtime.untrusted import brief
+from genie_rt.runtime.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from genie_rt.runtime.world import World
@@ -186,11 +187,9 @@ def _origin(blob: bytes) -> Origin:
         (length,) = _LENGTH.unpack_from(blob)
         if length > min(MAX_HEADER_BYTES, len(blob) - _LENGTH.size):
             raise ValueError(f"a header of {length} bytes")
-        header = json.loads(
-            blob[_LENGTH.size : _LENGTH.size + length].decode(), object_pairs_hook=no_key_twice
-        )
-        return from_dict(Origin, json.loads(header["__metadata__"][_METADATA]), "origin")
-    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
+        header = parse_json(blob[_LENGTH.size : _LENGTH.size + length])
+        return from_dict(Origin, parse_json(header["__metadata__"][_METADATA]), "origin")
+    except (ValueError, KeyError, TypeError, struct.error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"expected a header with the origin of the moment, found {brief(error)}") from error

@@ -7,7 +7,6 @@ tensor.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genie_rt.runtime.untrusted import brief, no_key_twice
+from genie_rt.runtime.untrusted import brief
+from genie_rt.runtime.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -89,8 +89,8 @@ def parse_header(head: memoryview | bytes, file_bytes: int) -> dict[str, StoredT
     if len(head) < 8 or size > min(MAX_HEADER_BYTES, file_bytes - 8) or len(head) < 8 + size:
         raise ValueError(f"a header of {size} bytes in a file of {file_bytes}")
     try:
-        header: Any = json.loads(bytes(head[8 : 8 + size]).decode(), object_pairs_hook=no_key_twice)
-    except (ValueError, RecursionError) as error:
+        header: Any = parse_json(bytes(head[8 : 8 + size]))
+    except ValueError as error:
         raise ValueError(f"a header that is no JSON: {brief(error)}") from error
     if not isinstance(header, dict):
         raise ValueError("a header that is no object")

@@ -13,12 +13,18 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
     """Runs a line of sh in which `$0` is the command."""
     return subprocess.run(
         ["sh", "-c", line.replace("genie-rt", '"$0" -m genie_rt'), sys.executable],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "line", ["genie-rt --version >&-", "genie-rt info demo >&-", "genie-rt data coinrun --help >&-"]
+    "line",
+    [
+        "genie-rt --version >&-",
+        "genie-rt info demo >&-",
+        "genie-rt data coinrun --help >&-",
+        "genie-rt --version <&- >&-",
+    ],
 )
 def test_a_closed_standard_output_is_one_line(line: str) -> None:
     done = shell(line)

@@ -3,15 +3,17 @@
     OUT/checkpoint-00001200/model.safetensors    the objective's state dict
                             ema.safetensors      the same with averaged parameters, where asked for
                             optimizer.pt         optimiser states, read back with weights_only=True
-                            state.json           step, settings, versions, device, seconds, each file's size
+                            state.json           step, settings, versions, device, seconds, and size and
+                                                 sha256 of each file: see `checkpoint_state.py`
 
-The files go to a hidden folder first, are synced to disk, and then one rename makes them visible.
+The files go to a hidden folder first, are synced to disk, and then one rename makes them visible. Nothing is
+unpickled or unzipped before it has the hash that was written with it.
 """
 
-import json
+import logging
 import os
 import shutil
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genie_rt.errors import BundleError
-
-MODEL_FILE, EMA_FILE, OPTIMIZER_FILE, STATE_FILE = (
-    "model.safetensors",
-    "ema.safetensors",
-    "optimizer.pt",
-    "state.json",
+from genie_rt.runtime.untrusted import brief
+from genie_rt.training.checkpoint_archive import read_optimizer
+from genie_rt.training.checkpoint_state import (
+    EMA_FILE,
+    MODEL_FILE,
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    check_files,
+    checkpoint_folder,
+    checkpoint_folders,
+    describe_files,
+    has_hashes,
+    read_state,
+    sealed_state,
+    write_state,
 )
+
+_LOGGER = logging.getLogger("genie_rt.training")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,85 +75,98 @@ def save_checkpoint(
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        BundleError: the disk cannot be written; nothing is left of it, and older checkpoints stay.
     """
     final = checkpoint_folder(out, step)
     partial = out / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file(_on_cpu(model), partial / MODEL_FILE)
-    if ema is not None:
-        save_file(_on_cpu(ema), partial / EMA_FILE)
-    torch.save(optimizer, partial / OPTIMIZER_FILE)
-    sizes = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
-    text = json.dumps({"step": step, **state, "files": sizes}, indent=2)
-    (partial / STATE_FILE).write_text(text + "\n", encoding="utf-8")
-    for file in partial.iterdir():
-        _sync(file)
-    _sync(partial)
-    if final.exists():  # a broken one, which the resume had skipped
-        shutil.rmtree(final)
-    partial.replace(final)
-    _sync(out)
-    for old in _folders(out)[keep:]:
-        shutil.rmtree(old)
+    try:
+        for leftover in out.glob(".checkpoint-*"):  # of a killed run
+            shutil.rmtree(leftover)
+        partial.mkdir(parents=True)
+        _written(partial / MODEL_FILE, lambda path: save_file(_on_cpu(model), path))
+        if ema is not None:
+            _written(partial / EMA_FILE, lambda path: save_file(_on_cpu(ema), path))
+        _written(partial / OPTIMIZER_FILE, lambda path: torch.save(optimizer, path))
+        files = describe_files(partial)
+        write_state(partial / STATE_FILE, sealed_state({"step": step, **state, "files": files}))
+        for file in partial.iterdir():
+            _sync(file)
+        _sync(partial)
+        if final.exists():  # a broken one, which the resume had skipped
+            shutil.rmtree(final)
+        partial.replace(final)
+        _sync(out)
+        for old in checkpoint_folders(out)[keep:]:
+            _remove(old)
+    except OSError as error:
+        kept = checkpoint_folders(out)
+        raise BundleError(
+            f"{out}: expected room for the checkpoint of step {step}, found: {error.strerror or error}; "
+            f"the last one is {kept[0].name if kept else 'none'}, and the same command goes on from there "
+            "once the disk can be written"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return final
 
 
-def checkpoint_folder(out: Path, step: int) -> Path:
-    """Where the checkpoint after `step` finished steps lies, or would lie."""
-    return out / f"checkpoint-{step:08d}"
-
-
 def latest_checkpoint(out: Path) -> Path | None:
-    """The newest whole checkpoint in `out`, or None. A broken one is skipped with a warning."""
-    for folder in _folders(out):
+    """The newest whole checkpoint in `out`, or None. A broken one is skipped with a word in the log."""
+    for folder in checkpoint_folders(out):
         try:
-            read_state(folder)
+            check_files(folder, read_state(folder))
         except BundleError as error:
-            warnings.warn(f"skipping a broken checkpoint: {error}", stacklevel=2)
+            _LOGGER.warning("skipping a broken checkpoint: %s", error)
         else:
             return folder
     return None
 
 
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """state.json of `checkpoint`, after a check that every file is there in full.
+def resumed_checkpoint(out: Path) -> tuple[Path, "Checkpoint"] | None:
+    """The newest checkpoint in `out` that reads whole, or None where there is none at all.
+
+    A broken one is skipped with a word in the log: the run loses the steps since the one before.
 
     Raises:
-        BundleError: a file is missing or of another size, or state.json cannot be read.
+        BundleError: there are checkpoints, and none of them reads.
     """
-    path = checkpoint / STATE_FILE
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        sizes = dict(state["files"])
-        int(state["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path} is no readable checkpoint state ({error!r})") from error
-    for name, size in sizes.items():
-        file = checkpoint / name
-        if not file.is_file():
-            raise BundleError(f"{file} is missing")
-        if file.stat().st_size != size:
-            raise BundleError(f"{file} should have {size} bytes, has {file.stat().st_size}")
-    return dict(state)
+    folders = checkpoint_folders(out)
+    reasons: list[str] = []
+    for folder in folders:
+        try:
+            checkpoint = load_checkpoint(folder)
+        except BundleError as error:
+            reasons.append(str(error))
+            _LOGGER.warning("skipping a broken checkpoint: %s", error)
+            continue
+        if not has_hashes(checkpoint.state):
+            _LOGGER.warning("%s: saved without hashes, by an earlier genie-rt: damage may go unseen", folder)
+        return folder, checkpoint
+    if folders:
+        raise BundleError(
+            f"{out}: expected a whole checkpoint to go on from, found {len(folders)} broken ones "
+            f"({reasons[0]}); start anew in another folder, or remove them"
+        )
+    return None
 
 
 def load_checkpoint(checkpoint: Path) -> Checkpoint:
     """Read a whole checkpoint folder to the CPU.
 
     Raises:
-        BundleError: it is missing, broken or truncated.
+        BundleError: it is missing, broken, truncated or changed.
     """
     state = read_state(checkpoint)
-    try:
-        optimizer = torch.load(checkpoint / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many types for a broken file
-        raise BundleError(f"{checkpoint / OPTIMIZER_FILE} cannot be read: {error}") from error
+    if not {MODEL_FILE, OPTIMIZER_FILE} <= state["files"].keys():
+        raise BundleError(f"{checkpoint / STATE_FILE}: files: expected {MODEL_FILE} and {OPTIMIZER_FILE}")
+    check_files(checkpoint, state)
     return Checkpoint(
-        step=int(state["step"]),
+        step=state["step"],
         model=_read_tensors(checkpoint / MODEL_FILE),
         ema=_read_tensors(checkpoint / EMA_FILE) if EMA_FILE in state["files"] else None,
-        optimizer=optimizer,
+        optimizer=read_optimizer(checkpoint / OPTIMIZER_FILE),
         state=state,
     )
 
@@ -159,23 +185,26 @@ def load_weights(checkpoint: Path, *, ema: bool = False) -> dict[str, Tensor]:
     if folder is None:
         raise BundleError(f"{checkpoint} is neither a checkpoint nor a run's folder that holds one")
     name = EMA_FILE if ema else MODEL_FILE
-    if name not in read_state(folder)["files"]:
+    state = read_state(folder)
+    if name not in state["files"]:
         raise BundleError(f"{folder} holds no {name}: averaged weights need a run with ema_decay > 0")
+    check_files(folder, state, [name])
     return _read_tensors(folder / name)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path` in one piece: readers see the old file or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    _sync(partial)
-    partial.replace(path)
+def _written(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes with a library that has errors of its own for a disk that cannot be written."""
+    try:
+        write(path)
+    except (SafetensorError, RuntimeError) as error:
+        raise OSError(f"{path.name}: {brief(error).splitlines()[0]}") from error
 
 
-def _folders(out: Path) -> list[Path]:
-    """All checkpoint folders in `out`, broken ones too, newest first."""
-    found = [p for p in out.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True)
+def _remove(folder: Path) -> None:
+    """Hides it first, so that a kill leaves no half of a checkpoint among whole ones."""
+    hidden = folder.with_name(f".{folder.name}.old")
+    folder.replace(hidden)
+    shutil.rmtree(hidden)
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -187,7 +216,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
+        raise BundleError(f"{path}: expected a safetensors file, found {brief(error)}") from error
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,8 @@ from genie_rt.errors import ConfigError
 from genie_rt.runtime.config import ModelConfig, to_dict
 from genie_rt.runtime.model.lam import Lam
 from genie_rt.runtime.model.tokenizer import Tokenizer
-from genie_rt.training.checkpoint import latest_checkpoint, load_weights, read_state
+from genie_rt.training.checkpoint import latest_checkpoint, load_weights
+from genie_rt.training.checkpoint_state import read_state
 from genie_rt.training.resume import as_json
 
 

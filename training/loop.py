@@ -5,6 +5,7 @@ objective, and the global generators that libraries draw from. So a run that was
 through the same numbers as one that was not.
 """
 
+import contextlib
 import hashlib
 import math
 import platform
@@ -26,14 +27,14 @@ from torch import Tensor, nn
 import genie_rt
 from genie_rt.errors import BundleError, ConfigError, DeviceError, UnsupportedError
 from genie_rt.interrupt import StopRequest
+from genie_rt.runtime.atomic import atomic_file
+from genie_rt.runtime.folder_lock import sole_writer
 from genie_rt.training.checkpoint import (
     Checkpoint,
-    checkpoint_folder,
-    latest_checkpoint,
-    load_checkpoint,
+    resumed_checkpoint,
     save_checkpoint,
-    write_json,
 )
+from genie_rt.training.checkpoint_state import checkpoint_folder, write_state
 from genie_rt.training.loop_config import LoopConfig, learning_rate_at
 from genie_rt.training.optimizer import WeightAverage, build_optimizers
 from genie_rt.training.progress import Reporter
@@ -100,7 +101,9 @@ def train(
 
     Raises:
         ConfigError: `out` holds a checkpoint of another config or `describe`; or the batch does not divide.
-        BundleError: the checkpoint in `out` cannot be read or does not fit the objective.
+        BundleError: no checkpoint in `out` can be read, or the newest whole one does not fit the objective;
+            or the disk cannot be written.
+        StateError: another process trains into `out`.
         DeviceError: the loss or the gradient is NaN or Inf.
         UnsupportedError: the extra `train` is not installed.
     """
@@ -110,13 +113,28 @@ def train(
         raise ConfigError(
             f"batch {config.batch} does not divide over {accelerator.num_processes} processes: use a multiple"
         )
-    checkpoint_path = latest_checkpoint(out)
-    checkpoint = None if checkpoint_path is None else load_checkpoint(checkpoint_path)
+    with contextlib.ExitStack() as stack:
+        if accelerator.is_main_process:
+            stack.enter_context(sole_writer(out / ".lock", out, "training into it"))
+        return _train_alone(objective, clips, config, out, describe, accelerator)
+
+
+def _train_alone(
+    objective: nn.Module,
+    clips: ClipSampler,
+    config: LoopConfig,
+    out: Path,
+    describe: dict[str, Any],
+    accelerator: "Accelerator",
+) -> TrainResult:
+    found = resumed_checkpoint(out)
+    checkpoint_path, checkpoint = (None, None) if found is None else found
     if checkpoint is not None:
         refuse_other_run(checkpoint, config, describe, out)
-        if checkpoint.state["processes"] != accelerator.num_processes:
+        before = checkpoint.state.get("processes", accelerator.num_processes)
+        if before != accelerator.num_processes:
             warnings.warn(
-                f"{out} was trained by {checkpoint.state['processes']} processes, now "
+                f"{out} was trained by {before} processes, now "
                 f"{accelerator.num_processes}: the clips come in another order",
                 stacklevel=2,
             )
@@ -174,7 +192,8 @@ class _Run:
         config, main = self.config, self.accelerator.is_main_process
         if main:
             self.out.mkdir(parents=True, exist_ok=True)
-            write_json(self.out / "config.json", {"describe": self.describe, "loop": asdict(config)})
+            with atomic_file(self.out / "config.json") as temporary:
+                write_state(temporary, {"describe": self.describe, "loop": asdict(config)})
         reporter = Reporter(self.out, start=self.step, steps=config.steps, active=main)
         # A GPU is read only when something is logged or saved; reading it at each step would stall it.
         read_every = 1 if self.device.type == "cpu" else config.log_every
@@ -348,5 +367,5 @@ def _use_bf16(precision: str, device: torch.device) -> bool:
 def _restore(load: Callable[[], object], out: Path) -> None:
     try:
         load()
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BundleError(f"the checkpoint in {out} does not fit this objective: {error}") from error

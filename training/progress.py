@@ -1,5 +1,6 @@
 """What a training run says: a progress bar or plain lines, and TensorBoard files. First process only."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -58,7 +59,8 @@ class Reporter:
         if self._bar is not None:
             self._bar.stop()
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # the checkpoint before it is what counts
+                self._writer.close()
 
     def advance(self, step: int) -> None:
         """`step` steps are finished: move the bar."""
@@ -72,14 +74,23 @@ class Reporter:
         now = time.perf_counter()
         rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
-        for name, value in {**metrics, "steps_per_second": rate}.items():
-            self._writer.add_scalar(name, value, step)
+        self._record(step, {**metrics, "steps_per_second": rate})
         if self._bar is not None:
             self._bar.update(self._task, metrics=f"loss {metrics['loss']:.4g}  {rate:.3g} it/s")
         else:
             text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f"  {rate:.3g} it/s"
             left = (self._steps - step) / max(rate, 1e-9)
             print(f"step {step}/{self._steps}  {text}  {_duration(left)} left", flush=True)
+
+    def _record(self, step: int, metrics: dict[str, float]) -> None:
+        if self._writer is None:
+            return
+        try:
+            for name, value in metrics.items():
+                self._writer.add_scalar(name, value, step)
+        except OSError as error:
+            self._writer = None
+            self.say(f"TensorBoard's files cannot be written ({error.strerror or error}); going on without")
 
     def say(self, message: str) -> None:
         """Print one line, above the bar where there is one."""

@@ -21,7 +21,8 @@ def as_json(describe: dict[str, Any]) -> dict[str, Any]:
 def refuse_other_run(checkpoint: Checkpoint, config: LoopConfig, describe: dict[str, Any], out: Path) -> None:
     """Raise ConfigError, naming the differences, if the checkpoint is of another experiment."""
     kept = {name: value for name, value in asdict(config).items() if name not in MAY_CHANGE_ON_RESUME}
-    saved = {n: v for n, v in checkpoint.state["loop"].items() if n not in MAY_CHANGE_ON_RESUME}
+    loop = checkpoint.state.get("loop") or {}
+    saved = {n: v for n, v in loop.items() if n not in MAY_CHANGE_ON_RESUME}
     was = _flat({"loop": saved, "describe": checkpoint.state["describe"]})
     now = _flat({"loop": as_json(kept), "describe": describe})
     missing = "nothing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from genie_rt.errors import BundleError
+from genie_rt.runtime.untrusted_json import parse_json
 
 _DTYPES = {"F32": (TensorProto.FLOAT, 4), "BF16": (TensorProto.BFLOAT16, 2)}  # as safetensors spells them
 _MAX_HEADER_BYTES = 100_000_000  # what safetensors itself reads at most
@@ -67,7 +67,7 @@ def _read_header(path: Path) -> dict[str, StoredWeight]:
             size = int.from_bytes(file.read(8), "little")
             if size > _MAX_HEADER_BYTES:
                 raise ValueError(f"a header of {size} bytes")
-            header: dict[str, Any] = json.loads(file.read(size))
+            header = dict(parse_json(file.read(size)))
         header.pop("__metadata__", None)
         return {name: _stored(entry, 8 + size) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

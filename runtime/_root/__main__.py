@@ -5,11 +5,12 @@ Signals are looked after before anything slow is imported. What is left is the i
 
 import sys
 
-from genie_rt import interrupt
+from genie_rt import interrupt, streams
 
 
 def main() -> int:
     """Runs the process's words and returns the exit code."""
+    streams.prepare()  # or the pipe of signals gets the number of a closed stream
     interrupt.install()
     from genie_rt import cli
 

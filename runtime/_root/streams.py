@@ -1,10 +1,14 @@
 """The standard streams: one that is closed, full or left by its reader is noticed and said, once."""
 
-import contextlib
+from __future__ import annotations
+
 import io
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # this module is imported before everything else, so it imports little
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class OutputLostError(OSError):
@@ -66,7 +70,9 @@ def settle() -> None:
 
 def discard_output() -> None:
     """Sends standard output nowhere, so that the interpreter's own flush at exit does not fail again."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+    except (OSError, ValueError):  # a captured one has no number
+        return

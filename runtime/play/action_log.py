@@ -15,6 +15,7 @@ from genie_rt.runtime.config import from_dict, to_dict
 from genie_rt.runtime.plan import MAX_PASSES, Plan
 from genie_rt.runtime.play.playable import Frame
 from genie_rt.runtime.play.script import read_text, script_of
+from genie_rt.runtime.untrusted_json import parse_json
 
 SCHEMA = "genie-rt-actions/1"
 MAX_LOG_STEPS = 1_000_000
@@ -160,8 +161,6 @@ def read_actions(path: Path) -> ActionLog | str:
 
 def _parse_log(path: Path, text: str) -> ActionLog:
     try:
-        return from_dict(ActionLog, json.loads(text), "action log")
-    except (ValueError, RecursionError, ConfigError) as error:
-        if isinstance(error, InputError):
-            raise
+        return from_dict(ActionLog, parse_json(text), "action log")
+    except (ValueError, ConfigError) as error:
         raise InputError(f"{path}: expected an action log, found: {str(error)[:400]}") from error

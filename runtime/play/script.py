@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.files import read_regular
 
 MAX_STEPS = 100_000
 """Most steps that one script may ask for, checked before anything is allocated."""
@@ -104,13 +105,7 @@ def read_text(path: Path, max_bytes: int) -> str:
     Raises:
         InputError: the file is missing, unreadable, not UTF-8 text, or larger than `max_bytes`.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable file of actions, found: {error.strerror}") from error
-    if len(content) > max_bytes:
-        raise InputError(f"{path}: expected a file of at most {max_bytes} bytes, found a larger one")
+    content = read_regular(path, max_bytes, expected="a readable file of actions")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -57,3 +57,14 @@ def test_rows_that_stand_for_another_are_not_recommended() -> None:
     twin = make_row(Plan(order="halton", passes=1), ms=4.0, same_as="maskgit-k1")
     assert recommend([twin, make_row(ONE, ms=5.0)], BASELINES)["fast"] == ONE
     assert recommend([], BASELINES) == {}
+
+
+def test_a_distance_that_is_no_number_is_never_the_smallest() -> None:
+    for order in (1, -1):
+        rows = [
+            make_row(EIGHT, ms=40, distance=9.0),
+            make_row(ONE, ms=5, distance=float("nan")),
+            make_row(TWO, ms=5, distance=9.0, distance_noise=float("nan")),
+        ][::order]
+        assert recommend(rows, BASELINES)["quality"] == EIGHT
+    assert recommend([make_row(ONE, ms=5, distance=float("nan"))], BASELINES) == {}

@@ -104,7 +104,7 @@ def test_figures_stand_beside_their_times() -> None:
     ("content", "message"),
     [
         ("{", "expected a record"),
-        ("[]", "expected an object, found list"),
+        ("[]", "expected an object, found a list of 0"),
         ('{"kind": "frame"}', "is missing"),
         ("[" * 100_000, "expected a record"),
     ],

@@ -52,9 +52,7 @@ def test_a_plan_that_the_model_cannot_run_leaves_nothing_behind(tiny_runs: TinyR
 def test_a_file_that_recommends_nothing_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "quality.json"
     path.write_text(text)
-    with pytest.raises(
-        InputError, match=r"quality\.json: expected the JSON record of `genie-rt bench quality`"
-    ):
+    with pytest.raises(InputError, match=r"quality\.json: .*the JSON record of `genie-rt bench quality`"):
         read_recommended(path)
 
 

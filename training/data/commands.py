@@ -110,6 +110,7 @@ class PromptsCommand:
         """Write the pictures, spread evenly over the held-out episodes that are long enough."""
         from PIL import Image
 
+        from genie_rt.runtime.atomic import atomic_file
         from genie_rt.training.data.store import ClipStore
 
         store = ClipStore.open(self.data)
@@ -123,11 +124,11 @@ class PromptsCommand:
                 f"expected a count from 1 to {len(long_enough)}, the held-out episodes of {self.data} with "
                 f"more than {self.frame} frames; found {self.count}"
             )
-        self.out.mkdir(parents=True, exist_ok=True)
         for number in range(self.count):
             episode = long_enough[number * len(long_enough) // self.count]
             path = self.out / f"prompt-{number}.png"
-            Image.fromarray(store.episode_frames(episode)[self.frame]).save(path)
+            with atomic_file(path) as temporary:
+                Image.fromarray(store.episode_frames(episode)[self.frame]).save(temporary, format="PNG")
         print(f"{self.count} pictures in {self.out}")
 
 

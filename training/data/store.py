@@ -10,7 +10,6 @@ an episode and everywhere in videos. An episode lies in one shard, shards are nu
 names follow from the number, so no name in `store.json` can point outside the folder.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genie_rt.errors import BundleError, InputError
+from genie_rt.runtime.untrusted_json import read_json
 
 SCHEMA_VERSION = 1
 INDEX_NAME = "store.json"
@@ -240,16 +240,10 @@ class Clips:
 def _parse(path: Path) -> ClipStore:
     """Read and check `store.json` and the sizes of the files that it names."""
     index = path / INDEX_NAME
-    if not index.is_file():
-        raise BundleError(f"{index}: expected the index of a clip store, found no such file")
-    if (size := index.stat().st_size) > MAX_INDEX_BYTES:
-        raise BundleError(f"{index}: expected at most {MAX_INDEX_BYTES} bytes, found {size}")
-    try:
-        data = json.loads(index.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{index}: expected JSON, found a file that does not parse: {error}") from error
-
-    fields = _Fields(index, data)
+    found = read_json(
+        index, max_bytes=MAX_INDEX_BYTES, expected="the index of a clip store", error=BundleError
+    )
+    fields = _Fields(index, found.value)
     fields.integer("schema_version", SCHEMA_VERSION, SCHEMA_VERSION)
     columns = _Fields(index, fields.get("episodes", dict), "episodes.")
     shards = fields.integers("shards", 1, MAX_COUNT)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from genie_rt.errors import BundleError, InputError, StateError
 from genie_rt.interrupt import Cleanup
+from genie_rt.runtime.folder_lock import sole_writer
 from genie_rt.training.data.store import (
     INDEX_NAME,
     MAX_ACTIONS,
@@ -49,6 +50,7 @@ class ClipStoreWriter:
     Raises:
         InputError: if the folder holds a store already or an argument cannot be stored.
         BundleError: if the disk refuses to take the data; what was committed stays readable.
+        StateError: if another process writes a store there.
     """
 
     def __init__(
@@ -61,6 +63,24 @@ class ClipStoreWriter:
         action_names: tuple[str, ...] = (),
         provenance: dict[str, Any] | None = None,
         shard_bytes: int = SHARD_BYTES,
+    ) -> None:
+        self._lock = contextlib.ExitStack()
+        self._lock.enter_context(sole_writer(path / ".lock", path, "recording into it", error=BundleError))
+        try:
+            self._begin(path, source, height, width, action_names, provenance, shard_bytes)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _begin(
+        self,
+        path: Path,
+        source: str,
+        height: int,
+        width: int,
+        action_names: tuple[str, ...],
+        provenance: dict[str, Any] | None,
+        shard_bytes: int,
     ) -> None:
         if (path / INDEX_NAME).exists():
             raise InputError(f"{path} holds a clip store already; choose another folder or delete it first")
@@ -258,6 +278,7 @@ class ClipStoreWriter:
             with contextlib.suppress(OSError):
                 file.close()
         self._frames_file = None
+        self._lock.close()
 
 
 def _write_all(file: BinaryIO, data: memoryview) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.errors import DeviceError, InputError, UnsupportedError
 from genie_rt.training.evaluation.metrics import Floats, Frames
 
 if TYPE_CHECKING:
@@ -223,7 +223,13 @@ class Reference:
 
 
 def frechet(mean1: Floats, covariance1: Floats, mean2: Floats, covariance2: Floats) -> float:
-    """The Fréchet distance between two Gaussians; see the module's docstring."""
+    """The Fréchet distance between two Gaussians; see the module's docstring.
+
+    Raises:
+        DeviceError: a mean or covariance is NaN or Inf: `max` would make that the best distance, 0.
+    """
+    if not all(np.isfinite(values).all() for values in (mean1, covariance1, mean2, covariance2)):
+        raise DeviceError("clip distance: expected finite descriptors of clips, found NaN or Inf")
     values, vectors = np.linalg.eigh(covariance1)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     # the product of two covariances has the eigenvalues of this symmetric matrix

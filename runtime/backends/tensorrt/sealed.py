@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from genie_rt.errors import BundleError
 from genie_rt.runtime.atomic import atomic_file
+from genie_rt.runtime.files import open_regular
+from genie_rt.runtime.untrusted_json import json_value
 
 MAX_LINE_BYTES = 1 << 16
 
@@ -45,8 +48,9 @@ def read_sealed(path: Path) -> Sealed:
         BundleError: it is not what was written.
         FileNotFoundError: there is none.
     """
-    with path.open("rb") as file:
-        seal = _read_line(path, file.readline(MAX_LINE_BYTES))
+    with _opened(path) as file:
+        seal, length = _read_line(path, file)
+        file.seek(length)
         data = file.read()
     found = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     for key, value in found.items():
@@ -60,20 +64,22 @@ def read_sealed(path: Path) -> Sealed:
 
 def read_about(path: Path) -> dict[str, Any]:
     """What was noted about a file's bytes, without a look at them. Raises as `read_sealed`."""
-    with path.open("rb") as file:
-        about: dict[str, Any] = _read_line(path, file.readline(MAX_LINE_BYTES))["about"]
-        return about
+    with _opened(path) as file:
+        return dict(_read_line(path, file)[0]["about"])
 
 
-def _read_line(path: Path, line: bytes) -> dict[str, Any]:
-    try:
-        seal = json.loads(line)
-        if not line.endswith(b"\n") or seal.keys() != {"sha256", "size", "about"}:
-            raise ValueError("another one")
-        if not isinstance(seal["about"], dict):
-            raise ValueError("no notes in it")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise BundleError(
-            f"{path}: expected a first line with sha256, size and notes, found {error}"
-        ) from error
-    return dict(seal)
+def _opened(path: Path) -> AbstractContextManager[BinaryIO]:
+    path.stat()  # that there is none is no error of the file
+    return open_regular(path, expected="a sealed file", error=BundleError)
+
+
+def _read_line(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The first line's object, and the bytes of that line."""
+    line, newline, _ = file.read(MAX_LINE_BYTES).partition(b"\n")
+    seal = json_value(
+        line, str(path), expected="a file with a first line of sha256, size and notes", error=BundleError
+    )
+    if not newline or seal.object().keys() != {"sha256", "size", "about"}:
+        raise seal.wrong("the keys sha256, size and about in a first line")
+    seal["about"].object()
+    return seal.object(), len(line) + 1

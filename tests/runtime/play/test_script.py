@@ -110,7 +110,7 @@ def test_script_file_with_comments(tmp_path: Path) -> None:
 
 
 def test_bad_script_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="nothing of that name"):
         read_actions(tmp_path / "none.txt")
     with pytest.raises(InputError, match="readable file"):
         read_actions(tmp_path)

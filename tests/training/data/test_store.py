@@ -382,7 +382,7 @@ def test_actions_out_of_range_are_refused(store: ClipStore) -> None:
 
 def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(BundleError, match="no such file"):
+        with pytest.raises(BundleError, match="nothing of that name"):
             ClipStore.open(path)
 
 
