@@ -316,3 +316,20 @@ def test_the_contract_on_the_page_is_the_graphs_contract() -> None:
         past = {key for key in signature.inputs if re.fullmatch(r"(picture_)?(num_past|past_\d+)", key)}
         assert signature.inputs.keys() - past == inputs - dropped, name
         assert signature.outputs.keys() == outputs | {"checksum"}, name
+
+
+def test_long_play_shows_the_frames_of_the_steps_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = World.load(DEMO, backend="reference")
+    out = tmp_path / "strip.png"
+    monkeypatch.setattr("sys.argv", ["long_play.py", "--steps", "4", "--seed", "3", "--out", str(out)])
+    monkeypatch.setattr("genie_rt.World.load", lambda name: demo)
+    example("long_play").main()
+    session, random = demo.session(seed=3), np.random.default_rng(3)
+    frames = [session.reset(demo.prompt(0))]
+    frames += [session.step(int(random.integers(6))) for _ in range(4)]
+    with Image.open(out) as strip:
+        shown = np.asarray(strip)[::2, ::2]
+    np.testing.assert_array_equal(shown, np.concatenate(frames, axis=1))  # steps 0 to 4 are all shown
+    assert f"step      4: spread {frames[4].std():5.1f}" in capsys.readouterr().out
