@@ -16,6 +16,7 @@ from genie_rt.errors import BundleError
 from genie_rt.export.checkpoint import DynamicsCheckpoint
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.presets import PRESETS, preset
+from genie_rt.runtime.untrusted_json import JsonValue
 from genie_rt.training.checkpoint_state import STATE_FILE
 
 _STAGE = ("steps", "seconds", "device", "clip", "loop")
@@ -43,9 +44,9 @@ def provenance_of(checkpoint: DynamicsCheckpoint) -> dict[str, Any]:
         stage = describe.get(name)
         if isinstance(stage, dict):
             stages = {name: {key: stage.get(key) for key in _STAGE}, **stages}
-    visuals = {recording.get("visuals") for recording in recordings_of(data).values()}
-    if len(visuals) == 1:
-        data = {**data, "visuals": visuals.pop()}
+    visuals = [recording.get("visuals") for recording in recordings_of(data).values()]
+    if visuals and visuals.count(visuals[0]) == len(visuals):
+        data = {**data, "visuals": visuals[0]}
     recipe = {key: describe.get(key) for key in ("actions", "context", "corruption")}
     return {
         "data": data,
@@ -58,6 +59,32 @@ def provenance_of(checkpoint: DynamicsCheckpoint) -> dict[str, Any]:
             "commit": source_commit(),
         },
     }
+
+
+def check_provenance(provenance: Mapping[str, Any]) -> None:
+    """Checks that it has the shape of what `provenance_of` gives: a card can be made of it.
+
+    A run's state and a bundle's manifest may hold anything there.
+
+    Raises:
+        BundleError: it has another; the message names the key.
+    """
+    found = JsonValue(
+        dict(provenance), "provenance", "what genie-rt records of a trained world", error=BundleError
+    )
+    found["data"].object()
+    recipe, export = found["recipe"], found["export"]
+    for key in ("actions", "context", "corruption", "averaged_weights"):
+        _ = recipe[key]
+    if (corruption := recipe.get("corruption")) is not None:
+        corruption.number(0, 1)
+    for _, stage in found["stages"].items():
+        if (loop := stage.get("loop")) is not None:
+            loop.object()
+    for versions in (found.get("versions"), export["versions"]):
+        if versions is not None:
+            versions.object()
+    _ = export["commit"], export["date"]
 
 
 def recordings_of(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_rt.export.model_card import COINRUN_ART_SOURCE, COINRUN_ATTRIBUTIONS, LIMITS, render_model_card
-from genie_rt.export.provenance import recordings_of
+from genie_rt.export.provenance import check_provenance, recordings_of
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.untrusted_json import read_json
 
@@ -38,7 +38,9 @@ def card_of_run(
 
     Raises:
         ConfigError: a metric is NaN or Inf.
+        BundleError: the provenance is not one of a trained world.
     """
+    check_provenance(provenance)
     data = provenance["data"]
     is_coinrun = any(recording.get("env") == "coinrun" for recording in recordings_of(data).values())
     training_run = _training_rows(provenance)

@@ -193,3 +193,39 @@ def test_bench_leaves_the_record_that_was_there(limited: tuple[Path, Limit]) -> 
         write_json(place / "record.json", {"a": "x" * (256 << 10)})
     assert (place / "record.json").read_bytes() == before
     assert names(place) == {"record.json"}
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder of a file system that nobody can write to, with a run in it."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("needs root on Linux, to mount a file system")
+    place = tmp_path / "place"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        train_toy(place / "run", 1)
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_read_only_disk_is_one_line(read_only: Path) -> None:
+    works: tuple[Callable[[Path], object], ...] = (
+        lambda out: train_toy(out, 2),
+        lambda out: ClipStoreWriter(out, source="x", height=8, width=8),
+        write_tiny_bundle,
+        lambda out: write_clip(out.with_suffix(".gif"), [np.zeros((8, 8, 3), np.uint8)], fps=10),
+        lambda out: write_json(out.with_suffix(".json"), {}),
+    )
+    before = sorted(read_only.rglob("*"))
+    for work in works:
+        for name in ("run", "new"):
+            with pytest.raises(GenieError, match=r"found:? .*Read-only file system|found files") as raised:
+                work(read_only / name)
+            assert "\n" not in str(raised.value)
+    assert sorted(read_only.rglob("*")) == before
+    latest = latest_checkpoint(read_only / "run")
+    assert latest is not None and load_checkpoint(latest).step == 1

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from genie_rt.errors import ConfigError
+from torch import Tensor, nn
+
+from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.config import ModelConfig, to_dict
 from genie_rt.runtime.model.lam import Lam
 from genie_rt.runtime.model.tokenizer import Tokenizer
+from genie_rt.runtime.untrusted import brief
 from genie_rt.training.checkpoint import latest_checkpoint, load_weights
 from genie_rt.training.checkpoint_state import read_state
 from genie_rt.training.resume import as_json
@@ -18,7 +21,7 @@ def load_tokenizer(run: Path, config: ModelConfig) -> Tokenizer:
 
     _describe(run, "tokenizer", config)
     objective = TokenizerObjective(config)
-    objective.load_state_dict(load_weights(run))
+    _load(objective, load_weights(run), run)
     model = objective.model
     model.load_state_dict(objective.weights())
     return model.requires_grad_(False).eval()
@@ -31,7 +34,7 @@ def load_lam(run: Path, config: ModelConfig) -> Lam:
     _describe(run, "lam", config)
     objective = LamObjective(config, None)
     state = {name: value for name, value in load_weights(run).items() if not name.startswith("tokenizer.")}
-    objective.load_state_dict(state)
+    _load(objective, state, run)
     model = objective.model
     model.load_state_dict(objective.weights())
     return model.requires_grad_(False).eval()
@@ -57,19 +60,30 @@ def run_summary(run: Path) -> dict[str, Any]:
         "steps": state["step"],
         "seconds": state.get("seconds"),
         "device": state.get("device"),
-        "clip": describe["clip"],
-        "data": describe["data"],
-        "loop": state["loop"],
+        "clip": describe.get("clip"),
+        "data": describe.get("data"),
+        "loop": state.get("loop"),
     }
+
+
+def _load(objective: nn.Module, state: dict[str, Tensor], run: Path) -> None:
+    try:
+        objective.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(
+            f"{run}: expected the weights that its sizes imply, found others: {brief(error)}"
+        ) from error
 
 
 def _describe(run: Path, kind: str, config: ModelConfig) -> None:
     found = run_state(run)["describe"]
-    if found["kind"] != kind:
-        raise ConfigError(f"{run}: expected a run of the {kind}, found one of the {found['kind']}")
+    if found.get("kind") != kind:
+        raise ConfigError(f"{run}: expected a run of the {kind}, found one of the {brief(found.get('kind'))}")
     wanted = as_json(to_dict(config))[kind]
-    if found["config"][kind] != wanted:
+    sizes = found.get("config")
+    trained = sizes.get(kind) if isinstance(sizes, dict) else None
+    if trained != wanted:
         raise ConfigError(
-            f"{run}: its {kind} was trained as {found['config'][kind]}, this model needs {wanted}; "
+            f"{run}: its {kind} was trained as {brief(trained)}, this model needs {wanted}; "
             "train it again with this preset, or use the preset it was trained with"
         )

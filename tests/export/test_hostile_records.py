@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from genie_rt.errors import InputError
+from genie_rt.errors import BundleError, InputError
 from genie_rt.export.graphs import read_psnr_changes
 from genie_rt.export.plans import read_recommended
+from genie_rt.export.provenance import check_provenance
 from genie_rt.export.run_card import card_metrics, read_record
 
 YARDSTICK = {"computation": {"backend": "reference", "dtype": "float32"}, "cost": None, "allowed_distance": 1}
@@ -108,3 +109,33 @@ def test_an_object_of_numbers_is_a_record(tmp_path: Path) -> None:
         "all": {"psnr dB": 21.5},
         "rollout, t = 4, model": {"mean dB": 21.0},
     }
+
+
+ORIGIN: dict[str, Any] = {
+    "data": {}, "stages": {"dynamics": {"loop": {}, "seconds": 3}}, "versions": None,
+    "recipe": {"actions": "logged", "context": "clean", "corruption": 0.1, "averaged_weights": True},
+    "export": {"versions": {}, "commit": None, "date": "2026-11-30"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data", 3, r"provenance: data: expected an object, found 3"),
+        ("recipe", {}, r"provenance: recipe: expected the key 'actions', found an empty object"),
+        (
+            "recipe",
+            ORIGIN["recipe"] | {"corruption": "much"},
+            r"recipe\.corruption: expected a number from 0 to 1",
+        ),
+        ("stages", [], r"provenance: stages: expected an object, found a list of 0"),
+        ("stages", {"lam": {"loop": "x"}}, r'stages\.lam\.loop: expected an object, found "x"'),
+        ("stages", {"lam": 3}, r"stages\.lam: expected an object, found 3"),
+        ("versions", "new", r'versions: expected an object, found "new"'),
+        ("export", {"versions": []}, r"export\.versions: expected an object, found a list of 0"),
+    ],
+)
+def test_an_origin_of_another_shape_makes_no_card(key: str, value: object, message: str) -> None:
+    check_provenance(ORIGIN)
+    with pytest.raises(BundleError, match=message):
+        check_provenance(ORIGIN | {key: value})

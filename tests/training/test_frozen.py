@@ -53,6 +53,23 @@ def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
         load_tokenizer(tmp_path, TINY)
 
 
+@pytest.mark.parametrize(
+    "describe",
+    [{}, {"kind": ["tokenizer"]}, {"kind": "tokenizer"}, {"kind": "tokenizer", "config": 3},
+     {"kind": "tokenizer", "config": {"tokenizer": "k" * 9000}}],
+)  # fmt: skip
+def test_a_run_that_says_something_else_of_itself_is_one_line(
+    tiny_runs: TinyRuns, tmp_path: Path, describe: object
+) -> None:
+    run = Path(shutil.copytree(tiny_runs.tokenizer, tmp_path / "run"))
+    (path,) = run.glob("checkpoint-*/state.json")
+    state = {key: value for key, value in json.loads(path.read_text()).items() if key != "state_sha256"}
+    path.write_text(json.dumps(state | {"describe": describe}))
+    with pytest.raises(ConfigError, match=r"run: ") as raised:
+        load_tokenizer(run, TINY)
+    assert len(str(raised.value)) < 2000
+
+
 def test_a_summary_says_what_was_not_measured(tiny_runs: TinyRuns, tmp_path: Path) -> None:
     state = run_state(tiny_runs.lam)
     summary = run_summary(tiny_runs.lam)
