@@ -12,11 +12,13 @@ import sys
 from collections.abc import Iterable, Mapping, Set
 from numbers import Real
 from pathlib import Path
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
 
 from genie_rt.errors import ConfigError, GenieError, InputError
+
+T = TypeVar("T")
 
 _MOST_SHOWN = 80
 
@@ -142,7 +144,7 @@ def check_path(value: object, expected: str) -> Path:
     return Path(text)
 
 
-def sequence(value: object, expected: str, *, ordered: bool = True) -> Iterable[object]:
+def sequence(value: Iterable[T], expected: str, *, ordered: bool = True) -> Iterable[T]:
     """What can be gone through one by one: a list, an array, a generator. Not a text or bytes.
 
     Args:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from genie_rt.errors import ConfigError
+from genie_rt.runtime.arguments import found, truth, whole_number
 
 ConfigT = TypeVar("ConfigT")
 
@@ -27,11 +28,19 @@ def _require(ok: bool, expected: str, found: object) -> None:
 def _require_sizes(config: Any, **limits: int) -> None:
     """Every named field is a whole number from 1 to its limit."""
     for name, limit in limits.items():
-        value = getattr(config, name)
-        is_int = isinstance(value, int) and not isinstance(value, bool)
-        if not is_int or not 1 <= value <= limit:
-            where = f"{type(config).__name__}.{name}"
-            raise ConfigError(f"{where}: expected a whole number from 1 to {limit}, found {value!r}")
+        asked = f"{type(config).__name__}.{name}: expected a whole number from 1 to {limit}"
+        value = whole_number(getattr(config, name), 1, limit, asked, error=ConfigError)
+        object.__setattr__(config, name, value)  # an int, which JSON knows
+
+
+def _require_kinds(config: Any, **kinds: type) -> None:
+    """Every named field is of its kind; truth values may be NumPy's."""
+    for name, kind in kinds.items():
+        value, where = getattr(config, name), f"{type(config).__name__}.{name}"
+        if kind is bool:
+            object.__setattr__(config, name, truth(value, where, error=ConfigError))
+        elif not isinstance(value, kind):
+            raise ConfigError(f"{where}: expected a {kind.__name__}, found {found(value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +88,7 @@ class TokenizerConfig:
             codebook_size=65536,
             codebook_dim=4096,
         )
+        _require_kinds(self, encoder=TransformerConfig, decoder=TransformerConfig)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -117,6 +127,7 @@ class LamConfig:
 
     def __post_init__(self) -> None:
         _require_sizes(self, patch=256, num_actions=4096, codebook_dim=4096)
+        _require_kinds(self, encoder=TransformerConfig, decoder=TransformerConfig)
         _require(
             self.inputs in ("pixels", "tokens"), 'LamConfig.inputs to be "pixels" or "tokens"', self.inputs
         )
@@ -141,6 +152,9 @@ class DynamicsConfig:
 
     def __post_init__(self) -> None:
         _require_sizes(self, num_actions=4096, merge=16, embedding_dim=65536)
+        _require_kinds(
+            self, transformer=TransformerConfig, tie_codebook=bool, previous_token=bool, copy_logit=bool
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +166,9 @@ class ModelConfig:
     lam: LamConfig | None = None
 
     def __post_init__(self) -> None:
+        _require_kinds(self, tokenizer=TokenizerConfig, dynamics=DynamicsConfig)
+        if self.lam is not None:
+            _require_kinds(self, lam=LamConfig)
         rows, columns = self.tokenizer.grid
         merge = self.dynamics.merge
         _require(

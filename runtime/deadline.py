@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from statistics import median_low
 
 from genie_rt.errors import ConfigError
+from genie_rt.runtime.arguments import real_number, whole_number
 from genie_rt.runtime.plan import MAX_PASSES
 
 WINDOW = 5
@@ -67,10 +69,9 @@ class Deadline:
         least: int = 1,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        is_number = isinstance(target_ms, (int, float)) and not isinstance(target_ms, bool)
-        if not is_number or not 0 < target_ms < math.inf:
-            raise ConfigError(f"target_ms: expected a number of milliseconds above 0, found {target_ms!r}")
-        self.target_ms = float(target_ms)
+        least_ms, most_ms = math.ulp(0.0), sys.float_info.max  # so 0 and infinity are none
+        asked = "target_ms: expected a number of milliseconds above 0"
+        self.target_ms = real_number(target_ms, least_ms, most_ms, asked)
         self.clock_ns = clock_ns
         self.passes = most
         self._fixed = 0.0  # the cautious guess: it makes a raise look dear
@@ -90,10 +91,10 @@ class Deadline:
         Raises:
             ConfigError: they are no bounds; nothing is changed.
         """
-        if not 1 <= least <= most <= MAX_PASSES:
-            raise ConfigError(
-                f"expected passes with 1 <= least <= most <= {MAX_PASSES}, found least {least}, most {most}"
-            )
+        asked = f"most passes: expected a whole number from the least to {MAX_PASSES}"
+        most = whole_number(most, 1, MAX_PASSES, asked, error=ConfigError)
+        asked = f"least passes: expected a whole number from 1 to the most, {most}"
+        least = whole_number(least, 1, most, asked, error=ConfigError)
         self.most, self.least = most, least
         self._move_to(min(most, max(least, self.passes)), before=None)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from genie_rt.errors import DeviceError
 from genie_rt.runtime.backends.protocol import Backend
 from genie_rt.runtime.images import Picture
+from genie_rt.runtime.turn import Home, Uncopied
 
 
 class HeldFrame:
@@ -76,10 +77,13 @@ class HeldFrame:
         return tensor
 
 
-class PendingFrame:
+class PendingFrame(Uncopied):
     """A frame that is being computed and copied to the host, from `Session.step_async`."""
 
-    def __init__(self, frame: HeldFrame, device: torch.device, backend: Backend) -> None:
+    instead = "wait() gives its picture, which can be"
+
+    def __init__(self, frame: HeldFrame, device: torch.device, backend: Backend, home: Home) -> None:
+        self._home = home
         self._frame = frame
         self._device = device
         self._backend: Backend | None = backend  # until it was asked whether the frame is sound
@@ -93,12 +97,14 @@ class PendingFrame:
 
         The first access enqueues a copy of it on the current stream; later ones give the same tensor.
         """
+        self._home.check()
         if self._tensor is None:
             self._tensor = self._frame.copy_to(self._device)
         return self._tensor
 
     def ready(self) -> bool:
         """Whether the picture is on the host, so that `wait` has no copy to wait for. Never blocks."""
+        self._home.check()
         return self._copied is None or self._copied.query()
 
     def wait(self) -> Picture:
@@ -112,6 +118,7 @@ class PendingFrame:
             DeviceError: the model gave NaN or Inf, at every call. Of several frames of one world that nobody
                 has waited for it is not said which. The session has gone on: restore a moment from before.
         """
+        self._home.check()
         if self._copied is not None:
             self._copied.synchronize()
         if self._backend is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from genie_rt.errors import InputError
 from genie_rt.runtime.arguments import check_path, whole_number
@@ -211,13 +213,14 @@ def _key_to_alpha(image: Image.Image, data: bytes) -> Image.Image:
         data: of the file.
     """
     key = image.info.get("transparency")
-    if image.format != "PNG" or image.mode not in ("1", "L", "I", "I;16", "RGB") or key is None:
+    if not isinstance(image, PngImageFile) or image.mode not in ("1", "L", "I", "I;16", "RGB") or key is None:
         return image
-    packed = image.tile[0][3]
+    packed: Any = image.tile[0][3]
     pixels = np.asarray(image.convert("L") if image.mode == "1" else image).astype(np.int64)
     if packed == "RGB;16B":
-        with Image.open(BytesIO(data), formats=("PNG",)) as again:
-            again.tile = [(*again.tile[0][:3], "RGB;16L")]  # the other byte of each number
+        with PngImageFile(BytesIO(data)) as again:
+            tile: Any = (*again.tile[0][:3], "RGB;16L")  # the other byte of each number
+            again.tile = [tile]
             pixels = pixels << 8 | np.asarray(again)
     if image.mode != "1" or key < 2:  # 1-bit keys come scaled or not, by Pillow's version
         key = np.multiply(key, _SCALES.get(packed, 1))

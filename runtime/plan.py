@@ -3,9 +3,11 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from genie_rt.errors import ConfigError
-from genie_rt.runtime.config import ModelConfig, from_dict
+from genie_rt.runtime.arguments import found, plain, real_number, whole_number
+from genie_rt.runtime.config import ModelConfig, check_keys
 
 MAX_PASSES = 4096
 
@@ -51,31 +53,22 @@ class Plan:
     fresh: float = 0.75
 
     def __post_init__(self) -> None:
-        for name, known in (("order", ORDERS), ("reuse", REUSES)):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"Plan.{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}"
-                )
-        if (
-            isinstance(self.passes, bool)
-            or not isinstance(self.passes, int)
-            or not 1 <= self.passes <= MAX_PASSES
-        ):
-            raise ConfigError(
-                f"Plan.passes: expected a whole number from 1 to {MAX_PASSES}, found {self.passes!r}"
-            )
+        for name, known in (("order", ORDERS), ("reuse", tuple(REUSES))):
+            text = plain(getattr(self, name))
+            if not isinstance(text, str) or text not in known:
+                raise ConfigError(f"Plan.{name}: expected one of {', '.join(known)}, found {found(text)}")
+            object.__setattr__(self, name, text)
+        asked = f"Plan.passes: expected a whole number from 1 to {MAX_PASSES}"
+        passes = whole_number(self.passes, 1, MAX_PASSES, asked, error=ConfigError)
+        object.__setattr__(self, "passes", passes)
         for name, lowest, highest in (
             ("temperature", 1e-6, 1e6),
             ("noise", 0.0, 1e6),
             ("threshold", 1e-9, 1.0),
             ("fresh", 1e-9, 1.0),
         ):
-            value = getattr(self, name)
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not is_number or not lowest <= value <= highest:
-                raise ConfigError(
-                    f"Plan.{name}: expected a number from {lowest:g} to {highest:g}, found {value!r}"
-                )
+            asked = f"Plan.{name}: expected a number from {lowest:g} to {highest:g}"
+            object.__setattr__(self, name, real_number(getattr(self, name), lowest, highest, asked))
         self._check_reuse()
 
     def _check_reuse(self) -> None:
@@ -90,13 +83,14 @@ class Plan:
         """Whether the order is known before the frame is."""
         return self.order in ("random", "halton")
 
-    def replace(self, **changes: object) -> "Plan":
+    def replace(self, **changes: Any) -> "Plan":
         """This plan with some fields changed, checked again.
 
         Raises:
             ConfigError: a plan has no such field, or the field no such value.
         """
-        return from_dict(Plan, dataclasses.asdict(self) | changes)
+        check_keys(changes, tuple(field.name for field in dataclasses.fields(Plan)), "Plan")
+        return dataclasses.replace(self, **changes)
 
     def check(self, config: ModelConfig) -> "Plan":
         """This plan, if frames of such a model can be decoded with it.

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.arguments import sequence
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.plan import Plan
@@ -78,10 +79,9 @@ def _own(frame: Picture) -> Picture:
 def _check(world: World, actions: Iterable[Iterable[str | int]]) -> list[list[int]]:
     """`S` sequences of `T` indices."""
     sequences = []
-    for sequence in [] if isinstance(actions, str) else actions:
-        if isinstance(sequence, str | int) or not isinstance(sequence, Iterable):
-            raise InputError(f"expected a list of sequences of actions, found {sequence!r} in place of one")
-        sequences.append([world.action(action) for action in sequence])
+    for each in sequence(actions, "a list of sequences of actions"):
+        given = sequence(each, "a list of actions in the place of each sequence")
+        sequences.append([world.action(action) for action in given])
     lengths = sorted({len(sequence) for sequence in sequences})
     if len(lengths) != 1 or lengths == [0]:
         raise InputError(

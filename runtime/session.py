@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import InputError, StateError
+from genie_rt.runtime.arguments import found, sequence, truth, whole_number
 from genie_rt.runtime.backends.protocol import Backend, FrameStats
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.deadline import Deadline
@@ -21,6 +23,7 @@ from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.rollout import Rollout, roll_out
 from genie_rt.runtime.snapshot import Snapshot
+from genie_rt.runtime.turn import Home, Turn, Uncopied, exclusive
 
 if TYPE_CHECKING:
     from genie_rt.runtime.world import World
@@ -37,10 +40,14 @@ class Moment:
     stats: FrameStats
 
 
-class Session:
-    """One player's rollout. Not for several threads at once; sessions of one world do not disturb each other.
+class Session(Uncopied):
+    """One player's rollout. Sessions of one world do not disturb each other, also in several threads.
 
-    A call that raises leaves the session as it was before the call.
+    A call that raises leaves the session as it was before the call. One method at a time: a call while
+    another thread is in one, or that comes out of one, raises `StateError`. What is only read (`frame`,
+    `frame_index`, `stats`, `passes`, `plan`) may be read meanwhile, and is of before or after that call.
+
+    It belongs to the process that loaded its world: in a fork of it all methods raise `StateError`.
 
     Every picture that it returns is a new array or tensor, the caller's to write to. `step` returns it on the
     host; `step_tensor` leaves it on the device, for libraries that read it there, and `step_async` copies it
@@ -55,7 +62,10 @@ class Session:
         world: that it plays in.
         seed: of its random numbers.
         stats: what the last step took, None before the first.
+        turn: who is in one of its methods; for a pool.
     """
+
+    instead = "fork() gives a session at the same moment, snapshot().to_bytes() takes one to another process"
 
     def __init__(
         self,
@@ -67,9 +77,10 @@ class Session:
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.world = world
-        self.seed = seed
+        self.turn = Turn("session")
+        self.seed = check_seed(seed)
         self.stats: FrameStats | None = None
-        self._plan = _check_plan(plan, world)
+        self._plan = check_plan(plan, world)
         self._deadline = None if target_ms is None else Deadline(target_ms, *_limits(plan), clock_ns)
         self._passes: int | None = None
         self._row: Row | None = None
@@ -92,8 +103,9 @@ class Session:
         return self._plan
 
     @plan.setter
+    @exclusive
     def plan(self, plan: Plan) -> None:
-        if _check_plan(plan, self.world) == self._plan:
+        if check_plan(plan, self.world) == self._plan:
             return
         if self._deadline is not None:
             self._deadline.limit(*_limits(plan))
@@ -122,10 +134,19 @@ class Session:
 
     @property
     def frame(self) -> Picture:
-        """The last frame, `[Hout, Wout, 3]` uint8. Raises `StateError` before `reset`.
+        """The last frame, `[Hout, Wout, 3]` uint8. Raises `StateError` before `reset`, and in a fork.
 
         After `step_tensor` or `step_async` it waits for the frame.
         """
+        self.home.check()
+        return self._shown()
+
+    @property
+    def home(self) -> Home:
+        """The process that it belongs to."""
+        return self.world.home
+
+    def _shown(self) -> Picture:
         if self._frame is None:
             raise StateError("there is no frame yet: call reset(image) first")
         return self._frame.picture().copy()
@@ -142,7 +163,8 @@ class Session:
             raise StateError("the session has no picture to go on from: call reset(image) first")
         return self._row
 
-    def reset(self, image: Picture, actions: Sequence[str | int] = ()) -> Picture:
+    @exclusive
+    def reset(self, image: Picture, actions: Iterable[str | int] = ()) -> Picture:
         """Starts anew from a picture, or from several with the actions between them.
 
         Args:
@@ -157,23 +179,25 @@ class Session:
             DeviceError: the model gave NaN or Inf.
         """
         config = self.world.bundle.config.tokenizer
-        is_clip = getattr(image, "ndim", 3) == 4
+        is_clip = isinstance(image, np.ndarray | Tensor) and image.ndim == 4
         pictures = list(image) if is_clip else [image]
         if not pictures:
             raise InputError("expected at least one picture to start from, found none")
         checked = [check_frame(picture, config.height, config.width) for picture in pictures]
-        if len(actions) != len(checked) - 1:
+        given = list(islice(sequence(actions, "a list of actions"), len(checked)))  # may have no end
+        if len(given) != len(checked) - 1:
             raise InputError(
                 f"expected {len(checked) - 1} actions for {len(checked)} pictures (one between each two), "
-                f"found {len(actions)}"
+                f"found {len(given) if len(given) < len(checked) else 'more'}"
             )
-        led_by = [NULL_ACTION, *(self.world.action(action) for action in actions)]
+        led_by = [NULL_ACTION, *(self.world.action(action) for action in given)]
         row, picture = self.world.backend.prefill(self.seed, torch.from_numpy(np.stack(checked)), led_by)
         frame = picture.cpu().numpy()
         self.stats = self._passes = None
         self._be_at(row, HeldFrame(frame))
-        return self.frame
+        return self._shown()
 
+    @exclusive
     def step(self, action: str | int) -> Picture:
         """The frame that an action leads to.
 
@@ -199,6 +223,7 @@ class Session:
             return self.take(moment, took_ms=(self.clock_ns() - start_ns) / 1e6)
         return self.take(moment)
 
+    @exclusive
     def step_tensor(self, action: str | int) -> Tensor:
         """The frame that an action leads to, left on the back end's device, for whoever reads it there.
 
@@ -226,6 +251,7 @@ class Session:
         self._go_on(moment)
         return tensor
 
+    @exclusive
     def step_async(self, action: str | int) -> PendingFrame:
         """The frame that an action leads to, copied to pinned host memory in the background.
 
@@ -242,10 +268,11 @@ class Session:
                 `PendingFrame.wait` says.
         """
         moment = self._enqueue(action)
-        pending = PendingFrame(moment.frame, moment.row.tokens.device, self.world.backend)
+        pending = PendingFrame(moment.frame, moment.row.tokens.device, self.world.backend, self.home)
         self._go_on(moment)
         return pending
 
+    @exclusive
     def commit(self) -> None:
         """Computes the last frame's page now, in idle time after the frame is shown.
 
@@ -256,6 +283,7 @@ class Session:
         if self.is_pending and self.world.backend.commits_ahead(self.next_plan):
             (self._row,) = self.world.backend.commit([row])
 
+    @exclusive
     def peek(self, actions: Iterable[str | int] | None = None) -> dict[str, Picture]:
         """The frames that each of several actions would lead to, as one batch over one shared past.
 
@@ -275,15 +303,18 @@ class Session:
             DeviceError: the model gave NaN or Inf.
         """
         row, names = self.row, self.world.action_names
-        if isinstance(actions, str):
-            raise InputError(f"expected a list of actions to peek at, found {actions!r}; write [{actions!r}]")
-        asked = range(len(names)) if actions is None else [self.world.action(action) for action in actions]
+        if actions is None:
+            asked: Sequence[int] = range(len(names))
+        else:
+            given = sequence(actions, "a list of actions to peek at", ordered=False)
+            asked = [self.world.action(action) for action in given]
         missing = [index for index in dict.fromkeys(asked) if index not in self._peeked]
         if missing:
             moments = advance(self.world.backend, [row] * len(missing), missing, self.next_plan)
             self._peeked |= zip(missing, moments, strict=True)
         return {names[index]: self._peeked[index].frame.picture().copy() for index in asked}
 
+    @exclusive
     def rollout(self, actions: Iterable[Iterable[str | int]], *, frames: bool = True) -> Rollout:
         """Where each of several sequences of actions would lead, for planners. The session stays where it is.
 
@@ -300,8 +331,9 @@ class Session:
             InputError: no action, sequences of several lengths, or an unknown action.
             DeviceError: the model gave NaN or Inf.
         """
-        return roll_out(self.world, self.row, actions, self.next_plan, frames=frames)
+        return roll_out(self.world, self.row, actions, self.next_plan, frames=truth(frames, "frames"))
 
+    @exclusive
     def fork(self, *, seed: int | None = None) -> Session:
         """A new session at this moment, which goes its own way from here. Shares pages: no tensor is copied.
 
@@ -320,9 +352,10 @@ class Session:
         twin._row, twin._frame, twin.stats, twin._passes = row, self._frame, self.stats, self._passes
         if seed is not None:
             twin.seed = check_seed(seed)
-            twin._row = replace(row, seed=seed)
+            twin._row = replace(row, seed=twin.seed)
         return twin
 
+    @exclusive
     def snapshot(self) -> Snapshot:
         """This moment, to come back to with `restore`. Costs a few references, copies no tensor.
 
@@ -332,6 +365,7 @@ class Session:
         assert frame is not None  # comes with the row
         return Snapshot(self.world, row, frame.picture())
 
+    @exclusive
     def restore(self, snapshot: Snapshot) -> Picture:
         """Goes back to a snapshot of any session of this world, and goes on with its seed.
 
@@ -339,8 +373,11 @@ class Session:
             The frame of that moment.
 
         Raises:
-            InputError: the snapshot is of another world.
+            InputError: it is no snapshot, or one of another world.
         """
+        if not isinstance(snapshot, Snapshot):
+            hint = ": world.load_snapshot(data) makes one of bytes" if isinstance(snapshot, bytes) else ""
+            raise InputError(f"expected a Snapshot, found {found(snapshot)}{hint}")
         if snapshot.world is not self.world:
             raise InputError(
                 f"this snapshot is of the world {snapshot.world.bundle.name!r} as it was loaded elsewhere; "
@@ -348,7 +385,7 @@ class Session:
             )
         self.seed = snapshot.row.seed
         self._be_at(snapshot.row, HeldFrame(snapshot.frame))
-        return self.frame
+        return self._shown()
 
     # For a pool, which steps many sessions in one batch.
 
@@ -370,7 +407,7 @@ class Session:
         self._go_on(moment)
         if self._deadline is not None and took_ms is not None and not moment.stats.cold:
             self._deadline.feed(moment.stats.passes, took_ms)
-        return self.frame
+        return self._shown()
 
     def committed(self, row: Row) -> None:
         """The same moment with its page computed. What was peeked stays true."""
@@ -408,20 +445,24 @@ def advance(
     return [Moment(*parts) for parts in zip(new_rows, frames, stats, strict=True)]
 
 
-def check_seed(seed: int) -> int:
-    """The seed, if it is one.
+def check_seed(seed: object) -> int:
+    """The seed as an int, if it is one.
 
     Raises:
         InputError: it is not a whole number of 64 bits.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
-        raise InputError(f"expected a seed from 0 to 2**64 - 1, found {seed!r}")
-    return seed
+    return whole_number(seed, 0, (1 << 64) - 1, "a seed from 0 to 2**64 - 1")
 
 
-def _check_plan(plan: Plan, world: World) -> Plan:
+def check_plan(plan: object, world: World) -> Plan:
+    """The plan, if it is one that this world can decode with.
+
+    Raises:
+        InputError: it is no `Plan`.
+        ConfigError: the model cannot decode with it.
+    """
     if not isinstance(plan, Plan):
-        raise InputError(f"expected a Plan, found {plan!r}; world.plan(name) gives one of the bundle's")
+        raise InputError(f"expected a Plan, found {found(plan)}; world.plan(name) gives one of the bundle's")
     return plan.check(world.bundle.config)
 
 

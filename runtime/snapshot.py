@@ -16,7 +16,7 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import safetensors.torch
 import torch
@@ -24,13 +24,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from genie_rt.errors import ConfigError, InputError
+from genie_rt.runtime.arguments import check_path
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.backends.choose import DTYPES
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.backends.saved import EXCHANGED
 from genie_rt.runtime.config import ModelConfig, TransformerConfig, from_dict, to_dict
+from genie_rt.runtime.files import read_regular
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.dynamics import NULL_ACTION
+from genie_rt.runtime.turn import Uncopied
 from genie_rt.runtime.untrusted import brief
 from genie_rt.runtime.untrusted_json import parse_json
 
@@ -48,7 +51,7 @@ _TENSORS = frozenset({"tokens", "dynamics", "decoder", "spatial", "change", "pic
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Snapshot:
+class Snapshot(Uncopied):
     """A moment of a session, to come back to. Shares the session's pages: no tensor is copied.
 
     It holds the state and the seed, not the plan. It is good for any session of the same world; written to
@@ -60,6 +63,8 @@ class Snapshot:
     row: Row
     frame: Picture
 
+    instead: ClassVar[str] = "to_bytes() gives bytes, and world.load_snapshot makes a snapshot of them again"
+
     def __repr__(self) -> str:
         return f"Snapshot({self.world!r}, seed={self.row.seed}, frame_index={self.row.frame_index})"
 
@@ -67,7 +72,11 @@ class Snapshot:
         """The moment as bytes, for `World.load_snapshot`. Gathers the pages: this copies them.
 
         The same moment gives the same bytes.
+
+        Raises:
+            StateError: this is a fork of the process that loaded the world.
         """
+        self.world.home.check()
         row, bundle = self.row, self.world.bundle
         origin = Origin(
             bundle=bundle.name,
@@ -87,10 +96,11 @@ class Snapshot:
         """Writes `to_bytes` to a file, whole or not at all.
 
         Raises:
-            InputError: the folder or the file cannot be written.
+            InputError: it is no path, or the folder or the file cannot be written.
+            StateError: as `to_bytes`.
         """
-        data = self.to_bytes()
-        with atomic_file(Path(path)) as temporary:
+        path, data = check_path(path, "a file to write"), self.to_bytes()
+        with atomic_file(path) as temporary:
             temporary.write_bytes(data)
 
 
@@ -118,15 +128,17 @@ class Origin:
 
 def load_snapshot(world: World, source: str | Path | bytes) -> Snapshot:
     """See `World.load_snapshot`."""
-    if not isinstance(source, str | Path | bytes | bytearray | memoryview):
-        raise InputError(f"expected a snapshot's path or bytes, found {type(source).__name__}")
-    where = str(source) if isinstance(source, str | Path) else "snapshot"
+    world.home.check()
     most = _most_bytes(world)
-    data = _read(Path(source), most) if isinstance(source, str | Path) else bytes(source)
-    if len(data) > most:
-        raise InputError(
-            f"{where}: expected at most {most} bytes, the most that this world saves, found more"
-        )
+    if isinstance(source, bytes | bytearray | memoryview):
+        where, data = "snapshot", bytes(source)
+        if len(data) > most:
+            raise InputError(
+                f"{where}: expected at most {most} bytes, the most that this world saves, found {len(data)}"
+            )
+    else:
+        path = check_path(source, "a snapshot, or its bytes")
+        where, data = str(path), read_regular(path, most, expected="a snapshot")
     blob = _unseal(data, where)
     try:
         origin = _origin(blob)
@@ -146,20 +158,6 @@ def load_snapshot(world: World, source: str | Path | bytes) -> Snapshot:
     frame = picture.numpy().copy()
     frame.setflags(write=False)  # sessions that restore it share it
     return Snapshot(world, row, frame)
-
-
-def _read(path: Path, most: int) -> bytes:
-    """At most one byte more than a snapshot of this world can have."""
-    try:
-        if not path.is_file():  # a pipe would wait for ever
-            found = "no file" if path.exists() else "nothing"
-            raise InputError(f"{path}: expected a snapshot, found {found} of that name")
-        with path.open("rb") as file:
-            return file.read(most + 1)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: expected a snapshot that can be read, found {error}") from error
 
 
 def _unseal(data: bytes, where: str) -> bytes:

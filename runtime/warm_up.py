@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genie_rt.errors import InputError
+from genie_rt.runtime.arguments import whole_number
 from genie_rt.runtime.plan import Plan
-from genie_rt.runtime.pool import SessionPool
+from genie_rt.runtime.pool import MAX_SLOTS, SessionPool
 from genie_rt.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ def warm_up(world: World, plan: Plan, *, slots: int, peek: int, prompt_frames: i
     rows are immutable, their pages go back, and random numbers are counted by seed and frame.
     """
     num_actions = len(world.action_names)
-    for name, value, least, most in (
-        ("slots", slots, 1, 65536),
-        ("peek", peek, 0, num_actions),
-        ("prompt_frames", prompt_frames, 1, MAX_PROMPT_FRAMES),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise InputError(f"{name}: expected a whole number from {least} to {most}, found {value!r}")
+    slots, peek, prompt_frames = (
+        whole_number(value, least, most, f"{name}: expected a whole number from {least} to {most}")
+        for name, value, least, most in (
+            ("slots", slots, 1, MAX_SLOTS),
+            ("peek", peek, 0, num_actions),
+            ("prompt_frames", prompt_frames, 1, MAX_PROMPT_FRAMES),
+        )
+    )
     backend = world.backend
     # first, since what is captured knows where pages lie; what a frame reuses is a page or two more
     backend.reserve(2 * slots if plan.reuse == "frames" else slots)

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.runtime.arguments import as_whole, found, plain, whole_number
 from genie_rt.runtime.backends.choose import ALL_GRAPHS, DTYPES, EXPORTED, Choice
 from genie_rt.runtime.backends.protocol import Backend
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, read_prompt
@@ -21,11 +21,15 @@ from genie_rt.runtime.pool import SessionPool
 from genie_rt.runtime.random_weights import random_bundle, random_model
 from genie_rt.runtime.session import Session, check_seed
 from genie_rt.runtime.snapshot import Snapshot, load_snapshot
+from genie_rt.runtime.turn import Home, Uncopied, enter_process
 from genie_rt.runtime.warm_up import warm_up
 
 
-class World:
-    """A loaded bundle, ready to be played.
+class World(Uncopied):
+    """A loaded bundle, ready to be played. Its sessions may be played in several threads, each in one.
+
+    It belongs to the process that loaded it. Threads do not survive a fork, so in a forked worker whatever
+    computes raises `StateError`: load the world in the worker and start that with "spawn".
 
     Example:
         >>> world = World.load("demo")
@@ -36,7 +40,10 @@ class World:
         (64, 64, 3)
     """
 
+    instead = "load the bundle again where it is needed, World.load(...)"
+
     def __init__(self, bundle: Bundle, backend: Backend, dtype: str) -> None:
+        self.home = Home()
         self.bundle = bundle
         self.backend = backend
         self.dtype = dtype
@@ -73,11 +80,12 @@ class World:
             UnsupportedError: there is no such back end or dtype, or this machine has no such device.
             DeviceError: the device has not enough memory.
         """
+        enter_process()
         Choice.of(backend, dtype, device, ALL_GRAPHS)  # before a large bundle is read
         bundle = open_bundle(source, hash_weights=False)  # who reads them next does
         choice = Choice.of(backend, dtype, device, bundle.graphs)
-        found = choice.build(bundle, lambda: load_model(bundle, choice.dtype), rebuild=rebuild)
-        world = cls(bundle, found, choice.dtype)
+        built = choice.build(bundle, lambda: load_model(bundle, choice.dtype), rebuild=rebuild)
+        world = cls(bundle, built, choice.dtype)
         if warm_up:
             world.warm_up()
         return world
@@ -108,13 +116,15 @@ class World:
             InputError: the seed is out of range.
             UnsupportedError: as `load`.
         """
+        enter_process()
         choice = Choice.of(backend, dtype, device)
         if choice.backend in EXPORTED:
             raise UnsupportedError(
                 f"the back end {choice.backend!r} runs the graphs of a bundle, and random weights have none: "
                 'take "reference" or "cuda"'
             )
-        bundle = random_bundle(preset, seed=check_seed(seed), device=choice.device)
+        seed = check_seed(seed)
+        bundle = random_bundle(preset, seed=seed, device=choice.device)
 
         def model() -> WorldModel:
             return random_model(bundle.config, seed=seed, dtype=DTYPES[choice.dtype], device=choice.device)
@@ -143,9 +153,8 @@ class World:
         """
         if not self.prompts:
             raise InputError("this bundle has no prompts: start from a picture of your own")
-        if not 0 <= index < len(self.prompts):
-            raise InputError(f"expected a prompt from 0 to {len(self.prompts) - 1}, found {index}")
-        return read_prompt(self.bundle, index)
+        last = len(self.prompts) - 1
+        return read_prompt(self.bundle, whole_number(index, 0, last, f"a prompt from 0 to {last}"))
 
     def action(self, action: str | int) -> int:
         """Index of an action given by name or index.
@@ -154,13 +163,14 @@ class World:
             InputError: the world has no such action; the message lists those it has.
         """
         names = self.action_names
-        is_index = isinstance(action, int | np.integer) and not isinstance(action, bool)
-        if isinstance(action, str) and action in names:
-            return names.index(action)
-        if is_index and 0 <= int(action) < len(names):
-            return int(action)
+        name = plain(action)
+        if isinstance(name, str) and name in names:
+            return names.index(name)
+        index = as_whole(action)
+        if index is not None and 0 <= index < len(names):
+            return index
         raise InputError(
-            f"unknown action {action!r}: expected one of {', '.join(names)}, "
+            f"unknown action {found(action)}: expected one of {', '.join(names)}, "
             f"or an index from 0 to {len(names) - 1}"
         )
 
@@ -178,10 +188,10 @@ class World:
         if isinstance(plan, str):
             if plan not in self.bundle.plans:
                 known = ", ".join(self.bundle.plans)
-                raise InputError(f"unknown plan {plan!r}: this bundle has {known}")
+                raise InputError(f"unknown plan {found(plan)}: this bundle has {known}")
             plan = self.bundle.plans[plan]
         if not isinstance(plan, Plan):
-            raise InputError(f"expected a plan's name or a Plan, found {plan!r}")
+            raise InputError(f"expected a plan's name or a Plan, found {found(plan)}")
         return plan.replace(**changes).check(self.bundle.config)
 
     def warm_up(
@@ -213,6 +223,7 @@ class World:
             BundleError: a graph that the plan needs is missing or broken.
             DeviceError: there is not enough memory, or the model gave NaN or Inf.
         """
+        self.home.check()
         warm_up(self, self.plan(plan, **changes), slots=slots, peek=peek, prompt_frames=prompt_frames)
 
     def session(
@@ -238,9 +249,10 @@ class World:
             ConfigError: a change is not one that a plan can have, the model cannot decode with the plan, or
                 the target is no number above 0.
         """
+        self.home.check()
         plan_fields = (field.name for field in dataclasses.fields(Plan))
         check_keys(changes, ("seed", "plan", "target_ms", *plan_fields), "World.session")
-        return Session(self, seed=check_seed(seed), plan=self.plan(plan, **changes), target_ms=target_ms)
+        return Session(self, seed=seed, plan=self.plan(plan, **changes), target_ms=target_ms)
 
     def pool(self, slots: int, *, plan: str | Plan = "default", **changes: Any) -> SessionPool:
         """A pool that steps up to `slots` sessions of this world in one batch.
@@ -254,6 +266,7 @@ class World:
             ConfigError: as in `session`, or no such number of slots.
             DeviceError: there is not enough memory for so many sessions.
         """
+        self.home.check()
         pool = SessionPool(self, slots, plan=self.plan(plan, **changes))
         self.backend.reserve(slots)
         return pool

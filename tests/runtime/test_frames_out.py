@@ -28,6 +28,7 @@ from genie_rt.runtime.images import Picture
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.presets import preset
 from genie_rt.runtime.session import Session
+from genie_rt.runtime.turn import Home
 from genie_rt.runtime.world import World
 
 CONFIG = make_config()
@@ -329,7 +330,7 @@ class Later:
 
 
 def pending_of(later: Any, backend: Any) -> PendingFrame:
-    return PendingFrame(later, torch.device("cpu"), backend)
+    return PendingFrame(later, torch.device("cpu"), backend, Home())
 
 
 def test_ready_only_looks_and_wait_checks_what_has_arrived() -> None:

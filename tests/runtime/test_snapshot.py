@@ -238,10 +238,10 @@ def test_what_is_no_snapshot_is_refused(tmp_path: Path) -> None:
     for data in (b"", b"\x89PNG\r\n\x1a\n" * 20, DATA[1:]):
         assert_refused(data, "begin otherwise")
     assert_refused(tmp_path / "none", "found nothing")
-    assert_refused(tmp_path, "found no file")
+    assert_refused(tmp_path, "found a folder")
     assert_refused("a\0b", "expected a snapshot")
     for source in (None, 7, started(0), started(0).snapshot()):
-        assert_refused(source, "path or bytes")
+        assert_refused(source, "path of a snapshot, or its bytes")
     (tmp_path / "long").write_bytes(DATA + bytes(2**22))
     assert_refused(tmp_path / "long", "at most", "long")
     assert_refused(DATA + bytes(2**22), "at most")
