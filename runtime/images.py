@@ -183,16 +183,6 @@ def _check_size(height: object, width: object) -> tuple[int, int]:
     return rows, columns
 
 
-def _check_file(path: Path) -> None:
-    if not path.is_file():  # a pipe would wait for ever
-        raise InputError(f"{path}: expected a picture, found {'no file' if path.exists() else 'nothing'}")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise InputError(
-            f"{path}: expected at most {MAX_FILE_BYTES} bytes, found {size}; scale it down first"
-        )
-
-
 def _check_pixels(where: str | Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise InputError(
