@@ -26,6 +26,7 @@ from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.config import to_dict
 from genie_rt.runtime.manifest import WEIGHTS
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.stored_archive import check_stored
 from genie_rt.runtime.untrusted_json import parse_json, read_json
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.clip_distance import Descriptors
@@ -145,9 +146,13 @@ def _load(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
+        check_stored(path, expected="arrays of an earlier run", error=InputError)
+    except InputError as error:
+        raise InputError(f"{error}; delete it") from error
+    try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: expected arrays of an earlier run, found {error}; delete it") from error
 
 

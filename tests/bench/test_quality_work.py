@@ -8,7 +8,7 @@ import pytest
 from makers import make_config, make_world
 
 from genie_rt.bench.quality import Outcome, Protocol, Truth
-from genie_rt.bench.quality_work import Work
+from genie_rt.bench.quality_work import Work, _load
 from genie_rt.errors import InputError
 from genie_rt.runtime.plan import Plan
 from genie_rt.training.evaluation.clips import TrueClips
@@ -120,3 +120,15 @@ def test_fields_that_a_plan_does_not_read_make_no_other_work(tmp_path: Path) -> 
         for name, value in {"noise": 0.3, "threshold": 0.4, "fresh": 0.1}.items():
             assert (work._path(plan.replace(**{name: value})) != work._path(plan)) == (name in read)
     assert work._path(PLAN) == path
+
+
+def test_an_archive_that_inflates_is_refused_before_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "truth.npz"
+    np.savez_compressed(path, values=np.zeros(1 << 20))
+    with pytest.raises(InputError, match=r"truth\.npz: expected entries that are stored as they are"):
+        _load(path)
+    path.write_bytes(b"PK")
+    with pytest.raises(
+        InputError, match=r"truth\.npz: expected arrays of an earlier run, a zip archive.*; delete it"
+    ):
+        _load(path)
