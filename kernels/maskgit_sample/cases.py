@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from genie_rt.kernels.case import Case, Outputs
 from genie_rt.kernels.maskgit_sample.kernel import cost, maskgit_sample
@@ -120,8 +121,10 @@ def make_decisive(inputs: Inputs, seed: int = 1) -> None:
 
     What could be decided otherwise: a token whose uniform is next to the end of its share of the distribution
     function; its probability next to the threshold; the last confidence that is kept, next to the first
-    that is not.
+    that is not. Fake tensors, which have sizes and no values, stay as they are.
     """
+    if isinstance(inputs.logits, FakeTensor):
+        return
     generator = torch.Generator(inputs.logits.device).manual_seed(seed)
     logits = inputs.logits
     while bool((undecided := _undecided(inputs)).any()):
