@@ -71,6 +71,12 @@ sys.path.insert(0, "{folder}")
 open("{folder}/slow_module.py", "w").write("import __main__\\n__main__.ready()\\nwhile True: pass\\n")
 import slow_module
 """,
+    "half-imported": """
+import types
+sys.modules["multiprocessing.process"] = types.ModuleType("multiprocessing.process")
+ready()
+while True: pass
+""",
     "thread": """
 import threading
 lock = threading.Lock()

@@ -235,16 +235,21 @@ def _watch(reader: int) -> NoReturn:
 
 
 def _leave() -> NoReturn:
-    for cleanup in [] if _State.uninterrupted else reversed(_State.cleanups):
+    cleanups = [] if _State.uninterrupted else _State.cleanups[::-1]
+    for cleanup in (*cleanups, _kill_children):
         try:
             cleanup()
         except BaseException:
             continue
+    _end(_State.signum or signal.SIGINT)
+
+
+def _kill_children() -> None:
+    """Raises anything where the module is only half imported, and then there are none."""
     processes = sys.modules.get("multiprocessing.process")
     if processes is not None:
         for child in processes.active_children():
             child.kill()
-    _end(_State.signum or signal.SIGINT)
 
 
 def _end(signum: int) -> NoReturn:
