@@ -12,14 +12,15 @@ _KEYS_OF_MOVE = {
     "down": ("down", "s"),
     "jump": ("space", "up", "w"),
 }
-_DIGITS = "1234567890"
+_DIGITS = "0123456789"
 
 
 class KeyMap:
     """Held keys to an action of one world. Pure: the same keys always mean the same action.
 
     Where the world's names are made of left, right, up, down and jump (`"left+jump"`, `"jump_left"`), arrows,
-    WASD and space play it. Any other world is played with digits: 1 is the first action, 0 the tenth.
+    WASD and space play it. Any other world is played with digits, each an action's index as in `--actions`:
+    0 is the first.
 
     Args:
         action_names: the world's action names; `action` returns an index into them.

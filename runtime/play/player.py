@@ -104,8 +104,8 @@ class Player:
             "escape": self._leave,
         }
         if not self.keymap.uses_digits:
-            for index in range(min(9, len(loop.prompts))):
-                self._commands[str(index + 1)] = lambda index=index: self._choose_prompt(index)  # type: ignore[misc]
+            for index in range(min(10, len(loop.prompts))):  # as `--prompt` counts
+                self._commands[str(index)] = lambda index=index: self._choose_prompt(index)  # type: ignore[misc]
 
     def press(self, key: str) -> None:
         """A key goes down. Commands act at once, keys that play act in the next `tick`."""
@@ -171,7 +171,7 @@ class Player:
         """Tells how to play."""
         how, what = self.help_lines()[0]
         if self.keymap.uses_digits:
-            how, what = "Digits", "act"
+            how, what = f"0-{min(10, len(self._action_names)) - 1}", "act"
         self._tell(f"{how}: {what}    H: help")
 
     def toggle_recording(self) -> None:
@@ -219,12 +219,12 @@ class Player:
         """Pairs of keys and what they do."""
         if self.keymap.uses_digits:
             play: tuple[tuple[str, str], ...] = tuple(
-                (str((index + 1) % 10), name) for index, name in enumerate(self._action_names[:10])
+                (str(index), name) for index, name in enumerate(self._action_names[:10])
             )
             prompts = "Tab"
         else:
             play = (("Arrows, WASD, Space", "move"),)
-            prompts = "Tab, 1-9"
+            prompts = "Tab, 0-9"
         return (
             *play,
             ("P", "pause, go on"),

@@ -102,8 +102,11 @@ def test_reset_and_prompts(player) -> None:
     assert player.loop.num_steps == 0
     press(player, "tab")
     assert player.loop.prompt_index == 1
-    press(player, "3")
+    press(player, "2")  # as `--prompt` counts
     assert player.loop.prompt_index == 2
+    press(player, "0")
+    assert player.loop.prompt_index == 0
+    press(player, "2")
     press(player, "9", "tab")
     assert player.loop.prompt_index == 0
     assert player.status().message == "00.png"
@@ -116,9 +119,11 @@ def test_digits_play_worlds_without_directions(loop, session, clock, tmp_path) -
     player = Player(loop, names, Recorder(fps=15), clock=clock, folder=tmp_path)
     player.press("2")
     player.tick()
-    assert session.steps == [1]
+    assert session.steps == [2]
     assert loop.prompt_index == 0
-    assert ("2", "latent 1") in player.help_lines()
+    assert ("2", "latent 2") in player.help_lines()
+    player.greet()
+    assert player.status().message == "0-5: act    H: help"
     assert player.status().moves == frozenset()
 
 
