@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genie_rt.errors import InputError
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,8 +23,8 @@ def words(name: str, command: Any) -> str:
     found = ["genie-rt", *name.split()]
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
-        if field.name == "bundle" and field.default is not None:
-            found.append(value)  # by place
+        if field.name == "bundle":
+            found += [] if value is None else [value]  # by place
             continue
         if field.name in _OUTPUTS or value == field.default:
             continue
@@ -68,13 +66,3 @@ def write(path: Path | None, record: Record[BodyT]) -> None:
     if path is not None:
         write_record(path, record)
         print(f"wrote {path}")
-
-
-def set_threads(num_threads: int | None) -> None:
-    import torch
-
-    if num_threads is None:
-        return
-    if not 1 <= num_threads <= 1024:
-        raise InputError(f"--threads: expected a whole number from 1 to 1024, found {num_threads}")
-    torch.set_num_threads(num_threads)

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from genie_rt.bench.command_line import console, progress, set_threads, words, write
+from genie_rt.bench.command_line import console, progress, words, write
 from genie_rt.errors import InputError
+from genie_rt.runtime.flags import check_file, set_threads
 
 if TYPE_CHECKING:
     from genie_rt.bench.frame_record import FrameBody
@@ -58,8 +59,8 @@ class BenchCommand:
     percentile: tuple[float, ...] = (50, 90, 95, 99)
     """Percentiles to print."""
 
-    sweep: tuple[int, ...] = (1, 2, 4, 8)
-    """Passes per frame to compare with each other afterwards; none, to leave that out."""
+    sweep: tuple[int | Literal["none"], ...] = (1, 2, 4, 8)
+    """Passes per frame to compare with each other afterwards, such as --sweep 1 4; none leaves that out."""
 
     compare_plans: bool = False
     """Compare all plans of the bundle with each other afterwards."""
@@ -96,10 +97,13 @@ class BenchCommand:
         from genie_rt.bench.series import write_times
         from genie_rt.bench.tables import print_frames
 
+        self._sweep()
         for q in self.percentile:
             if not 0 < q <= 100:
                 raise InputError(f"--percentile: expected numbers above 0 and up to 100, found {q:g}")
         self._check_source()
+        check_file("--export-times", self.export_times)
+        check_file("--json", self.json)
         record = self._measure()
         print_frames(console(), record, self.percentile)
         write(self.json, record)
@@ -128,6 +132,12 @@ class BenchCommand:
                 "--random-weights: expected --preset beside it, for their sizes, such as --preset coinrun"
             )
 
+    def _sweep(self) -> tuple[int, ...]:
+        passes = tuple(value for value in self.sweep if value != "none")
+        if "none" in self.sweep and len(self.sweep) > 1:
+            raise InputError(f"--sweep: expected passes such as 1 4, or none alone, found {self.sweep}")
+        return passes
+
     def _words(self) -> str:
         """The command again; a bundle stands by its place."""
         command = words("bench", replace(self, bundle=None))
@@ -153,7 +163,7 @@ class BenchCommand:
             iterations=self.iterations,
             duration_s=self.duration,
             warm_up_s=self.warm_up / 1e3,
-            sweep=self.sweep,
+            sweep=self._sweep(),
             compare_plans=self.compare_plans,
             baseline=self.baseline,
             compiled=self.compiled,
@@ -186,6 +196,7 @@ class CeilingsCommand:
         from genie_rt.bench.ceilings import measure_ceilings
         from genie_rt.bench.tables import print_ceilings
 
+        check_file("--json", self.json)
         set_threads(self.threads)
         with progress("measuring") as on_point:
             record = measure_ceilings(
@@ -202,8 +213,9 @@ class LongCommand:
     Fails where memory does not. Latency is told, and no failure: others may use the machine.
     """
 
-    bundle: str | None = None
-    """Bundle to play, by name or folder; a small model with random weights unless set."""
+    bundle: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[BUNDLE]")]] = None
+    """Name of a bundle that came with genie-rt, or the folder of any other, as in `genie-rt bench long demo`;
+    a small model with random weights unless given."""
 
     steps: int = 100_000
     """Steps of the rollout."""
@@ -219,6 +231,7 @@ class LongCommand:
         from genie_rt.bench.tables import print_long
         from genie_rt.runtime.world import World
 
+        check_file("--json", self.json)
         set_threads(self.threads)
         world = small_world() if self.bundle is None else World.load(self.bundle)
         with progress("playing", WINDOWS) as on_window:
@@ -273,6 +286,7 @@ class PeekCommand:
         from genie_rt.bench.tables import print_peek
         from genie_rt.runtime.world import World
 
+        check_file("--json", self.json)
         set_threads(self.threads)
         world = World.load(self.bundle, backend=self.backend, dtype=self.dtype, device=self.device)
         with progress("measuring") as on_round:
@@ -334,6 +348,7 @@ class VerifyCommand:
         from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.world import World
 
+        check_file("--json", self.json)
         set_threads(self.threads)
         before = Counters.read()
         graphs = open_bundle(self.bundle).graphs

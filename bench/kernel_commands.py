@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from genie_rt.bench.command_line import console, progress, words, write
 from genie_rt.errors import InputError
+from genie_rt.runtime.flags import check_file, check_folder
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +69,8 @@ class KernelsCommand:
             raise InputError("expected --compile-only or --roofline, found both; ask for one after the other")
         if self.jobs < 1 or self.repeats < 1:
             raise InputError(f"expected 1 or more jobs and repeats, found {self.jobs} and {self.repeats}")
+        check_file("--json", self.json)
+        check_folder("--tuned-folder", self.tuned_folder)
         if self.compile_only:
             return self._compile()
         if self.roofline:

@@ -11,6 +11,7 @@ from typing import Literal
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.flags import check_file, check_folder, set_threads
 
 Order = Literal["maskgit", "random", "halton", "adaptive"]
 Reuse = Literal["none", "passes", "frames"]
@@ -85,15 +86,12 @@ class QualityCommand:
 
     def run(self) -> int:
         """Measure what is missing, then judge, write, draw and print."""
-        import torch
-
         from genie_rt.bench.computation import Computation
         from genie_rt.bench.quality_bench import QualityBench
         from genie_rt.runtime.bundle import open_bundle
 
         self._check()
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        set_threads(self.threads)
         graphs = open_bundle(self.bundle).graphs
         own = Computation.of(self.backend, self.dtype, self.device, graphs, emulate=self.emulate)
         others = [own.versus(word, self.device, graphs, emulate=self.emulate) for word in self.versus]
@@ -120,14 +118,15 @@ class QualityCommand:
                 raise InputError(
                     f"--{name.replace('_', '-')}: expected at least 1, found {getattr(self, name)}"
                 )
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise InputError(f"--threads: expected a whole number from 1 to 1024, found {self.threads}")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"--seed: expected a number from 0 to 2**31 - 1, found {self.seed}")
         if self.prompt_frames is not None and self.prompt_frames < 1:
             raise InputError(f"--prompt-frames: expected at least 1, found {self.prompt_frames}")
         if self.out.suffix != ".csv":
             raise InputError(f"--out: expected a name that ends in .csv, found {self.out}")
+        for ending in (".csv", ".json", ".png"):
+            check_file("--out", self.out.with_suffix(ending))
+        check_folder("--out", self.out.with_suffix(".work"))
         given = {
             field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.flags import check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +86,7 @@ class ExportCommand:
 
         self._check()
         check_target(self.out, overwrite=self.overwrite)
+        check_folder("--out", self.out.parent)
         record = None if self.metrics is None else read_record(self.metrics)
         if self.source is not None:
             source = read_source(self.source, averaged=self.ema)

@@ -71,3 +71,12 @@ def test_a_reader_that_wants_one_line_gets_it_and_no_traceback() -> None:
     done = shell("genie-rt info demo | head -1")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_a_name_of_any_bytes_is_printed_as_it_is() -> None:
+    code = "import os\nfrom genie_rt import streams\nstreams.prepare()\nprint(os.fsdecode(b'caf\\xe9'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    assert done.stdout == b"caf\xe9\n"

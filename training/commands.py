@@ -10,6 +10,7 @@ import tyro
 
 from genie_rt.errors import InputError
 from genie_rt.runtime.config import ModelConfig, to_dict
+from genie_rt.runtime.flags import check_folder
 from genie_rt.runtime.presets import preset
 from genie_rt.training.loop_config import LoopConfig
 
@@ -49,6 +50,7 @@ class TokenizerCommand:
         """Train, and say where the checkpoint is."""
         from genie_rt.training.tokenizer import TokenizerObjective
 
+        check_folder("--out", self.out)
         config = preset(self.preset)
         store = open_matching(self.data, config)
         window = max(config.tokenizer.encoder.window, config.tokenizer.decoder.window)
@@ -80,6 +82,7 @@ class LamCommand:
         from genie_rt.training.frozen import load_tokenizer
         from genie_rt.training.lam import LamObjective
 
+        check_folder("--out", self.out)
         config = preset(self.preset)
         if config.lam is None:
             raise InputError(f"the preset {self.preset!r} has no latent action model")
@@ -127,6 +130,7 @@ class DynamicsCommand:
         from genie_rt.training.dynamics import DynamicsObjective
         from genie_rt.training.frozen import load_lam, load_tokenizer, run_summary
 
+        check_folder("--out", self.out)
         config = preset(self.preset)
         store = open_matching(self.data, config)
         if self.actions == "logged":

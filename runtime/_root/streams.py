@@ -31,10 +31,11 @@ def prepare() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 (for the process's life)
     if sys.stdout is None or sys.stdout is sys.__stdout__:  # not where a test or a notebook captures it
         given: Any = sys.stdout
+        errors = getattr(given, "errors", "backslashreplace")
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(_Output(1, "w", closefd=False)),
             encoding=getattr(given, "encoding", "utf-8"),
-            errors=getattr(given, "errors", "backslashreplace"),
+            errors="surrogateescape" if errors == "strict" else errors,  # a file's name may be any bytes
             line_buffering=getattr(given, "line_buffering", False),
             write_through=getattr(given, "write_through", False),
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
+from genie_rt.runtime.flags import check_file, set_threads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +41,8 @@ class PlayCommand:
     """Steps to play from --actions; as many as it has, or 64 if it ends in "...", unless set."""
 
     actions: str | None = None
-    """Script such as "right*20 jump ...", or a .txt, .json or @FILE of actions, or log to replay."""
+    """Script such as "right*20 jump ...", by names or by index from 0, as keys count too; or a .txt, .json or
+    @FILE of actions, or log to replay. A log's picture is looked up in the log's folder, then in this one."""
 
     out: Path | None = None
     """Clip to write: .gif, .mp4, or .png with all frames side by side."""
@@ -97,7 +99,9 @@ class PlayCommand:
         if self.scale is not None and not 1 <= self.scale <= 64:
             raise InputError(f"--scale: expected a whole number from 1 to 64, found {self.scale}")
         if self.out is not None:
-            check_clip_path(self.out)  # before the game, not after it
+            check_clip_path(self.out)
+        check_file("--out", self.out)
+        check_file("--log", self.log)
         console = Console(highlight=False, soft_wrap=True, markup=False)
         actions = self._read_actions()
         log = None if actions is None or isinstance(actions, str) else actions
@@ -121,6 +125,13 @@ class PlayCommand:
 
         path = script_path(self.actions) if self.actions is not None else None
         return self.actions if path is None else read_actions(path)
+
+    def _log_folder(self) -> Path:
+        """Where the log that --actions names lies."""
+        from genie_rt.runtime.play.script import script_path
+
+        path = script_path(self.actions or "")
+        return Path() if path is None else path.parent
 
     def _load(self, log: ActionLog | None, console: Console) -> World:
         """The world with the back end that was asked for, else that of the log, else the fastest."""
@@ -147,19 +158,20 @@ class PlayCommand:
 
     def _open(self, log: ActionLog | None, console: Console) -> Game:
         from genie_rt.runtime.play.game import Game, undo_steps
-        from genie_rt.runtime.play.prompt import find_prompt, load_prompts
+        from genie_rt.runtime.play.prompt import find_prompt, load_prompts, prompt_of_log
         from genie_rt.runtime.processor import processor_name
 
-        if self.threads is not None:
-            _set_threads(self.threads)
+        set_threads(self.threads)
         world = self._load(log, console)
         bundle = world.bundle
         tokenizer = bundle.config.tokenizer
-        prompts, prompt_index = find_prompt(
-            load_prompts(world.prompts),
-            self.prompt if self.prompt is not None else log.prompt if log else 0,
-            (tokenizer.height, tokenizer.width),
-        )
+        wanted: int | str | Path = 0 if self.prompt is None else self.prompt
+        own_prompts = load_prompts(world.prompts)
+        if log is not None and self.prompt is None:
+            wanted = prompt_of_log(own_prompts, log.prompt, self._log_folder())
+            if isinstance(wanted, Path):
+                console.print(f"the log begins with the picture {log.prompt}, taken from {wanted.absolute()}")
+        prompts, prompt_index = find_prompt(own_prompts, wanted, (tokenizer.height, tokenizer.width))
         seed = self.seed if self.seed is not None else log.seed if log else 0
         plan = self.plan if self.plan is not None else log.plan if log else "default"
         changes = {
@@ -320,14 +332,6 @@ def _times(played: Played) -> str:
     if played.num_cold:
         told += f"; {played.num_cold} not counted, which made something ready"
     return told
-
-
-def _set_threads(num_threads: int) -> None:
-    import torch
-
-    if not 1 <= num_threads <= 1024:
-        raise InputError(f"--threads: expected a whole number from 1 to 1024, found {num_threads}")
-    torch.set_num_threads(num_threads)
 
 
 def _replay_verdict(log: ActionLog, trail: Trail, game: Game) -> str:

@@ -1,5 +1,6 @@
 """Pictures to start from, under the names by which an action log finds them again."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,3 +47,29 @@ def find_prompt(
             return prompts, index
     picture = Prompt(name=str(wanted), image=fit_image(load_image(wanted), *size))
     return (picture, *prompts), 0
+
+
+def prompt_of_log(prompts: Iterable[Prompt], named: str, folder: Path) -> str | Path:
+    """What an action log means by the name of its picture, for `find_prompt`.
+
+    One of the bundle's own, else a file: a relative path is looked up in the log's folder first, then in the
+    current one.
+
+    Args:
+        prompts: of the bundle.
+        named: in the log.
+        folder: that the log lies in.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if any(prompt.name == named for prompt in prompts):
+        return named
+    for path in (folder / named, Path(named)):
+        with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+            if path.is_file():
+                return path
+    raise InputError(
+        f"the log begins with the picture {named!r}: expected it in the log's folder {folder.absolute()} or "
+        "in the current one, found no such file; name it with --prompt FILE"
+    )

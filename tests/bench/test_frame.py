@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import tyro
 from makers import (
     ACTIONS,
     counted_calls,
@@ -19,6 +20,7 @@ from makers import (
 )
 
 from genie_rt.bench import frame, players
+from genie_rt.bench.command_line import words
 from genie_rt.bench.commands import BenchCommand
 from genie_rt.bench.compiled import CompiledRollout
 from genie_rt.bench.frame_record import COMPARED, COMPILED, IDLE_COMMIT, RECOMPUTED, STEP, FrameBody
@@ -137,6 +139,18 @@ def test_only_the_frames_that_count_are_counted() -> None:
 
 def bench(bundle: Path, *words: str) -> int:
     return main(["bench", str(bundle), "--iterations", "2", "--duration", "0", "--warm-up", "0", *words])
+
+
+@pytest.mark.parametrize("asked", [["none"], []])
+def test_no_sweep_is_none(asked: list[str]) -> None:
+    command = tyro.cli(BenchCommand, args=["--sweep", *asked])
+    assert command._sweep() == ()
+    assert words("bench", command) == " ".join(["genie-rt bench --sweep", *asked])
+
+
+def test_passes_and_none_are_no_sweep() -> None:
+    with pytest.raises(InputError, match="--sweep: expected passes such as 1 4, or none alone"):
+        tyro.cli(BenchCommand, args=["--sweep", "1", "none"]).run()
 
 
 def test_a_bench_of_a_tiny_world(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from makers import make_config, make_pictures, make_world, python_bytes_kept, used_pages
 
 from genie_rt.bench import long
+from genie_rt.bench.command_line import words
+from genie_rt.bench.commands import LongCommand
 from genie_rt.bench.long import LongBody, Window, play_long, resident_bytes, slope, small_world, summarise
 from genie_rt.bench.record import Subject, read_record
 from genie_rt.cli import main
@@ -182,6 +185,13 @@ def test_a_rollout_too_short_for_its_windows_is_refused() -> None:
 
 
 # --- the command -----------------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_named_by_place_as_in_all_commands() -> None:
+    command = tyro.cli(LongCommand, args=["demo", "--steps", "130"])
+    assert command.bundle == "demo"
+    assert words("bench long", command) == "genie-rt bench long demo --steps 130"
+    assert tyro.cli(LongCommand, args=[]).bundle is None
 
 
 def test_a_long_rollout_is_told(

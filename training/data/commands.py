@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.flags import check_folder
 
 if TYPE_CHECKING:
     from genie_rt.training.data.store import ClipStore
@@ -37,6 +38,7 @@ class CoinrunCommand:
         """Record, and print what the store holds."""
         from genie_rt.training.data.coinrun import record, replay
 
+        check_folder("--out", self.out)
         store = record(
             self.out,
             frames=self.frames,
@@ -77,6 +79,7 @@ class VideoCommand:
         """Import, and print what became of each file and what the store holds."""
         from genie_rt.training.data.video import VideoOptions, import_videos
 
+        check_folder("--out", self.out)
         options = VideoOptions(
             height=self.height,
             width=self.width,
@@ -113,6 +116,7 @@ class PromptsCommand:
         from genie_rt.runtime.atomic import atomic_file
         from genie_rt.training.data.store import ClipStore
 
+        check_folder("--out", self.out)
         store = ClipStore.open(self.data)
         long_enough = [
             index

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.flags import check_file
 
 if TYPE_CHECKING:
     from genie_rt.runtime.bundle import Bundle
@@ -71,6 +72,7 @@ class EvaluateCommand:
 
         if self.clips < 1:
             raise InputError(f"--clips: expected at least 1, found {self.clips}")
+        check_file("--json", self.json)
         choice = Choice.of(self.backend, self.dtype, self.device, open_bundle(self.bundle).graphs)
         world = World.load(self.bundle, backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
         rollouts = ModelRollouts(world)
@@ -172,7 +174,8 @@ class CompareCommand:
     steps: int | None = None
     """Steps to play; as many as each script has unless set."""
     out: Path = Path("out/compare")
-    """Where to: OUT.png and OUT.gif, or compare.png and compare.gif in an existing folder."""
+    """Where to: --out c.png writes c.png and c.gif, and so do c and c.gif; in a folder that is there they are
+    compare.png and compare.gif."""
     level: int = 10_001
     """Level of the game to play. Levels 10000 to 10999 are held out; a note says so if this one looks like a
     training level all the same."""
@@ -211,6 +214,7 @@ class CompareCommand:
             raise InputError("expected --actions or --branches, found both")
         if not 2 <= self.columns <= 64:
             raise InputError(f"--columns: expected a number from 2 to 64, found {self.columns}")
+        strip, gif = self._outputs()
         world = World.load(self.bundle, dtype=self.dtype, device=self.device)
         _check_game_size(world.bundle)
         window = world.bundle.config.dynamics.transformer.window
@@ -232,11 +236,19 @@ class CompareCommand:
                 "the world may have been trained on it"
             )
         print_steps(console, branches)
-        prefix = self.out / "compare" if self.out.is_dir() else self.out
-        strip, gif = (prefix.with_name(prefix.name + ending) for ending in (".png", ".gif"))
         write_png(strip, draw_strip(branches, self.columns))
         write_clip(gif, draw_gif_frames(branches), fps=self.fps, scale=1)
         console.print(f"wrote {strip} and {gif}")
+
+    def _outputs(self) -> tuple[Path, Path]:
+        """The strip and the GIF."""
+        prefix = self.out / "compare" if self.out.is_dir() else self.out
+        if prefix.suffix.lower() in (".png", ".gif"):
+            prefix = prefix.with_suffix("")
+        strip, gif = (prefix.with_name(prefix.name + ending) for ending in (".png", ".gif"))
+        check_file("--out", strip)
+        check_file("--out", gif)
+        return strip, gif
 
     def _scripts(self, action_names: tuple[str, ...]) -> list[list[str]]:
         """The actions of every branch."""

@@ -3,6 +3,7 @@
 import builtins
 import ctypes
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -122,6 +123,15 @@ def test_results_lie_in_the_memory_that_was_given(engine: Engine, tmp_path: Path
         assert torch.allclose(outputs["total"], expected.sum())  # six numbers, in any order
         assert seed % 2 == 0 or torch.equal(outputs["rows"], expected[inputs["index"]])
     assert memory[2].isnan().all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_graphs_lie_in_a_folder_of_any_name(engine: Engine, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")  # Latin-1, which engines cannot open by name
+    folder.mkdir()
+    inputs, out = make_inputs(), torch.empty(2, 3)
+    engine.load(read(write(folder)), SIGNATURE).run(inputs, {"sum": out})
+    assert torch.equal(out, inputs["x"] + torch.from_numpy(WEIGHT))
 
 
 def test_an_input_is_read_anew_though_its_address_is_the_same(engine: Engine, tmp_path: Path) -> None:

@@ -251,6 +251,35 @@ def test_any_picture_can_be_the_prompt(session, tmp_path: Path) -> None:
     play("--headless", "--actions", "a.json")
 
 
+@pytest.mark.parametrize("beside", ["log", "player"])
+def test_a_log_s_picture_lies_beside_the_log_or_here(
+    session, tmp_path: Path, capsys, monkeypatch, beside: str
+) -> None:
+    picture = Image.fromarray(np.full((100, 300, 3), 77, np.uint8))
+    (tmp_path / "logs").mkdir()
+    place = tmp_path / "logs" / "mine.png"
+    picture.save("mine.png")
+    play("--headless", "--steps", "1", "--prompt", "mine.png", "--log", "logs/a.json")
+    if beside == "log":
+        Path("mine.png").rename(place)
+        Image.fromarray(np.zeros((100, 300, 3), np.uint8)).save("mine.png")  # another one, which is not taken
+    capsys.readouterr()
+    play("--headless", "--actions", "logs/a.json")
+    taken = place if beside == "log" else tmp_path / "mine.png"
+    assert f"the log begins with the picture mine.png, taken from {taken}\n" in capsys.readouterr().out
+    assert (session.frame[-1] == 77).all()
+
+
+@pytest.mark.parametrize("name", ["gone.png", "a" * 300, "nul\0"])
+def test_a_log_whose_picture_is_gone_says_where_it_was_looked_for(tmp_path: Path, name: str) -> None:
+    Image.fromarray(np.full((100, 300, 3), 77, np.uint8)).save("mine.png")
+    play("--headless", "--steps", "1", "--prompt", "mine.png", "--log", "a.json")
+    log = json.loads(Path("a.json").read_text())
+    Path("a.json").write_text(json.dumps(log | {"prompt": name}))
+    with pytest.raises(InputError, match=f"expected it in the log's folder {tmp_path}.*--prompt FILE"):
+        play("--headless", "--actions", "a.json")
+
+
 def test_actions_from_a_file(session, tmp_path: Path) -> None:
     (tmp_path / "moves.txt").write_text("right*2\njump # up\n")
     play("--headless", "--actions", "@moves.txt")

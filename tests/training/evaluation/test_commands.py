@@ -195,6 +195,14 @@ def test_compare_writes_a_strip_and_a_gif(
         assert gif.n_frames == 6 and gif.width >= 2 * 256 and gif.height >= 2 * 256
 
 
+@pytest.mark.parametrize("out", ["c.png", "c.gif", "c.PNG", "c"])
+def test_compare_writes_the_file_that_was_named(tmp_path: Path, out: str) -> None:
+    pair = (tmp_path / "c.png", tmp_path / "c.gif")
+    assert CompareCommand(out=tmp_path / out)._outputs() == pair
+    assert CompareCommand(out=tmp_path)._outputs() == (tmp_path / "compare.png", tmp_path / "compare.gif")
+    assert CompareCommand(out=tmp_path / "v1.2")._outputs()[0] == tmp_path / "v1.2.png"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
