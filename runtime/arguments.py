@@ -21,6 +21,7 @@ from genie_rt.errors import ConfigError, GenieError, InputError
 T = TypeVar("T")
 
 _MOST_SHOWN = 80
+_LONGEST_PATH = 4096
 
 
 def found(value: object) -> str:
@@ -129,18 +130,24 @@ def truth(value: object, what: str, *, error: type[GenieError] = InputError) -> 
     return found_value
 
 
-def check_path(value: object, expected: str) -> Path:
+def one_of(value: object, known: Iterable[str]) -> str | None:
+    """The text, if it is one of those that are known; else None."""
+    text = plain(value)
+    return text if isinstance(text, str) and text in tuple(known) else None
+
+
+def check_path(value: object, expected: str, *, error: type[GenieError] = InputError) -> Path:
     """A path from a text or a path-like object.
 
     Args:
         expected: to be at that path, for the message: "a picture".
 
     Raises:
-        InputError: it is another thing, or empty.
+        InputError, or `error`: it is another thing, empty, or longer than any path.
     """
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(text, str) or not text:
-        raise InputError(f"expected the path of {expected}, found {found(value)}")
+    if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_PATH:
+        raise error(f"expected the path of {expected}, found {found(value)}")
     return Path(text)
 
 
@@ -158,7 +165,7 @@ def sequence(value: Iterable[T], expected: str, *, ordered: bool = True) -> Iter
     if ordered:
         refused += (Set,)
     if isinstance(value, refused) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
-        hint = f"; write [{value!r}]" if isinstance(value, str) else ""
+        hint = f"; write [{found(value)}]" if isinstance(value, str) else ""
         raise InputError(f"expected {expected}, found {found(value)}{hint}")
     return value
 

@@ -16,8 +16,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     The folder is made if it is missing; after an error or Ctrl-C nothing of the new file is left.
 
     Raises:
-        InputError: the folder or the file cannot be written.
+        InputError: it is no name of a file, or the folder or the file cannot be written.
     """
+    if not path.name or "\0" in path.name:
+        raise InputError(f"expected the name of a file to write, found {str(path)!r}")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

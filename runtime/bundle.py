@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genie_rt.errors import BundleError, InputError
+from genie_rt.runtime.arguments import check_path
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.files import open_regular, read_regular
 from genie_rt.runtime.images import MAX_FILE_BYTES, Picture, decode_prompt
@@ -99,6 +100,7 @@ def open_bundle(source: str | Path, *, hash_weights: bool = True) -> Bundle:
         BundleError: there is no such bundle, or one of its files is not what bundle.json says. The message
             names the file, what was expected and what was found.
     """
+    check_path(source, "a bundle, or the name of one", error=BundleError)
     try:
         root = _locate(source).resolve()
         data = read_regular(

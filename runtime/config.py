@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from genie_rt.errors import ConfigError
-from genie_rt.runtime.arguments import found, truth, whole_number
+from genie_rt.runtime.arguments import found as shown
+from genie_rt.runtime.arguments import one_of, truth, whole_number
 
 ConfigT = TypeVar("ConfigT")
 
 
 def _require(ok: bool, expected: str, found: object) -> None:
     if not ok:
-        raise ConfigError(f"expected {expected}, found {found!r}")
+        raise ConfigError(f"expected {expected}, found {shown(found)}")
 
 
 def _require_sizes(config: Any, **limits: int) -> None:
@@ -40,7 +41,7 @@ def _require_kinds(config: Any, **kinds: type) -> None:
         if kind is bool:
             object.__setattr__(config, name, truth(value, where, error=ConfigError))
         elif not isinstance(value, kind):
-            raise ConfigError(f"{where}: expected a {kind.__name__}, found {found(value)}")
+            raise ConfigError(f"{where}: expected a {kind.__name__}, found {shown(value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,9 @@ class LamConfig:
         _require_sizes(self, patch=256, num_actions=4096, codebook_dim=4096)
         _require_kinds(self, encoder=TransformerConfig, decoder=TransformerConfig)
         _require(
-            self.inputs in ("pixels", "tokens"), 'LamConfig.inputs to be "pixels" or "tokens"', self.inputs
+            one_of(self.inputs, ("pixels", "tokens")) is not None,
+            'LamConfig.inputs to be "pixels" or "tokens"',
+            self.inputs,
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genie_rt.errors import ConfigError
-from genie_rt.runtime.arguments import found, plain, real_number, whole_number
+from genie_rt.runtime.arguments import found, one_of, real_number, whole_number
 from genie_rt.runtime.config import ModelConfig, check_keys
 
 MAX_PASSES = 4096
@@ -54,9 +54,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name, known in (("order", ORDERS), ("reuse", tuple(REUSES))):
-            text = plain(getattr(self, name))
-            if not isinstance(text, str) or text not in known:
-                raise ConfigError(f"Plan.{name}: expected one of {', '.join(known)}, found {found(text)}")
+            value = getattr(self, name)
+            text = one_of(value, known)
+            if text is None:
+                raise ConfigError(f"Plan.{name}: expected one of {', '.join(known)}, found {found(value)}")
             object.__setattr__(self, name, text)
         asked = f"Plan.passes: expected a whole number from 1 to {MAX_PASSES}"
         passes = whole_number(self.passes, 1, MAX_PASSES, asked, error=ConfigError)

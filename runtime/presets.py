@@ -8,6 +8,7 @@ parameter counts hold, the others' is 4 D.
 from collections.abc import Callable
 
 from genie_rt.errors import ConfigError
+from genie_rt.runtime.arguments import found, one_of
 from genie_rt.runtime.config import DynamicsConfig, LamConfig, ModelConfig, TokenizerConfig, TransformerConfig
 
 
@@ -72,6 +73,7 @@ def preset(name: str) -> ModelConfig:
     Raises:
         ConfigError: there is no such preset; the message lists those there are.
     """
-    if name not in _PRESETS:
-        raise ConfigError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
-    return _PRESETS[name]()
+    known = one_of(name, _PRESETS)
+    if known is None:
+        raise ConfigError(f"unknown preset {found(name)}: expected one of {', '.join(PRESETS)}")
+    return _PRESETS[known]()

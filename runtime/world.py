@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from genie_rt.errors import InputError, UnsupportedError
-from genie_rt.runtime.arguments import as_whole, found, plain, whole_number
+from genie_rt.runtime.arguments import as_whole, found, plain, truth, whole_number
 from genie_rt.runtime.backends.choose import ALL_GRAPHS, DTYPES, EXPORTED, Choice
 from genie_rt.runtime.backends.protocol import Backend
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, read_prompt
@@ -80,6 +80,7 @@ class World(Uncopied):
             UnsupportedError: there is no such back end or dtype, or this machine has no such device.
             DeviceError: the device has not enough memory.
         """
+        rebuild, warm_up = truth(rebuild, "rebuild"), truth(warm_up, "warm_up")
         enter_process()
         Choice.of(backend, dtype, device, ALL_GRAPHS)  # before a large bundle is read
         bundle = open_bundle(source, hash_weights=False)  # who reads them next does

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.runtime.arguments import found as shown
+from genie_rt.runtime.arguments import one_of
 from genie_rt.runtime.manifest import GRAPH_FORMATS, Graphs
 
 if TYPE_CHECKING:
@@ -94,10 +96,14 @@ class Choice:
         Raises:
             UnsupportedError: there is no such back end or format, or not here; the message says what is.
         """
-        if backend not in (AUTO, *BACKENDS):
-            raise UnsupportedError(f"unknown back end {backend!r}: expected auto or {', '.join(BACKENDS)}")
-        if dtype not in (AUTO, *DTYPES):
-            raise UnsupportedError(f"unknown dtype {dtype!r}: expected auto or one of {', '.join(DTYPES)}")
+        asked, backend = backend, one_of(backend, (AUTO, *BACKENDS)) or ""
+        if not backend:
+            raise UnsupportedError(f"unknown back end {shown(asked)}: expected auto or {', '.join(BACKENDS)}")
+        asked, dtype = dtype, one_of(dtype, (AUTO, *DTYPES)) or ""
+        if not dtype:
+            raise UnsupportedError(
+                f"unknown dtype {shown(asked)}: expected auto or one of {', '.join(DTYPES)}"
+            )
         if device is None:
             device = "cuda" if backend == "cuda" or backend.startswith("tensorrt") else "cpu"
         found = find_device(device)
@@ -241,12 +247,14 @@ def find_device(name: str) -> torch.device:
         UnsupportedError: genie-rt does not run on such a device, or this machine has none.
     """
     try:
+        if not isinstance(name, str | torch.device):
+            raise RuntimeError("a device is named by a text")
         device = torch.device(name)
         if device.type not in DEVICES:
             raise RuntimeError(f"genie-rt runs on {' and '.join(DEVICES)}")
         return torch.empty(0, device=device).device  # "cuda" with its index: which one it is may change
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0][:300]
         raise UnsupportedError(
-            f'the device {name!r} is not available here ({reason}); try device="cpu"'
+            f'the device {shown(name)} is not available here ({reason}); try device="cpu"'
         ) from error
