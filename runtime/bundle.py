@@ -35,6 +35,7 @@ from genie_rt.runtime.manifest import (
     Graphs,
     parse_manifest,
 )
+from genie_rt.runtime.memory_bound import check_memory
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.replace_folder import moved_away, restored
 from genie_rt.runtime.stored_weights import StoredWeights, read_stored
@@ -108,6 +109,8 @@ def open_bundle(source: str | Path, *, hash_weights: bool = True) -> Bundle:
         )
         manifest = parse_manifest(data, str(root / MANIFEST))
         _refuse_unlisted(root, manifest.files)
+        passes = max(plan.passes for plan in manifest.plans.values())
+        check_memory(manifest.config, manifest.files[WEIGHTS].size, str(root / MANIFEST), passes)
         for name, record in manifest.files.items():  # all sizes before the first hash: cheap before dear
             with _open(root / name, record):
                 pass

@@ -14,8 +14,8 @@ from genie_rt.runtime.config import ModelConfig, TransformerConfig
 FREE_BYTES = 512 * 2**20
 """What any bundle may take besides its weights."""
 
-BYTES_PER_WEIGHT_BYTE = 8
-"""And for each byte of its weights: engines widen them, and pages of a long window take as much again."""
+BYTES_PER_WEIGHT_BYTE = 16
+"""And for each byte of its weights: pages of a long window take up to half of that in a preset."""
 
 CHUNK_PAGES = 16  # `pages.CHUNK_PAGES`, without torch
 
