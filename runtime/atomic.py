@@ -18,7 +18,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         InputError: it is no name of a file, or the folder or the file cannot be written.
     """
-    if not path.name or "\0" in path.name:
+    if not path.name or "\0" in str(path):
         raise InputError(f"expected the name of a file to write, found {str(path)!r}")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -197,7 +197,7 @@ CALLS: dict[str, Case] = {
     "plan.replace": (lambda s, p, v: Plan().replace(noise=v), REALS | {"0"}),
     "Deadline(target_ms)": (lambda s, p, v: Deadline(v, 4), REALS | {"2**63"}),
     "Deadline(most)": (lambda s, p, v: Deadline(10, v), COUNTS),
-    "snapshot.save": (lambda s, p, v: s.snapshot().save(v), set()),
+    "snapshot.save": (lambda s, p, v: s.snapshot().save(v), {"text", "an action", "np.str", "a path"}),
     "load_image": (lambda s, p, v: load_image(v), set()),
     "fit_image": (lambda s, p, v: fit_image(v, 2, 2), {"picture", "other size"}),
     "fit_image(height)": (lambda s, p, v: fit_image(PICTURES[0], v, 2), COUNTS),
