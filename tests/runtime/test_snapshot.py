@@ -338,7 +338,7 @@ FORGERIES: dict[str, tuple[bytes, str]] = {
     "a list": (seal(struct.pack("<Q", 2) + b"[]"), "header"),
     "no metadata": (seal(safetensors.torch.save({"tokens": torch.zeros(1)})), "header"),
     "list as metadata": (seal(safetensors.torch.save({"t": torch.zeros(1)}, {"genie-rt": "[]"})), "object"),
-    "NaN as metadata": (seal(safetensors.torch.save({"t": torch.zeros(1)}, {"genie-rt": "NaN"})), "object"),
+    "NaN as metadata": (seal(safetensors.torch.save({"t": torch.zeros(1)}, {"genie-rt": "NaN"})), " NaN,"),
 }  # fmt: skip
 
 
