@@ -17,6 +17,7 @@ from tiny_runs import TINY, TinyRuns, train_all
 
 from genie_rt.runtime import presets
 
+os.environ["GENIE_RT_CACHE"] = "0"  # what was kept on this machine must not decide what a test finds
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 

@@ -11,7 +11,7 @@ import pytest
 import tyro
 
 from genie_rt import __version__, cli
-from genie_rt.environment import Environment, engine_cache
+from genie_rt.environment import Environment, compiled_cache, engine_cache
 from genie_rt.errors import BundleError, ConfigError
 
 
@@ -235,6 +235,15 @@ def test_what_is_logged_goes_to_standard_error_while_a_command_runs(
     assert capsys.readouterr() == ("", "device memory: 1 GB\n")
     logging.getLogger("genie_rt.cuda").info("nobody asked")
     assert capsys.readouterr() == ("", "")
+
+
+def test_compiled_graphs_are_kept_where_caches_are_unless_switched_off(tmp_path: Path) -> None:
+    home = {"XDG_CACHE_HOME": str(tmp_path)}
+    for switch in ({}, {"GENIE_RT_CACHE": ""}, {"GENIE_RT_CACHE": "1"}):
+        assert compiled_cache(home | switch) == tmp_path / "genie-rt" / "compiled"
+    assert compiled_cache(home | {"GENIE_RT_CACHE": "0"}) is None
+    with pytest.raises(ConfigError, match="GENIE_RT_CACHE: expected 0 or 1, found 'no'"):
+        compiled_cache(home | {"GENIE_RT_CACHE": "no"})
 
 
 def test_engines_are_kept_where_caches_are(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 | variable | values | meaning |
 |---|---|---|
 | `GENIE_RT_DEBUG` | `0` (default), `1` | the command line shows tracebacks instead of one line per error |
-| `XDG_CACHE_HOME` | an absolute path, `~/.cache` by default | in it `genie-rt/engines`, of TensorRT |
+| `GENIE_RT_CACHE` | `1` (default), `0` | whether graphs that OpenVINO compiled are kept for the next start |
+| `XDG_CACHE_HOME` | an absolute path, `~/.cache` by default | in it `genie-rt/compiled`, `genie-rt/engines` |
 """
 
 import os
@@ -12,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genie_rt.errors import ConfigError
-
-_SWITCH = {"": False, "0": False, "1": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +28,7 @@ class Environment:
         Raises:
             ConfigError: a variable is set to a value that it cannot have.
         """
-        debug = variables.get("GENIE_RT_DEBUG", "")
-        if debug not in _SWITCH:
-            raise ConfigError(f"GENIE_RT_DEBUG: expected 0 or 1, found {debug!r}")
-        return cls(debug=_SWITCH[debug])
+        return cls(debug=_switch(variables, "GENIE_RT_DEBUG", default=False))
 
 
 def engine_cache(variables: Mapping[str, str] = os.environ) -> Path:
@@ -41,7 +37,29 @@ def engine_cache(variables: Mapping[str, str] = os.environ) -> Path:
     Raises:
         ConfigError: the variable holds no absolute path.
     """
+    return _cache_home(variables) / "engines"
+
+
+def compiled_cache(variables: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder that compiled graphs are kept in, which need not be there yet; None to keep none.
+
+    Raises:
+        ConfigError: a variable is set to a value that it cannot have.
+    """
+    if not _switch(variables, "GENIE_RT_CACHE", default=True):
+        return None
+    return _cache_home(variables) / "compiled"
+
+
+def _cache_home(variables: Mapping[str, str]) -> Path:
     home = variables.get("XDG_CACHE_HOME", "")
     if home and not Path(home).is_absolute():
         raise ConfigError(f"XDG_CACHE_HOME: expected an absolute path, found {home!r}")
-    return (Path(home) if home else Path.home() / ".cache") / "genie-rt" / "engines"
+    return (Path(home) if home else Path.home() / ".cache") / "genie-rt"
+
+
+def _switch(variables: Mapping[str, str], name: str, *, default: bool) -> bool:
+    value = variables.get(name, "")
+    if value not in ("", "0", "1"):
+        raise ConfigError(f"{name}: expected 0 or 1, found {value!r}")
+    return value == "1" if value else default

@@ -153,11 +153,13 @@ class Choice:
 
             return OnnxEngine(self.device.type, self.device.index or 0)
         if self.backend == "openvino":
+            from genie_rt.environment import compiled_cache
             from genie_rt.runtime.backends.exported.openvino import OpenVinoEngine, has_bfloat16
+            from genie_rt.runtime.kept import Kept
 
             # of an int8 graph what is not rounded is as good in bfloat16, where the CPU has that
             narrow = self.dtype == "bfloat16" or (self.dtype == "int8" and has_bfloat16())
-            return OpenVinoEngine("bfloat16" if narrow else "float32")
+            return OpenVinoEngine("bfloat16" if narrow else "float32", Kept(compiled_cache()))
         from genie_rt.environment import engine_cache
         from genie_rt.runtime.backends.tensorrt.engine import TensorRtEngine
         from genie_rt.runtime.backends.tensorrt.flavour import Flavour

@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +20,9 @@ from typing import IO, Any
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
 from genie_rt.runtime.atomic import atomic_file
-from genie_rt.runtime.backends.tensorrt.sealed import Sealed, read_about, read_sealed, write_sealed
 from genie_rt.runtime.backends.tensorrt.target import Target
+from genie_rt.runtime.kept import private_folder
+from genie_rt.runtime.sealed import Sealed, read_about, read_sealed, write_sealed
 
 REBUILD = "build it anew with --rebuild"
 
@@ -95,19 +94,7 @@ class EngineCache:
     """
 
     def __init__(self, root: Path) -> None:
-        if os.name != "posix":
-            raise UnsupportedError(
-                "engines are kept under POSIX's permissions and locks, found another system"
-            )
-        self.root = root
-        try:
-            root.parent.mkdir(parents=True, exist_ok=True)
-            root.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{root}: expected a folder that can be made, found: {error.strerror}"
-            ) from error
-        _check_private(root)
+        self.root = private_folder(root, "an engine")
 
     def folder(self, wanted: Identity) -> Path:
         """Of all engines of one graph, whatever they were built for."""
@@ -215,20 +202,6 @@ class EngineCache:
                 continue
             if replace(other, version=wanted.version, target=wanted.target) == wanted:
                 yield path, other
-
-
-def _check_private(folder: Path) -> None:
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
-        raise UnsupportedError(
-            f"{folder}: expected a folder of the user {os.geteuid()}, found one of {found.st_uid}; an engine "
-            "is code: choose another place with XDG_CACHE_HOME"
-        )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UnsupportedError(
-            f"{folder}: expected a folder that only its owner can write, found the mode "
-            f"{stat.S_IMODE(found.st_mode):o}; an engine is code: look what is in it, then chmod 700 {folder}"
-        )
 
 
 def _lock(file: IO[bytes]) -> None:

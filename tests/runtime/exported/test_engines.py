@@ -18,6 +18,7 @@ import torch
 from safetensors.numpy import save
 
 from genie_rt.errors import BundleError, DeviceError, UnsupportedError
+from genie_rt.runtime.backends.exported import compiled as compiled_module
 from genie_rt.runtime.backends.exported import openvino as openvino_module
 from genie_rt.runtime.backends.exported.check import check_version
 from genie_rt.runtime.backends.exported.checked import CheckedGraph, check_graph
@@ -26,7 +27,9 @@ from genie_rt.runtime.backends.exported.limits import Limits
 from genie_rt.runtime.backends.exported.onnx import OnnxEngine, OnnxGraph
 from genie_rt.runtime.backends.exported.openvino import OpenVinoEngine
 from genie_rt.runtime.backends.exported.signature import Signature, Value
+from genie_rt.runtime.kept import Kept
 from genie_rt.runtime.manifest import WEIGHTS
+from genie_rt.runtime.sealed import read_about
 from genie_rt.runtime.stored_weights import read_stored
 
 onnx = pytest.importorskip("onnx")
@@ -370,3 +373,99 @@ def test_importing_the_engines_imports_no_engine() -> None:
         "sys.exit(bool({'onnx', 'onnxruntime', 'openvino'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- compiled graphs that are kept -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiles(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[str]]:
+    """The outputs of all that OpenVINO compiles from now on."""
+    pytest.importorskip("openvino")
+    seen, compile_now = [], openvino_module.OpenVinoGraph._compile_now
+
+    def counted(graph: openvino_module.OpenVinoGraph, wanted: frozenset[str], shapes: Any) -> Any:
+        seen.append(wanted)
+        return compile_now(graph, wanted, shapes)
+
+    monkeypatch.setattr(openvino_module.OpenVinoGraph, "_compile_now", counted)
+    return seen
+
+
+def added(checked: CheckedGraph, kept: Kept, compute: str = "float32") -> torch.Tensor:
+    """`sum` of the inputs with seed 0, by an engine that was just started."""
+    out = torch.empty(2, 3)
+    OpenVinoEngine(compute, kept).load(checked, SIGNATURE).run(make_inputs(), {"sum": out})
+    return out
+
+
+def test_a_kept_graph_is_not_compiled_again_and_gives_the_same(
+    compiles: list[frozenset[str]], tmp_path: Path
+) -> None:
+    checked, kept = read(write(tmp_path)), Kept(tmp_path / "kept")
+    first = added(checked, kept)
+    assert torch.equal(first, make_inputs()["x"] + torch.from_numpy(WEIGHT))
+    assert compiles == [{"sum"}]
+    assert torch.equal(added(checked, kept), first)
+    assert torch.equal(added(read(write(tmp_path)), Kept(kept.root)), first)  # another process
+    assert compiles == [{"sum"}]
+    assert torch.equal(added(checked, Kept(None)), first)
+    assert compiles == [{"sum"}] * 2
+
+
+def test_all_that_a_compiled_graph_depends_on_is_in_its_key(
+    compiles: list[frozenset[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked, kept = read(write(tmp_path)), Kept(tmp_path / "kept")
+    added(checked, kept)
+    count = 1
+
+    def is_compiled_anew() -> bool:
+        nonlocal count
+        count += 1
+        return len(compiles) == count
+
+    added(checked, kept, "bfloat16")
+    assert is_compiled_anew()
+    graph = OpenVinoEngine("float32", kept).load(checked, SIGNATURE)
+    graph.run(make_inputs(), {"sum": torch.empty(2, 3), "total": torch.empty(1)})
+    assert is_compiled_anew()
+    graph.run(make_inputs(rows=3), {"sum": torch.empty(2, 3)})
+    assert is_compiled_anew()
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
+    added(checked, kept)
+    assert is_compiled_anew()
+    monkeypatch.setattr(compiled_module, "processor_features", lambda: "another processor")
+    added(checked, kept)
+    assert is_compiled_anew()
+    monkeypatch.setattr(compiled_module, "__version__", "another version")
+    added(checked, kept)
+    assert is_compiled_anew()
+    weights = checked.weights.data.copy()
+    weights[-24:] = np.frombuffer((WEIGHT + 1).tobytes(), np.uint8)
+    other = replace(checked, weights=read_stored(weights))
+    assert torch.equal(added(other, kept), make_inputs()["x"] + torch.from_numpy(WEIGHT + 1))
+    assert is_compiled_anew()
+    node = checked.model.nodes[0]
+    twice = replace(checked.model, nodes=(replace(node, inputs=("w", "w")), *checked.model.nodes[1:]))
+    assert torch.equal(added(replace(checked, model=twice), kept), torch.from_numpy(2 * WEIGHT))
+    assert is_compiled_anew()
+
+
+def test_what_is_kept_and_no_compiled_graph_is_made_again(
+    compiles: list[frozenset[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sealed as it should be, so that only OpenVINO can tell."""
+    checked, kept = read(write(tmp_path)), Kept(tmp_path / "kept")
+    expected = added(checked, kept)
+    assert kept.root is not None
+    about = read_about(next(kept.root.iterdir()))
+    whole = kept.find(about)
+    assert whole is not None
+    for number, data in enumerate((b"", b"nothing of OpenVINO's", whole[: len(whole) // 2], whole[:40]), 2):
+        kept.keep(about, data)
+        assert torch.equal(added(checked, kept), expected)
+        assert len(compiles) == number
+        assert kept.find(about) not in (None, data)
+    assert "is made again" in caplog.text

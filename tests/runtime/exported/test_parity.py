@@ -21,8 +21,9 @@ from genie_rt.errors import DeviceError
 from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.engine import Engine
 from genie_rt.runtime.backends.exported.onnx import OnnxEngine
-from genie_rt.runtime.backends.exported.openvino import OpenVinoEngine
+from genie_rt.runtime.backends.exported.openvino import OpenVinoEngine, OpenVinoGraph
 from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.kept import Kept
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
@@ -140,3 +141,36 @@ def test_nan_in_the_weights_is_an_error_with_the_layer(
     session.reset(make_pictures(config, 1)[0])
     with pytest.raises(DeviceError, match=r"the dynamics of 3 layers .* between layer 0 and layer 1"):
         session.step(0)
+
+
+@pytest.mark.parametrize("plan", [PLANS["quick"], Plan(order="halton", passes=3, reuse="passes")])
+def test_nothing_is_compiled_after_a_warm_up_and_kept_graphs_give_the_same_frames(
+    plan: Plan, folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    name, compiled = "merged", []
+    compile_now = OpenVinoGraph._compile_now
+
+    def counted(graph: OpenVinoGraph, wanted: frozenset[str], shapes: Any) -> Any:
+        compiled.append(wanted)
+        return compile_now(graph, wanted, shapes)
+
+    monkeypatch.setattr(OpenVinoGraph, "_compile_now", counted)
+    seen, counts = [], []
+    for kept in (Kept(None), Kept(tmp_path / "kept"), Kept(tmp_path / "kept")):
+        _, world = make_worlds(CONFIGS[name], folders(name), OpenVinoEngine("float32", kept))
+        compiled.clear()
+        if kept.is_on:
+            world.warm_up(plan, prompt_frames=2, peek=2)
+        counts.append(len(compiled))
+        session = world.session(seed=3, plan=plan)
+        session.reset(make_pictures(CONFIGS[name], 2), [0])
+        played = [(session.peek([1])["stay"].tobytes(), session.step(a).tobytes()) for a in make_actions(4)]
+        seen.append((played, [page.pool.view(page) for page in session.row.dynamics]))
+        if kept.is_on:
+            assert len(compiled) == counts[-1]
+    (frames, pages), *others = seen
+    assert counts[1] > 0 and counts[2] == 0
+    for other_frames, other_pages in others:
+        assert other_frames == frames
+        assert all(torch.equal(*pair) for pair in zip(other_pages, pages, strict=True))

@@ -1,6 +1,6 @@
 """Files that are believed only if they are, to the byte, what was written: a line of JSON, then the bytes.
 
-An engine is code for a GPU, and reading a damaged one may do anything. The line holds the sha256 of what
+What is kept is as good as code, and reading a damaged one may do anything. The line holds the sha256 of what
 follows; both go to the disk as one file, so that they cannot be of two builds.
 """
 
