@@ -157,7 +157,7 @@ def _left(out: Path) -> list[Path]:
     pattern = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{8}}(\.old)?")
     try:
         found = [path for path in out.parent.iterdir() if pattern.fullmatch(path.name)]
-    except OSError:
+    except (OSError, ValueError):  # no such folder; a NUL in its name
         return []
     return [path for path in found if path.is_dir() and not path.is_symlink()]
 

@@ -164,6 +164,8 @@ def test_a_reader_puts_back_only_what_nobody_is_at_work_on(tmp_path: Path) -> No
     assert moved_away(out) == old
     assert restored(out) and texts(out) == {"a": "old", "b": "old"}
     assert moved_away(out) is None and not restored(out)
+    for name in ("a\0b/c", "a" * 300, "nowhere/out"):
+        assert moved_away(tmp_path / name) is None and not restored(tmp_path / name)
 
 
 @pytest.fixture

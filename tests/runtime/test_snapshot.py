@@ -339,6 +339,10 @@ FORGERIES: dict[str, tuple[bytes, str]] = {
     "no metadata": (seal(safetensors.torch.save({"tokens": torch.zeros(1)})), "header"),
     "list as metadata": (seal(safetensors.torch.save({"t": torch.zeros(1)}, {"genie-rt": "[]"})), "object"),
     "NaN as metadata": (seal(safetensors.torch.save({"t": torch.zeros(1)}, {"genie-rt": "NaN"})), " NaN,"),
+    "a key twice in the metadata": (
+        seal(safetensors.torch.save({"t": torch.zeros(1)}, {"genie-rt": '{"seed": 1, "seed": 2}'})),
+        "the key 'seed' more than once",
+    ),
 }  # fmt: skip
 
 

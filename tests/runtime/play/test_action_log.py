@@ -66,6 +66,25 @@ def test_wrong_values_are_refused_by_name(tmp_path: Path, changes: dict[str, obj
         read_log(path)
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "found"),
+    [
+        ('"seed": ', '"seed": 1, "seed": ', "the key 'seed' more than once"),
+        ('"seed": ', '"seed": 1e999, "seen": ', "the number 1e999, which is not finite"),
+        ('"seed": ', f'"seed": {"9" * 400}, "seen": ', "a whole number of 400 digits"),
+        ('"seed": ', f'"seed": {"[" * 70}{"]" * 70}, "seen": ', "more than 64 levels of nesting"),
+    ],
+)
+def test_what_two_readers_could_read_differently_is_refused(
+    tmp_path: Path, was: str, now: str, found: str
+) -> None:
+    path = tmp_path / "log.json"
+    write_log(path, LOG)
+    path.write_text(path.read_text().replace(was, now, 1))
+    with pytest.raises(InputError, match=f"expected an action log, found: {found}"):
+        read_actions(path)
+
+
 def test_missing_keys_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     write_log(path, LOG)
