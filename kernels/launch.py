@@ -207,7 +207,8 @@ def read_tuned(path: Path) -> dict[str, dict[str, Any]]:
         for variants in kernels.values():
             for entry in variants.values():
                 numbers = [*entry["blocks"].values(), entry["num_warps"], entry["num_stages"]]
-                if not all(type(number) is int and 0 < number < 2**31 for number in numbers):
+                # a block of 0 is a kernel's way to say that it takes none
+                if not all(type(number) is int and 0 <= number < 2**31 for number in numbers):
                     raise ValueError(f"the numbers {numbers}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UnsupportedError(
