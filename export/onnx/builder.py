@@ -17,13 +17,12 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from genie_rt.errors import ConfigError
 from genie_rt.export.onnx.linears import Quantisation
 from genie_rt.export.onnx.weights import WeightFile
+from genie_rt.runtime.backends.exported.onnx_model import IR_VERSIONS, PRODUCER
+from genie_rt.runtime.backends.exported.operators import OPERATORS
 from genie_rt.runtime.backends.exported.signature import Signature, Value
 
 Name: TypeAlias = str
 """Of a value in the graph."""
-
-IR_VERSIONS = {20: 9, 23: 11}
-"""By opset: what ONNX paired it with when it came out, so that engines of that time read it."""
 
 _DTYPES = {
     "float32": TensorProto.FLOAT,
@@ -74,7 +73,9 @@ class Builder:
         del self._scopes[-len(names) :]
 
     def nodes(self, op: str, *inputs: Name, count: int, name: str = "", **attributes: Any) -> list[Name]:
-        """A node with several outputs."""
+        """A node with several outputs, of one of the operators that the runtime reads."""
+        if op not in OPERATORS:
+            raise ValueError(f"expected one of {', '.join(OPERATORS)}, found the operator {op}")
         node_name = self._unique("/".join([*self._scopes, name or op.lower()]))
         outputs = [node_name] if count == 1 else [f"{node_name}.{index}" for index in range(count)]
         self._taken.update([node_name, *outputs])
@@ -195,7 +196,7 @@ class Builder:
         )
         return helper.make_model(
             graph,
-            producer_name="genie-rt",
+            producer_name=PRODUCER,
             ir_version=IR_VERSIONS[self.opset],
             opset_imports=[helper.make_opsetid("", self.opset)],
         )

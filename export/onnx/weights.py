@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from genie_rt.errors import BundleError
-from genie_rt.runtime.untrusted_json import parse_json
+from genie_rt.runtime.stored_weights import MAX_HEADER_BYTES, StoredTensor, StoredWeights, parse_header
 
-_DTYPES = {"F32": (TensorProto.FLOAT, 4), "BF16": (TensorProto.BFLOAT16, 2)}  # as safetensors spells them
-_MAX_HEADER_BYTES = 100_000_000  # what safetensors itself reads at most
+_DTYPES = {"F32": TensorProto.FLOAT, "BF16": TensorProto.BFLOAT16}  # as safetensors spells them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +32,7 @@ class WeightFile:
     Attributes:
         name: of the file, which graphs beside it refer to.
         stored: every weight by name.
+        num_bytes: of the file.
 
     Raises:
         BundleError: the file has no such header, or other weights than the model's; says which.
@@ -41,7 +40,13 @@ class WeightFile:
 
     def __init__(self, path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
         self.path, self.name = path, path.name
-        self.stored = _read_header(path)
+        self._tensors, self.num_bytes = _read_header(path)
+        self.stored = {
+            name: StoredWeight(
+                dtype=_DTYPES[tensor.dtype], shape=tensor.shape, offset=tensor.offset, length=tensor.length
+            )
+            for name, tensor in self._tensors.items()
+        }
         for name, shape in expected.items():
             found = self.stored[name].shape if name in self.stored else None
             if found != shape:
@@ -49,6 +54,10 @@ class WeightFile:
                     f"{path}: {name}: expected shape {list(shape)}, found "
                     f"{'no such weight' if found is None else list(found)}; export again with this version"
                 )
+
+    def unread(self) -> StoredWeights:
+        """The file as those know it who play the bundle, without its bytes."""
+        return StoredWeights(data=np.zeros(0, np.uint8), tensors=self._tensors)
 
     def row_maxima(self, name: str) -> NDArray[np.float32]:
         """The largest magnitude in each row of a matrix, `[rows]`. Reads that weight."""
@@ -61,22 +70,11 @@ class WeightFile:
         return np.maximum(stored.max(axis=1), -stored.min(axis=1)).astype(np.float32)
 
 
-def _read_header(path: Path) -> dict[str, StoredWeight]:
+def _read_header(path: Path) -> tuple[dict[str, StoredTensor], int]:
+    """The tensors of the file, and its size."""
     try:
         with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if size > _MAX_HEADER_BYTES:
-                raise ValueError(f"a header of {size} bytes")
-            header = dict(parse_json(file.read(size)))
-        header.pop("__metadata__", None)
-        return {name: _stored(entry, 8 + size) for name, entry in header.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path}: expected a safetensors file of fp32 or bf16, found {error!r}") from error
-
-
-def _stored(entry: Mapping[str, Any], start: int) -> StoredWeight:
-    dtype, item_bytes = _DTYPES[entry["dtype"]]
-    shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-    if end - begin != item_bytes * int(np.prod(shape, dtype=np.int64)):
-        raise ValueError(f"{end - begin} bytes for the shape {list(shape)}")
-    return StoredWeight(dtype=dtype, shape=shape, offset=start + begin, length=end - begin)
+            size = path.stat().st_size
+            return parse_header(file.read(8 + MAX_HEADER_BYTES), size), size
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: expected a safetensors file of fp32 or bf16, found {error}") from error

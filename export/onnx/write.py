@@ -14,6 +14,8 @@ from genie_rt.export.onnx.frame import frame
 from genie_rt.export.onnx.graphs import commit, decode, encode, one_pass, pass_at
 from genie_rt.export.onnx.linears import Quantisation
 from genie_rt.export.onnx.weights import WeightFile
+from genie_rt.runtime.backends.exported.checked import check_graph
+from genie_rt.runtime.backends.exported.limits import limits_of
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, signatures
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.manifest import WEIGHTS, graph_file
@@ -34,6 +36,8 @@ def write_graphs(
     quantisation: Quantisation | None = None,
 ) -> list[Path]:
     """Writes the graphs of a bundle beside its weights, of which it reads the header only, and checks them.
+
+    Once as ONNX does, and once as whoever plays the bundle does.
 
     The same arguments and versions give the same bytes.
 
@@ -78,7 +82,9 @@ def write_graphs(
             path = folder / graph_file(name, precision)
             path.write_bytes(_model(g, config, name, chosen).SerializeToString(deterministic=True))
             paths.append(path)
-            check_graph(path)
+            check_onnx(path)
+            limits = limits_of(config, name, chosen, weights.num_bytes)
+            check_graph(path, path.read_bytes(), weights.unread(), signature, limits)
     return paths
 
 
@@ -89,7 +95,7 @@ def _model(g: Builder, config: ModelConfig, name: str, plans: Mapping[str, Plan]
     return frame(g, config, plan, plans[plan])
 
 
-def check_graph(path: Path) -> ModelProto:
+def check_onnx(path: Path) -> ModelProto:
     """The graph with the types and shapes of all values, known to be sound.
 
     Raises:

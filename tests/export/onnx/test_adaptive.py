@@ -13,7 +13,7 @@ import onnx
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.graphs import NewGraphs
 from genie_rt.export.onnx.linears import Quantisation, linear_names
-from genie_rt.export.onnx.write import check_graph, write_graphs
+from genie_rt.export.onnx.write import check_onnx, write_graphs
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES
 from genie_rt.runtime.plan import ORDERS, Plan
 from genie_rt.runtime.world import World
@@ -68,7 +68,7 @@ def test_no_graph_divides_integers(tmp_path: Path) -> None:
     )  # fmt: skip
     real, divided = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}, set()
     for path in paths:
-        graph = check_graph(path).graph
+        graph = check_onnx(path).graph
         types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
         divided |= {types[node.output[0]] for node in graph.node if node.op_type in ("Div", "Mod")}
     assert divided and divided <= real

@@ -16,10 +16,13 @@ pytest.importorskip("onnx", reason="the extra onnx is not installed")
 import onnx
 
 from genie_rt.errors import BundleError, ConfigError
+from genie_rt.export.onnx.builder import Builder
 from genie_rt.export.onnx.linears import Quantisation, linear_names
-from genie_rt.export.onnx.write import check_graph, write_graphs
-from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, Value, signatures
+from genie_rt.export.onnx.weights import WeightFile
+from genie_rt.export.onnx.write import check_onnx, write_graphs
+from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, Signature, Value, signatures
 from genie_rt.runtime.manifest import graph_file
+from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
 
 CONFIG = make_config(grid=(4, 6), merge=2)
@@ -72,7 +75,7 @@ def value_of(info: Any) -> Value:
 
 def test_no_value_has_more_than_four_axes_and_every_one_a_known_number_of_them(paths: list[Path]) -> None:
     for path in paths:
-        graph = check_graph(path).graph
+        graph = check_onnx(path).graph
         ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in graph.value_info}
         assert all(info.type.tensor_type.HasField("shape") for info in graph.value_info)
         assert {name for node in graph.node for name in node.output} <= {
@@ -158,7 +161,11 @@ def rewrite_header(path: Path, change: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda header: header.pop("dynamics.position"), "expected shape [6, 16], found no such weight"),
+        (
+            lambda header: header.update(other=header.pop("dynamics.position")),
+            "expected shape [6, 16], found no such weight",
+        ),
+        (lambda header: header.pop("dynamics.position"), "and the one before it ends at"),
         (lambda header: header["dynamics.position"].update(shape=[16, 6]), "[6, 16], found [16, 6]"),
         (lambda header: header["dynamics.position"].update(dtype="I8"), "expected a safetensors file"),
         (lambda header: header["dynamics.position"].update(shape=[6, 17]), "expected a safetensors file"),
@@ -184,7 +191,7 @@ def test_a_graph_with_a_wrong_shape_does_not_pass_the_check(paths: list[Path], t
     page.type.tensor_type.shape.dim[1].dim_value += 1
     onnx.save(model, tmp_path / "decode.onnx")
     with pytest.raises(BundleError, match=r"decode\.onnx: expected a sound graph"):
-        check_graph(tmp_path / "decode.onnx")
+        check_onnx(tmp_path / "decode.onnx")
 
 
 def test_without_onnx_the_message_says_how_to_get_it() -> None:
@@ -215,3 +222,10 @@ def test_a_nan_anywhere_shows_in_the_checksum(paths: list[Path]) -> None:
             found = run_graph(paths[0].parent / f"{name}.onnx", broken)["checksum"]
             reaches = key != "past_1" or name not in ("commit", "pass-at")  # these ask nothing of that number
             assert np.isnan(found).all() == reaches, (name, key)
+
+
+def test_no_operator_is_written_that_the_runtime_does_not_read(tmp_path: Path) -> None:
+    save_weights(tmp_path, CONFIG)
+    weights = WeightFile(tmp_path / "weights.safetensors", parameter_shapes(CONFIG))
+    with pytest.raises(ValueError, match="found the operator Loop"):
+        Builder(weights, Signature(), opset=23).node("Loop", "x")
