@@ -83,5 +83,5 @@ class CompiledGraphs:
     def _digest_of(self, weights: StoredWeights) -> str:
         """Many graphs have them in common."""
         if self._hashed is None or self._hashed[0] is not weights:
-            self._hashed = weights, hashlib.sha256(weights.data).hexdigest()
+            self._hashed = weights, hashlib.sha256(weights.data.data).hexdigest()
         return self._hashed[1]
