@@ -12,11 +12,12 @@ import sys
 from collections.abc import Iterable, Mapping, Set
 from numbers import Real
 from pathlib import Path
-from typing import SupportsIndex, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard, TypeVar
 
 from genie_rt.errors import ConfigError, GenieError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -43,17 +44,23 @@ def plain(value: object) -> object:
     """Python's own number or text where the value is one of NumPy or torch without axes, else the value."""
     if type(value) in (int, float, str):  # nearly always
         return value
-    if isinstance(value, np.ma.MaskedArray) or getattr(value, "ndim", None) != 0:
+    if hasattr(value, "mask") or getattr(value, "ndim", None) != 0:
         return value
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "mM":  # a time says no number
+    if _is_of_numpy(value) and value.dtype.kind in "mM":  # a time says no number
         return value
     torch = sys.modules.get("torch")  # who passes a tensor has imported torch
-    if isinstance(value, np.ndarray | np.generic) or (torch and isinstance(value, torch.Tensor)):
+    if _is_of_numpy(value) or (torch and isinstance(value, torch.Tensor)):
         try:
             return value.item()
         except (RuntimeError, ValueError, TypeError):  # a tensor without data
             return value
     return value
+
+
+def _is_of_numpy(value: object) -> TypeGuard[np.ndarray[Any, Any] | np.generic]:
+    """Whether it is an array or a scalar of NumPy, which is not imported to find out."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
 
 
 def whole_number(
@@ -79,7 +86,7 @@ def as_whole(value: object) -> int | None:
     if type(value) is int:
         return value
     value = plain(value)
-    if isinstance(value, bool | np.bool_ | np.ndarray) or not isinstance(value, SupportsIndex):
+    if isinstance(value, bool) or _is_of_numpy(value) or not isinstance(value, SupportsIndex):
         return None
     if getattr(value, "ndim", 0):  # tensors of one element have __index__ too
         return None
@@ -109,7 +116,9 @@ def real_number(
 def as_real(value: object) -> float | None:
     """A finite number as a float; None if it is none."""
     value = plain(value)
-    if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    if _is_of_numpy(value) and value.dtype.kind != "f":  # longdouble has no other form; a time is none
         return None
     try:
         number = float(value)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import shutil
 import signal
 import subprocess
@@ -331,12 +330,11 @@ def test_the_largest_change_of_each_format_counts(bundle: Path, tmp_path: Path) 
     assert export(with_figures.path, tmp_path / "kept").graphs == world.graphs
 
 
-@pytest.mark.parametrize("distance", [0.6, math.nan])
-def test_a_format_that_looks_less_real_is_left_out_whatever_its_psnr(tmp_path: Path, distance: float) -> None:
+def test_a_format_that_looks_less_real_is_left_out_whatever_its_psnr(tmp_path: Path) -> None:
     record = write_record(
         tmp_path / "r.json",
         cost("reference", "float32", 0.0),
-        cost("onnx", "int8", 0.1, distance=distance),
+        cost("onnx", "int8", 0.1, distance=0.6),
         cost("openvino", "int8", 0.1),
         cost("openvino", "bfloat16", 0.2, distance=0.4),
     )
