@@ -22,6 +22,12 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fuzz", "the fuzz campaign, which is slow and not run by `-m 'not slow'`")
+    group.addoption("--fuzz-seconds", type=float, default=120, help="how long it lasts (default: 120)")
+    group.addoption("--fuzz-seed", type=int, default=1_000_000, help="number of its first input")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """How many workers `-n auto` starts: a processor each, up to 8, for each takes about a gigabyte."""
