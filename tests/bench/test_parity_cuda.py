@@ -55,6 +55,12 @@ def test_every_number_format_is_within_its_bound(dtype: str) -> None:
     assert found.tokens >= 4 * 2 * 256
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != "float32"])
+def test_every_number_format_is_within_its_bound_in_the_other_plans_too(dtype: str) -> None:
+    assert judged(dtype, other_plans=True).failure is None
+
+
 def wrong_age(table: Tensor) -> None:
     """The two newest frames of the past change places."""
     table[:, 1:3] = table[:, 1:3].flip(1)
