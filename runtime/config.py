@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.arguments import found as shown
 from genie_rt.runtime.arguments import one_of, truth, whole_number
+from genie_rt.runtime.untrusted import MAX_COMPARED
 
 ConfigT = TypeVar("ConfigT")
 
@@ -226,7 +227,7 @@ def check_keys(keys: Iterable[object], known: Collection[str], where: str) -> No
     """Raises `ConfigError` for the first key that is not known; the message has the nearest that is."""
     for key in keys:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            near = difflib.get_close_matches(str(key)[:MAX_COMPARED], known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; valid keys are {', '.join(known)}"
             raise ConfigError(f"{where}: unknown key {key!r}{hint}")
 

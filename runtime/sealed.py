@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,9 @@ from genie_rt.runtime.files import open_regular
 from genie_rt.runtime.untrusted_json import json_value
 
 MAX_LINE_BYTES = 1 << 16
+MAX_BYTES = 1 << 40
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +55,11 @@ def read_sealed(path: Path) -> Sealed:
     """
     with _opened(path) as file:
         seal, length = _read_line(path, file)
+        size = os.fstat(file.fileno()).st_size - length
+        _compare(path, "size", seal["size"], size)  # before anything of that size is read
         file.seek(length)
         data = file.read()
-    found = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-    for key, value in found.items():
-        if seal[key] != value:
-            raise BundleError(
-                f"{path}: expected the {key} {seal[key]} that was written, found {value}: the file was "
-                "changed or damaged"
-            )
+    _compare(path, "sha256", seal["sha256"], hashlib.sha256(data).hexdigest())
     return Sealed(about=seal["about"], data=data)
 
 
@@ -82,4 +83,15 @@ def _read_line(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     if not newline or seal.object().keys() != {"sha256", "size", "about"}:
         raise seal.wrong("the keys sha256, size and about in a first line")
     seal["about"].object()
+    seal["size"].whole(0, MAX_BYTES)
+    if not _SHA256.fullmatch(seal["sha256"].text()):
+        raise seal["sha256"].wrong("64 digits of 0-9 a-f")
     return seal.object(), len(line) + 1
+
+
+def _compare(path: Path, key: str, expected: object, found: object) -> None:
+    if found != expected:
+        raise BundleError(
+            f"{path}: expected the {key} {expected} that was written, found {found}: the file was changed or "
+            "damaged"
+        )

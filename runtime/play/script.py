@@ -7,6 +7,7 @@ from pathlib import Path
 
 from genie_rt.errors import InputError
 from genie_rt.runtime.files import read_regular
+from genie_rt.runtime.untrusted import MAX_COMPARED, brief
 
 MAX_STEPS = 100_000
 """Most steps that one script may ask for, checked before anything is allocated."""
@@ -44,11 +45,13 @@ def expand(script: str, steps: int | None, action_names: Sequence[str]) -> tuple
     for term in terms:
         index, count = _parse_term(term, action_names)
         if len(actions) + count > MAX_STEPS:
-            raise InputError(f"action script: expected at most {MAX_STEPS} steps, found more at {term!r}")
+            found = brief(repr(term))
+            raise InputError(f"action script: expected at most {MAX_STEPS} steps, found more at {found}")
         actions.extend([index] * count)
     if not actions:
         raise InputError(
-            f"action script: expected at least one action such as {action_names[0]!r}, found {script!r}"
+            f"action script: expected at least one action such as {action_names[0]!r}, "
+            f"found {brief(repr(script))}"
         )
     if steps is None:
         steps = max(DEFAULT_STEPS, len(actions)) if endless else len(actions)
@@ -66,9 +69,9 @@ def action_index(name: str, action_names: Sequence[str]) -> int:
     if name.isdecimal() and len(name) < 9 and int(name) < len(action_names):
         return int(name)
     folded = {known.casefold(): known for known in action_names}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:MAX_COMPARED].casefold(), folded, n=1, cutoff=0.5)
     hint = f"did you mean {folded[near[0]]!r}? " if near else ""
-    raise InputError(f"unknown action {name!r}: {hint}this world has {', '.join(action_names)}")
+    raise InputError(f"unknown action {brief(repr(name))}: {hint}this world has {', '.join(action_names)}")
 
 
 def default_script(action_names: Sequence[str]) -> str:
@@ -123,6 +126,6 @@ def _parse_term(term: str, action_names: Sequence[str]) -> tuple[int, int]:
         return action_index(name, action_names), 1
     if not (digits.isascii() and digits.isdecimal()) or len(digits) > 9 or not 1 <= int(digits) <= MAX_STEPS:
         raise InputError(
-            f"action script: expected a count from 1 to {MAX_STEPS} after the `*`, found {term!r}"
+            f"action script: expected a count from 1 to {MAX_STEPS} after the `*`, found {brief(repr(term))}"
         )
     return action_index(name, action_names), int(digits)

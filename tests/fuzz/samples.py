@@ -22,6 +22,7 @@ from genie_rt.runtime import presets
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity
 from genie_rt.runtime.backends.tensorrt.target import Target
 from genie_rt.runtime.config import to_dict
+from genie_rt.runtime.kept import Kept
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 from genie_rt.training.checkpoint import save_checkpoint
@@ -38,6 +39,7 @@ ENGINE = Identity(
     bundle="ab" * 32, graph="pass", graph_sha256="cd" * 32, precision="float32", flavour="tensorrt",
     version="10.0.0", target=Target(gpu="A", capability=90, driver="1"),
 )  # fmt: skip
+WANTED = {"graph": "a" * 64, "shapes": [["index", [3]]], "options": {"threads": 2}}
 RECORDS = {
     "precision.json": "docs/demo-exported.json",
     "evaluation.json": "docs/demo-evaluation.json",
@@ -66,6 +68,7 @@ def write_samples(root: Path, *, with_run: bool = True) -> Path:
     _write_pictures(root / "pictures")
     _write_videos(root / "videos")
     _write_engine(root / "engines")
+    Kept(root / "kept").keep(WANTED, bytes(range(256)) * 4)
     (root / "records").mkdir()
     for name, place in RECORDS.items():
         shutil.copy(ROOT / place, root / "records" / name)

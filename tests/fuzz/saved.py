@@ -13,9 +13,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz.case import DANGLING, ENDLESS, FOLDER, PIPE, Case
+from fuzz.case import DANGLING, ENDLESS, FOLDER, GONE, PIPE, Case
 from fuzz.mutate import mutate_bytes, mutate_json, mutate_safetensors
-from fuzz.samples import ENGINE
+from fuzz.samples import ENGINE, WANTED
 from fuzz.target import FILE_KINDS, SAMPLES, command, names_of, other_kind
 
 from genie_rt.errors import GenieError
@@ -164,12 +164,32 @@ def make_engine(random: Random, sample: Path) -> Case:
         kind = random.choice((PIPE, FOLDER, ENDLESS, DANGLING))
         return Case(target="engine", what=f"{kind} in place of it", files={engine: kind})
     before = (sample / engine).read_bytes()
-    line, _, data = before.partition(b"\n")
-    word, changed = mutate_bytes(random, before)
-    if random.random() < 0.6:
-        word, line = mutate_json(random, line)
-        changed = line + b"\n" + data
+    word, changed = sealed_change(random, before)
+    if random.random() < 0.4:  # as the engine of another GPU, whose notes are read too
+        files = {engine: GONE, f"{engine[: engine.rindex('/')]}/{'0' * 32}.engine": changed}
+        return Case(target="engine", what=f"another engine: {word}", files=files)
     return Case(target="engine", what=word, files={engine: changed})
+
+
+def sealed_change(random: Random, before: bytes) -> tuple[str, bytes]:
+    """A change to a sealed file, often to the line that says what follows."""
+    line, _, data = before.partition(b"\n")
+    if random.random() < 0.4:
+        return mutate_bytes(random, before)
+    word, line = mutate_json(random, line)
+    return word, line + b"\n" + data
+
+
+def open_kept(folder: Path, case: Case) -> None:
+    """What is damaged is gone, and what took its place comes back."""
+    from genie_rt.runtime.kept import Kept
+
+    folder.chmod(0o700)
+    kept, data = Kept(folder), bytes(range(256)) * 4
+    assert kept.find(WANTED) in (data, None)
+    kept.keep(WANTED, data[::-1])
+    if all(content != FOLDER for content in case.files.values()):
+        assert kept.find(WANTED) == data[::-1]
 
 
 def open_engine(folder: Path, case: Case) -> None:

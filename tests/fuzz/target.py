@@ -6,7 +6,7 @@ import contextlib
 import functools
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -69,16 +69,27 @@ def other_kind(random: Random, target: str, names: list[str]) -> Case | None:
 
 
 def changed_file(
-    target: str, change: Callable[[Random, bytes], tuple[str, bytes]], pattern: str, empty: bool = True
+    target: str,
+    change: Callable[[Random, bytes], tuple[str, bytes]],
+    pattern: str,
+    *,
+    empty: bool = True,
+    lenient: bool = False,
 ) -> Callable[[Random, Path], Case]:
-    """Cases that change one of the sample's files."""
+    """Cases that change one of the sample's files.
+
+    Args:
+        pattern: of their names.
+        empty: whether an empty file is to be refused.
+        lenient: whether what is no file is passed over, not refused.
+    """
 
     def make(random: Random, sample: Path) -> Case:
         names = names_of(sample, pattern)
         if (case := other_kind(random, target, names)) is not None:
-            return case
+            return replace(case, must_refuse=not lenient)
         name = random.choice(names)
-        if empty and random.random() < 0.01:
+        if empty and not lenient and random.random() < 0.01:
             return Case(target=target, what=f"nothing in {name}", files={name: b""}, must_refuse=True)
         word, data = change(random, (sample / name).read_bytes())
         return Case(target=target, what=f"{name}: {word}", files={name: data})

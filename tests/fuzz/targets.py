@@ -29,9 +29,11 @@ from fuzz.saved import (
     make_engine,
     make_snapshot,
     open_engine,
+    open_kept,
     open_log,
     open_record,
     open_snapshot,
+    sealed_change,
 )
 from fuzz.target import SAMPLES, Target, changed_file
 
@@ -78,6 +80,12 @@ TARGETS: dict[str, Target] = {
         tried_whole=("a.mp4", "a.gif"),
     ),
     "engine": Target(sample="engines", make=make_engine, open=open_engine, share=0.5),
+    "kept": Target(
+        sample="kept",
+        make=changed_file("kept", sealed_change, "*.kept", lenient=True),
+        open=open_kept,
+        share=0.5,
+    ),
 }
 
 

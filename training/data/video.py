@@ -169,9 +169,13 @@ def _resampled(file: Path, options: VideoOptions) -> Iterator[Frames | None]:
             if not container.streams.video:
                 raise _BrokenVideoError("it holds no video")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise _BrokenVideoError("its codec is none that ffmpeg knows")
             stream.thread_type = "SLICE"
             yield from _decode(container, stream, options)
-    except (av.FFmpegError, OSError, ValueError, EOFError, MemoryError) as error:
+    except _BrokenVideoError:
+        raise
+    except Exception as error:  # a decoder fed with broken bytes may raise anything
         raise _BrokenVideoError(f"cannot be decoded: {error}") from error
 
 

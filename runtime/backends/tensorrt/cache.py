@@ -18,11 +18,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from genie_rt.errors import BundleError, InputError, UnsupportedError
+from genie_rt.errors import BundleError, ConfigError, InputError, UnsupportedError
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.backends.tensorrt.target import Target
+from genie_rt.runtime.config import from_dict
 from genie_rt.runtime.kept import private_folder
 from genie_rt.runtime.sealed import Sealed, read_about, read_sealed, write_sealed
+from genie_rt.runtime.untrusted import brief
 
 REBUILD = "build it anew with --rebuild"
 
@@ -79,9 +81,8 @@ class Identity:
     def of(cls, about: dict[str, Any]) -> Identity | None:
         """That which was noted with an engine; None where the notes are of something else."""
         try:
-            target, settings = Target(**about["target"]), Settings(**about["settings"])
-            return cls(**{**about, "target": target, "settings": settings})
-        except (TypeError, KeyError):
+            return from_dict(cls, about)
+        except ConfigError:
             return None
 
 
@@ -130,7 +131,7 @@ class EngineCache:
         if others := sorted({other.where for _, other in self._others(wanted)}):
             raise UnsupportedError(
                 f"the graph {wanted.graph} ({wanted.precision}): expected an engine of {wanted.where}, found "
-                f"one of {' and one of '.join(others)} in {self.folder(wanted)}; {REBUILD}"
+                f"one of {brief(' and one of '.join(others))} in {self.folder(wanted)}; {REBUILD}"
             )
         return None
 

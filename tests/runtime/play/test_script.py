@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.play import script
 from genie_rt.runtime.play.action_log import read_actions
 from genie_rt.runtime.play.script import (
     MAX_STEPS,
@@ -118,3 +119,18 @@ def test_bad_script_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"right \xff\xfe")
     with pytest.raises(InputError, match="offset 6"):
         read_actions(path)
+
+
+@pytest.mark.parametrize(
+    "word", ["x" * 100_000, "5*" + "9" * 100_000, "right*" + "1" * 100_000, "," * 100_000]
+)
+def test_a_long_word_makes_no_long_message(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it compared with the world's names as a whole: that takes a second for some 10 MB."""
+    compared = []
+    monkeypatch.setattr(
+        script.difflib, "get_close_matches", lambda name, *others, **options: compared.append(name) or []
+    )
+    with pytest.raises(InputError) as raised:
+        expand(word, None, NAMES)
+    assert len(str(raised.value)) < 600
+    assert all(len(name) <= 200 for name in compared)

@@ -1,5 +1,6 @@
 """The folder of engines: nothing foreign, changed or half-written is ever loaded."""
 
+import json
 import logging
 import os
 import signal
@@ -102,6 +103,20 @@ def test_an_engine_of_another_version_is_refused_and_gives_way(full: Place, what
     full.obtain(target, rebuild=True)
     assert len(list(full.root.rglob("*.engine"))) == 1, "the useless one was kept"
     assert len(list(full.root.rglob("*.log"))) == 1
+
+
+@pytest.mark.parametrize("notes", [{"gpu": 5}, {"capability": "x"}, {"driver": None}, {"gpu": "x" * 60_000}])
+def test_strange_notes_of_other_engines_do_no_harm(full: Place, notes: dict[str, object]) -> None:
+    full.obtain(AMPERE)
+    (path,) = full.root.rglob("*.engine")
+    line, _, data = path.read_bytes().partition(b"\n")
+    seal = json.loads(line)
+    seal["about"]["target"] |= notes
+    path.write_bytes(json.dumps(seal).encode() + b"\n" + data)
+    try:
+        full.obtain()
+    except UnsupportedError as error:
+        assert len(str(error)) < 2000
 
 
 def test_rtx_engines_serve_all_gpus_of_a_capability(rtx: Place) -> None:

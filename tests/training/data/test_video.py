@@ -12,6 +12,7 @@ pytest.importorskip("av", reason='needs PyAV: pip install "genie-rt[train]"')
 
 import av
 
+from genie_rt.training.data import video
 from genie_rt.training.data.video import VideoOptions, import_videos
 
 
@@ -38,6 +39,28 @@ def write(path: Path, frames: Frames, *, rate: int = 20, faststart: bool = True)
 
 
 SMALL = VideoOptions(height=24, width=24, min_frames=8)
+
+
+def test_a_video_whose_codec_nobody_knows_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.mp4", moving(20))
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"$dinf", b"\xff\xff\xff\xfff"))
+    assert file.read_bytes() != whole
+    with pytest.raises(InputError, match=r"a\.mp4: skipped: its codec is none that ffmpeg knows"):
+        import_videos([file], tmp_path / "out", options=SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_whatever_a_decoder_raises_is_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV has no list of it; it raises IndexError where another stream begins late."""
+    file = write(tmp_path / "a.mp4", moving(20))
+
+    def decode(*arguments: object) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(video, "_decode", decode)
+    with pytest.raises(InputError, match=r"a\.mp4: skipped: cannot be decoded: list index out of range"):
+        import_videos([file], tmp_path / "out", options=SMALL)
 
 
 def test_a_video_is_resampled_shrunk_and_cropped(tmp_path: Path) -> None:
