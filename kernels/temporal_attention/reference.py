@@ -62,7 +62,7 @@ def newest_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tensor
     """
     wide = torch.promote_types(q.dtype, torch.float32)
     scores = (q.to(wide)[:, None] * k.to(wide)).sum(-1) * q.shape[-1] ** -0.5  # [B, Tk, P, H]
-    scores = scores + _bias_of(ages, bias, wide).permute(1, 2, 0)[:, :, None]
+    scores += _bias_of(ages, bias, wide).permute(1, 2, 0)[:, :, None]
     return (scores.softmax(1)[..., None] * v.to(wide)).sum(1).to(q.dtype)
 
 

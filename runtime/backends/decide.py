@@ -207,19 +207,23 @@ class Decision:
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of all tokens, `[R, N, V]`, known to be finite."""
         dynamics = self.backend.model.dynamics
-        logits = dynamics.logits(hidden[:, None], self.previous[:, None], self.backend.table)[:, 0]
+        logits = dynamics.logits(hidden[:, None], self.previous[:, None], self.backend.table, by_frame=True)[
+            :, 0
+        ]
         return self.backend.check_logits(logits, self._kept)
 
     def _logits_at(self, hidden: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
         """Scores at `places` of `hidden`, which are those of the tokens `[R, n]`: `[R, n, V]`."""
         previous = self.previous.gather(1, tokens)
-        logits = self.backend.model.dynamics.logits_at(hidden, places, previous, self.backend.table)
+        logits = self.backend.model.dynamics.logits_at(
+            hidden, places, previous, self.backend.table, by_frame=True
+        )
         return self.backend.check_logits(logits, self._kept)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """The new frames, `[B, T, P, D]`."""
         x = self.backend.model.dynamics.embed(
-            tokens[:, None], self.previous[:, None], self.inputs[:, 2:3], self.backend.table
+            tokens[:, None], self.previous[:, None], self.inputs[:, 2:3], self.backend.table, by_frame=True
         )
         return self._past.fold(x[:, 0])
 
@@ -227,7 +231,7 @@ class Decision:
         """The last frames, to be committed: `[B, 1, P, D]`."""
         count = 1 if self._shared else len(self.rows)
         last, actions = self.previous[:count, None], self.inputs[:count, 3:]
-        return self.backend.model.dynamics.embed(last, last, actions, self.backend.table)
+        return self.backend.model.dynamics.embed(last, last, actions, self.backend.table, by_frame=True)
 
     def _write(self, kept: list[KeysValues]) -> None:
         """Keeps the committed frames' keys and values as pages; rows that are one row share theirs."""

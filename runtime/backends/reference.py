@@ -209,7 +209,7 @@ class ReferenceBackend:
         action = torch.tensor([row.action for row in rows], device=self.device)[:, None]
         pool, dynamics = self.dynamics_pages, self.model.dynamics
         past = Past(pool, [row.dynamics for row in rows], shared=False)
-        x = dynamics.embed(tokens, tokens, action, self.table)
+        x = dynamics.embed(tokens, tokens, action, self.table, by_frame=True)
         _, kept = dynamics.transformer(x, past.ages, past.history, past.own)
         return [
             replace(row, pending=False, dynamics=pool.push(row.dynamics, pool.write(kept, i)))

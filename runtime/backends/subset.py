@@ -6,10 +6,10 @@ saw of it when it last was. Computed at all positions it is `STTransformer.forwa
 
 from torch import Tensor
 
-from genie_rt.kernels.mlp.reference import mlp
 from genie_rt.kernels.norm_qkv.reference import rms_norm
 from genie_rt.kernels.spatial_attention.reference import attend
-from genie_rt.runtime.model.transformer import KeysValues, OwnFrames, STBlock, STTransformer
+from genie_rt.runtime.model.by_frame import feed_forward
+from genie_rt.runtime.model.transformer import KeysValues, OwnFrames, STBlock, STTransformer, frames_seen
 
 
 def evaluate(
@@ -35,22 +35,23 @@ def evaluate(
         `[B, T, Q, D]` after the final norm; keys and values of temporal attention at these positions, per
         layer; and those of spatial attention at all positions, the new ones in place of the kept ones.
     """
-    temporal, spatial = [], []
+    temporal, spatial, by_frame = [], [], own is not None
+    seen = None if own is None else frames_seen(ages, own)
     for layer, block in enumerate(transformer.blocks):
         assert isinstance(block, STBlock)  # a ModuleList does not know
         attention = block.spatial
-        q, k, v = attention.project(block.spatial_norm(x))  # [B, T, Q, H, Dh]
+        q, k, v = attention.project(block.spatial_norm(x), by_frame)  # [B, T, Q, H, Dh]
         q, k = rms_norm(q, attention.q_norm), rms_norm(k, attention.k_norm)
         if index is not None:
             assert kept is not None
             k, v = (_replaced(old, new, index) for old, new in zip(kept[layer], (k, v), strict=True))
         out = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
-        x = x + attention.out(out.flatten(-2).view(*x.shape[:-1], -1))
+        x = x + attention.merge(out.unflatten(0, x.shape[:2]), by_frame)
         attended, keys_values = block.temporal(
-            block.temporal_norm(x), ages, history[layer] if history is not None else None, own
+            block.temporal_norm(x), ages, history[layer] if history is not None else None, seen
         )
         x = x + attended
-        x = x + mlp(block.mlp_norm(x), block.up.weight, block.down.weight)
+        x = x + feed_forward(block.mlp_norm(x), block.up, block.down, by_frame)
         temporal.append(keys_values)
         spatial.append((k, v))
     return transformer.norm(x), temporal, spatial

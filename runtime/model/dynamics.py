@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from genie_rt.kernels.vq_lookup.reference import lookup_code
 from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.model.by_frame import product, project
 from genie_rt.runtime.model.transformer import KeysValues, STTransformer, position_grid
 
 NULL_ACTION = -1
@@ -78,7 +79,9 @@ class Dynamics(nn.Module):
         x = x.unflatten(3, (m, m, -1)).unflatten(2, (rows // m, columns // m)).transpose(3, 4)
         return x.flatten(2, 5)
 
-    def embed(self, tokens: Tensor, previous: Tensor, actions: Tensor, table: Tensor) -> Tensor:
+    def embed(
+        self, tokens: Tensor, previous: Tensor, actions: Tensor, table: Tensor, by_frame: bool = False
+    ) -> Tensor:
         """Inputs of the transformer.
 
         Args:
@@ -87,31 +90,39 @@ class Dynamics(nn.Module):
                 `UNDECIDED` where there is none.
             actions: `[B, T]` int64, the action that led to each frame, or `NULL_ACTION`.
             table: `[V, E]` from `token_table`.
+            by_frame: as `by_frame.project` takes it.
 
         Returns:
             `[B, T, P, D]`.
         """
         masked = (tokens == UNDECIDED)[..., None]
         vectors = torch.where(masked, self.mask_embedding, table[tokens.clamp(min=0)])
-        x = self.token_in(self._merge(vectors))
+        x = project(self.token_in, self._merge(vectors), by_frame)
         if self.previous_in is not None:
             seen = masked & (previous != UNDECIDED)[..., None]
-            x = x + self.previous_in(self._merge(table[previous.clamp(min=0)] * seen))
+            before = self._merge(table[previous.clamp(min=0)] * seen)
+            x = x + project(self.previous_in, before, by_frame)
         action = self.action_embedding[actions]  # NULL_ACTION = -1 picks the last row
         return x + self.position + action[:, :, None]
 
-    def logits(self, hidden: Tensor, previous: Tensor, table: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, previous: Tensor, table: Tensor, by_frame: bool = False) -> Tensor:
         """Scores of every token: `[B, T, P, D]` to `[B, T, N, V]`, in at least fp32."""
-        copy = None if self.copy_out is None else self._split(self.copy_out(hidden))
-        return self._score(self._split(self.token_out(hidden)), copy, previous, table)
+        copy = None
+        if self.copy_out is not None:
+            copy = self._split(project(self.copy_out, hidden, by_frame))
+        vectors = self._split(project(self.token_out, hidden, by_frame))
+        return self._score(vectors, copy, previous, table, by_frame)
 
-    def logits_at(self, hidden: Tensor, places: Tensor, previous: Tensor, table: Tensor) -> Tensor:
+    def logits_at(
+        self, hidden: Tensor, places: Tensor, previous: Tensor, table: Tensor, by_frame: bool = False
+    ) -> Tensor:
         """Scores at some places only.
 
         Args:
             hidden: `[B, Q, D]`, states of any `Q` positions.
             places: `[B or 1, n]` int64: entry `q * merge^2 + slot` for a token of the `q`-th of them.
             previous: `[B, n]` int64, the tokens of the frame before at these places.
+            by_frame: as `by_frame.project` takes it; every row is a frame.
 
         Returns:
             `[B, n, V]`.
@@ -121,13 +132,16 @@ class Dynamics(nn.Module):
             x = x.unflatten(-1, (self.config.dynamics.merge**2, -1)).flatten(1, 2)  # [B, Q * merge^2, ...]
             return x.take_along_dim(places[..., None], 1) if len(places) > 1 else x.index_select(1, places[0])
 
-        copy = None if self.copy_out is None else take(self.copy_out(hidden))
-        return self._score(take(self.token_out(hidden)), copy, previous, table)
+        copy = None if self.copy_out is None else take(project(self.copy_out, hidden, by_frame))
+        vectors = take(project(self.token_out, hidden, by_frame))
+        return self._score(vectors, copy, previous, table, by_frame)
 
-    def _score(self, vectors: Tensor, copy: Tensor | None, previous: Tensor, table: Tensor) -> Tensor:
+    def _score(
+        self, vectors: Tensor, copy: Tensor | None, previous: Tensor, table: Tensor, by_frame: bool
+    ) -> Tensor:
         """Vectors `[..., E]` against all tokens', and the copy logit `[..., 1]` on the previous ones."""
         wide = torch.promote_types(vectors.dtype, torch.float32)
-        scores = (vectors @ table.to(vectors.dtype).mT).to(wide) * table.shape[1] ** -0.5
+        scores = product(vectors, table.to(vectors.dtype), by_frame).to(wide) * table.shape[1] ** -0.5
         if copy is None or self.copy_logit is None:
             return scores
         raised = (copy.to(wide) + self.copy_logit) * (previous != UNDECIDED)[..., None]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from genie_rt.kernels.patchify.reference import patchify, unpatchify
 from genie_rt.kernels.vq_lookup.reference import lookup_code, nearest_code
 from genie_rt.runtime.config import TokenizerConfig
+from genie_rt.runtime.model.by_frame import project
 from genie_rt.runtime.model.transformer import KeysValues, OwnFrames, STTransformer, position_grid
 
 
@@ -38,9 +39,10 @@ class Tokenizer(nn.Module):
         own: OwnFrames | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Vectors before quantisation: `[B, T, Hpx, Wpx, 3]` uint8 to `[B, T, N, d]`."""
-        x = self.patch_in(patchify(frames, self.config.patch, self.patch_in.weight.dtype))
+        patches = patchify(frames, self.config.patch, self.patch_in.weight.dtype)
+        x = project(self.patch_in, patches, own is not None)
         x, kept = self.encoder(x + self.encoder_position, ages, history, own)
-        return self.code_in(x), kept
+        return project(self.code_in, x, own is not None), kept
 
     def encode(
         self,
@@ -61,8 +63,10 @@ class Tokenizer(nn.Module):
         own: OwnFrames | None = None,
     ) -> tuple[Tensor, list[KeysValues]]:
         """Unit code vectors `[B, T, N, d]` to pictures `[B, T, Hout, Wout, 3]`, nominally in [-1, 1]."""
-        x, kept = self.decoder(self.code_out(vectors) + self.decoder_position, ages, history, own)
-        return unpatchify(self.patch_out(x), self.config.decoder_patch, *self.config.output_size), kept
+        x = project(self.code_out, vectors, own is not None)
+        x, kept = self.decoder(x + self.decoder_position, ages, history, own)
+        patches = project(self.patch_out, x, own is not None)
+        return unpatchify(patches, self.config.decoder_patch, *self.config.output_size), kept
 
     def decode(
         self,

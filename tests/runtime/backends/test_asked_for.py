@@ -25,7 +25,7 @@ PLANS = {
 
 @cache
 def world_of(dtype: torch.dtype, window: int, merge: int) -> World:
-    config = make_config(grid=(4, 6), window=window, merge=merge, width=32, num_heads=4, head_width=16)
+    config = make_config(grid=(6, 10), window=window, merge=merge, width=32, num_heads=4, head_width=16)
     return make_world(config, dtype=dtype)
 
 
