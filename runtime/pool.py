@@ -23,8 +23,9 @@ class SessionPool(Uncopied):
     """Steps the sessions of several players in one batch, which costs less than one after the other.
 
     A session in the pool is a session like any other: it is reset, peeked, saved and restored by its own
-    methods, may step on its own as well, and gives the same frames whoever else is in the batch. Joining and
-    leaving copy nothing. A call that raises leaves the pool and all sessions as they were.
+    methods, may step on its own as well, and gives the same frames whoever else is in the batch: to the last
+    bit where `world.backend.batch_invariant`, within rounding elsewhere (see `Session`). Joining and leaving
+    copy nothing. A call that raises leaves the pool and all sessions as they were.
 
     One method at a time, of the pool and of each session that it steps: a call while another thread is in
     one raises `StateError`, and so do all calls in a fork of the process that loaded the world.

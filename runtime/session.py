@@ -56,7 +56,13 @@ class Session(Uncopied):
     The last frame has to be taken into the cache before the next can be decoded (its *commit*). Call `commit`
     when the frame is on the screen and it happens then, off the way from the next action to its picture
     (*idle*: best latency). Do not call it and the next `step` does it in its first pass (*fused*: best
-    throughput). The frames are the same.
+    throughput).
+
+    On one machine, with one back end, dtype, seed and plan, the same actions give the same frames to the last
+    bit, whether somebody commits, saves and restores, or peeks at one action in between. Peeks at several
+    actions, rollouts and pools compute several frames in one batch: where `world.backend.batch_invariant`,
+    as on a CPU, they give these frames as well, and else (`cuda`) the same within rounding, by which a token
+    may be another now and then, and with it the frames that follow.
 
     Attributes:
         world: that it plays in.
@@ -201,7 +207,8 @@ class Session(Uncopied):
     def step(self, action: str | int) -> Picture:
         """The frame that an action leads to.
 
-        After a `peek` at this action it is there already: then the model is not evaluated.
+        After a `peek` at this action it is there already: then the model is not evaluated. The frame is the
+        same however it was asked for, as far as the class says.
 
         Args:
             action: name or index.
@@ -276,8 +283,10 @@ class Session(Uncopied):
     def commit(self) -> None:
         """Computes the last frame's page now, in idle time after the frame is shown.
 
-        Optional: see the class. A second call does nothing, and nor does the first where the back end has a
-        graph of the whole frame, in which the commit takes no more time; see `Backend.commits_ahead`.
+        Optional: see the class. A second call has no effect, and nor does the first where a commit by itself
+        would round otherwise than one within the next frame: with a graph of the whole frame (`onnx`,
+        `openvino`, `tensorrt`), and on `cuda` unless the plan reuses. See `Backend.commits_ahead`. No frame
+        changes, as long as the plan is not changed between this call and the next step.
         """
         row = self.row
         if self.is_pending and self.world.backend.commits_ahead(self.next_plan):
@@ -289,7 +298,8 @@ class Session(Uncopied):
 
         The session stays where it is, and keeps the results: the next `step` with one of these actions costs
         nothing, and peeking again computes only what is not known yet. Whatever moves the session on (`step`,
-        `reset`, `restore`, another plan) drops the results and their pages.
+        `reset`, `restore`, another plan) drops the results and their pages. The frames are those of `step`,
+        within rounding where the back end is not `batch_invariant`.
 
         Args:
             actions: names or indices; all of the world unless given.
@@ -319,7 +329,8 @@ class Session(Uncopied):
         """Where each of several sequences of actions would lead, for planners. The session stays where it is.
 
         All sequences go on in one batch; those that begin alike are evaluated once as far as they do, so
-        memory and time follow the number of different beginnings. Every step takes `next_plan`.
+        memory and time follow the number of different beginnings. Every step takes `next_plan`. The frames
+        are those of `step`, within rounding where the back end is not `batch_invariant`.
 
         Args:
             actions: `S` sequences of `T` names or indices each, both at least 1.

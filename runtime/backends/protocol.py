@@ -43,16 +43,22 @@ class Probe:
 class Backend(Protocol):
     """Evaluates the model for a batch of rows. Rows go in, new rows come out; none is changed.
 
-    What a row becomes does not depend on the other rows of the batch. Rows that share their pages, such as
-    one row given several times with different actions, are evaluated over one past that is read once.
+    What a row becomes depends on the other rows of the batch in its last bits at most, and with
+    `batch_invariant` not at all. Rows that share their pages, such as one row given several times with
+    different actions, are evaluated over one past that is read once.
 
     Attributes:
         name: of `backends.choose.BACKENDS`.
         device: that it computes on.
+        batch_invariant: whether a row becomes the same in every batch, to the last bit. Where it does not,
+            products of matrices of another size add in another order: of several rows in one batch, as in
+            peeks, rollouts and pools, one may get another token than it would alone, now and then, and with
+            that other frames from there on.
     """
 
     name: str
     device: torch.device
+    batch_invariant: bool
 
     def reserve(self, num_sessions: int) -> None:
         """Makes room for the pages of so many sessions in all, where making it later would mean moving them.
@@ -65,7 +71,7 @@ class Backend(Protocol):
     def commits_ahead(self, plan: Plan) -> bool:
         """Whether a commit before a frame of this plan gives the frame that the commit within it gives.
 
-        Where it does not, to the last bit, sessions leave the commit to the frame.
+        To the last bit, for one row. Where it does not, sessions leave the commit to the frame.
         """
         ...
 

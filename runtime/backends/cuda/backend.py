@@ -68,6 +68,7 @@ class CudaBackend:
     """
 
     name = "cuda"
+    batch_invariant = False  # cuBLAS chooses its algorithm by the number of rows
 
     def __init__(
         self,
@@ -117,8 +118,11 @@ class CudaBackend:
             self.memory.frames.reserve(max(FRAME_SLOTS, 2 * num_sessions + 1))
 
     def commits_ahead(self, plan: Plan) -> bool:
-        """Always; see `Backend.commits_ahead`."""
-        return True
+        """Where frames commit apart from their first pass, as with reuse; see `Backend.commits_ahead`.
+
+        Elsewhere both are one evaluation of two frames, which adds in another order than one of each.
+        """
+        return plan.reuse != "none"
 
     def batches(self, plan: Plan, most: int) -> tuple[int, ...]:
         """Powers of two, to which rows are filled up, or all that frames of this plan are captured for."""

@@ -48,6 +48,8 @@ class ExportedBackend:
         DeviceError: there is not enough memory.
     """
 
+    batch_invariant = True  # rows run one after the other
+
     def __init__(self, bundle: Bundle, precision: str, engine: Engine, *, whole_frames: bool = True) -> None:
         self.name = engine.name
         self.graphs = Graphs(bundle, precision, engine)

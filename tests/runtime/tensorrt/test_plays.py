@@ -100,6 +100,26 @@ def test_frame_graphs_are_the_references() -> None:
     assert Counter(call[0] for call in Through.trt.calls)["replay"] > 0
 
 
+@pytest.mark.parametrize("whole_frames", [True, False])
+def test_frames_do_not_depend_on_how_they_are_asked_for(whole_frames: bool) -> None:
+    config, plan = make_config(window=3, decoder_window=2), Plan(passes=2)
+    world = make_exported_world(config, plans={"quick": plan}, whole_frames=whole_frames)
+    assert world.backend.batch_invariant and world.backend.commits_ahead(plan) is not whole_frames
+    plain, idle, peeking, undoing = (world.session(seed=3, plan=plan) for _ in range(4))
+    for session in (plain, idle, peeking, undoing):
+        session.reset(make_pictures(config, 1)[0])
+    for action in make_actions(8):
+        idle.commit()
+        peeking.peek()
+        moment = undoing.snapshot()
+        undoing.step((action + 1) % 3)
+        undoing.restore(moment)
+        frames = {session.step(action).tobytes() for session in (plain, idle, peeking, undoing)}
+        assert len(frames) == 1
+        rows = [session.world.backend.save_row(session.row) for session in (plain, idle, peeking, undoing)]
+        assert all(torch.equal(row[name], rows[0][name]) for row in rows for name in row)
+
+
 def test_pages_are_never_copied() -> None:
     """With torch's alignment all pages are bound where they lie."""
     config = make_config(window=3)
