@@ -72,7 +72,7 @@ def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
     describe = state["describe"]
     if describe.get("kind") != "dynamics":
         raise ConfigError(
-            f"{run}: expected a run of the dynamics, found one of {describe.get('kind')!r}; "
+            f"{run}: expected a run of the dynamics, found one of {brief(repr(describe.get('kind')))}; "
             "give the folder that `genie-rt train dynamics --out` wrote"
         )
     if averaged and EMA_FILE not in state["files"]:
@@ -156,5 +156,7 @@ def _action_names(path: Path, config: ModelConfig, names: object) -> tuple[str, 
     if config.lam is not None:
         return tuple(f"latent-{index}" for index in range(num_actions))
     if not isinstance(names, list) or len(names) != num_actions or not all(type(n) is str for n in names):
-        raise BundleError(f"{path}: describe.action_names: expected {num_actions} names, found {names!r}")
+        raise BundleError(
+            f"{path}: describe.action_names: expected {num_actions} names, found {brief(repr(names))}"
+        )
     return tuple(names)

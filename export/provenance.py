@@ -16,6 +16,7 @@ from genie_rt.errors import BundleError
 from genie_rt.export.checkpoint import DynamicsCheckpoint
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.presets import PRESETS, preset
+from genie_rt.runtime.untrusted import brief
 from genie_rt.runtime.untrusted_json import JsonValue
 from genie_rt.training.checkpoint_state import STATE_FILE
 
@@ -36,7 +37,7 @@ def provenance_of(checkpoint: DynamicsCheckpoint) -> dict[str, Any]:
     data = describe.get("data")
     if not isinstance(data, dict):
         raise BundleError(
-            f"{checkpoint.path / STATE_FILE}: describe.data: expected an object, found {data!r}"
+            f"{checkpoint.path / STATE_FILE}: describe.data: expected an object, found {brief(repr(data))}"
         )
     dynamics = {key: state.get(key, describe.get(key)) for key in _STAGE}
     stages = {"dynamics": {**dynamics, "steps": state.get("step"), "precision": state.get("precision")}}

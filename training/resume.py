@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_rt.errors import ConfigError
+from genie_rt.runtime.untrusted import brief
 from genie_rt.training.checkpoint import Checkpoint
 from genie_rt.training.loop_config import MAY_CHANGE_ON_RESUME, LoopConfig
 
@@ -27,7 +28,7 @@ def refuse_other_run(checkpoint: Checkpoint, config: LoopConfig, describe: dict[
     now = _flat({"loop": as_json(kept), "describe": describe})
     missing = "nothing"
     changes = [
-        f"{name} was {was.get(name, missing)!r}, is now {now.get(name, missing)!r}"
+        f"{name} was {brief(repr(was.get(name, missing)))}, is now {now.get(name, missing)!r}"
         for name in sorted(was.keys() | now.keys())
         if was.get(name, missing) != now.get(name, missing)
     ]

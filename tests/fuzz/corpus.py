@@ -16,6 +16,8 @@ from fuzz.mutate import Raw, render
 from fuzz.mutate_graph import SECRET, field_bytes, fields_of
 from onnx import TensorProto
 
+from genie_rt.training.checkpoint_state import sealed_state
+
 Builder = Callable[[Path], Case]
 CORPUS: dict[str, Builder] = {}
 """By target/what; each gets the folder of all samples."""
@@ -115,6 +117,16 @@ def _figures(samples: Path) -> dict[str, bytes | str]:
 @_case("checkpoint/nesting that no stack holds")
 def _deep(samples: Path) -> dict[str, bytes | str]:
     return {"checkpoint-00000002/state.json": b"[" * 100_000}
+
+
+@_case("checkpoint/a kind of 100000 characters")
+def _kind(samples: Path) -> dict[str, bytes | str]:
+    """The message had all of them."""
+    place = "checkpoint-00000002/state.json"
+    state = json.loads((samples / "checkpoint" / place).read_bytes())
+    state["describe"]["kind"] = "x" * 100_000
+    del state["state_sha256"]
+    return {place: json.dumps(sealed_state(state)).encode()}
 
 
 @_case("log/a count of 5000 digits")
