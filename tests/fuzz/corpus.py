@@ -87,6 +87,31 @@ def _chain(samples: Path) -> dict[str, bytes | str]:
     return {"decode.onnx": model.SerializeToString()}
 
 
+def _pointing(at: int) -> Callable[[Path], dict[str, bytes | str]]:
+    def make(samples: Path) -> dict[str, bytes | str]:
+        model = onnx.load_model_from_string((samples / "bundle" / "pass.onnx").read_bytes())
+        (node,) = [node for node in model.graph.node if node.op_type == "ScatterElements"]
+        model.graph.initializer.append(
+            TensorProto(
+                name="far", data_type=TensorProto.INT64, raw_data=at.to_bytes(8, "little", signed=True)
+            )
+        )
+        index = list(model.graph.node).index(node)
+        kept = list(model.graph.node)
+        far = onnx.helper.make_node("Add", [node.input[1], "far"], ["pointing far"])
+        node.input[1] = "pointing far"
+        del model.graph.node[:]
+        model.graph.node.extend([*kept[:index], far, node, *kept[index + 1 :]])
+        return {"pass.onnx": model.SerializeToString()}
+
+    return make
+
+
+for _at in (1 << 20, 1 << 30, -(1 << 30)):
+    _case(f"graph/an index that leads {_at} places away", wrong=False)(_pointing(_at))
+"""OpenVINO wrote there, and crashed at another graph. ONNX Runtime refuses it."""
+
+
 # Records, logs and notes.
 
 

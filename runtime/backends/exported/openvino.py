@@ -32,6 +32,9 @@ MAX_COMPILED = 4
 Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 """Of the inputs that have no fixed one, by name; empty for any."""
 
+_INDEXED = ("Gather", "GatherElements", "ScatterElementsUpdate", "ScatterNDUpdate")
+"""Operators whose second input is indices, by OpenVINO's names."""
+
 _WORDS = {"f32": "float32", "f16": "float16", "i64": "int64", "u8": "uint8"}
 _NAMES = {ours: own for own, ours in _WORDS.items()}
 
@@ -101,6 +104,7 @@ class OpenVinoEngine:
             model = self.core.read_model(write_model(graph.model.with_weights_as_inputs()))
             self._set_weights(model, graph)
             self._add_unused(model, graph)
+            self._bound_indices(model)
         except Exception as error:  # not all of its errors are RuntimeError
             raise BundleError(
                 f"{path}: expected a graph that OpenVINO {self.runtime.__version__} can run, found one of "
@@ -151,6 +155,32 @@ class OpenVinoEngine:
             parameter.output(0).set_names({port.name})
             model.add_parameters([parameter])
 
+    def _bound_indices(self, model: Any) -> None:
+        """Makes indices that a graph computes lie within what they point into.
+
+        The CPU plugin reads and writes wherever an index leads; ONNX Runtime refuses those that lead out.
+        Those of a sound graph stay as they are.
+        """
+        from openvino import opset13
+
+        for node in model.get_ordered_ops():
+            inputs = [node.input_value(place) for place in range(node.get_input_size())]
+            kind = node.get_type_name()
+            if kind not in _INDEXED or inputs[1].get_node().get_type_name() == "Constant":
+                continue
+            axis = 0 if kind == "ScatterNDUpdate" else _axis_of(node, inputs)
+            shape = inputs[0].get_partial_shape()
+            size = shape[axis % len(shape)].get_length()
+            bounded = opset13.clamp(inputs[1], 0, size - 1)
+            node.input(1).replace_source_output(bounded.output(0))
+        model.validate_nodes_and_infer_types()
+
+
+def _axis_of(node: Any, inputs: list[Any]) -> int:
+    """Which axis of its first input a node's indices are of."""
+    given = node.get_attributes().get("axis")
+    return int(inputs[-1].get_node().get_vector()[0] if given is None else given)
+
 
 class OpenVinoGraph:
     """A graph, compiled for every set of outputs that is asked for: what only others need is left out.
@@ -194,6 +224,7 @@ class OpenVinoGraph:
             "outputs": sorted(wanted),
             "shapes": [[name, list(shape)] for name, shape in shapes],
             "options": dict(self.options),
+            "indices": "bounded",
         }
         compiled = engine.compiled.obtain(
             self.graph, how,

@@ -144,6 +144,13 @@ def _same(call: Call) -> list[Known]:
     return [Known(dtype=call.inputs[0].dtype, shape=call.inputs[0].shape)]
 
 
+def _scatter_nd(call: Call) -> list[Known]:
+    indices = call.inputs[1].shape
+    if indices[-1:] != (1,):
+        raise ValueError(f"indices of more than one axis, {list(indices)}")
+    return _same(call)
+
+
 def _cast(call: Call) -> list[Known]:
     code = call.attribute("to", 0)
     dtype = next((name for name, known in DTYPES.items() if known == code), None)
@@ -394,7 +401,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Gather": _operator(_gather, 2, work=_given, axis=int),
     "GatherElements": _operator(_gather_elements, 2, work=_given, axis=int),
     "ScatterElements": _operator(_same, 3, axis=int),
-    "ScatterND": _operator(_same, 3),
+    "ScatterND": _operator(_scatter_nd, 3),
     "MatMul": _operator(_mat_mul, 2, work=_multiplied),
     "Gemm": _operator(_gemm, 2, 3, work=_multiplied, transB=int),
     "Attention": _operator(_attention, 3, work=_attended, scale=float),
