@@ -6,6 +6,7 @@ number of threads: workers of pytest-xdist compute with one each, for they share
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -20,6 +21,8 @@ from genie_rt.runtime import presets
 os.environ["GENIE_RT_CACHE"] = "0"  # what was kept on this machine must not decide what a test finds
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of what a script starts with "&"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it to processes that inherit this
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

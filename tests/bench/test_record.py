@@ -162,9 +162,6 @@ def test_committed_records_can_be_read(path: Path) -> None:
     assert "/" not in record.header.command  # no path of somebody's machine
 
 
-DIRTY = {"demo-quality.json": "taken while documents were being edited; its numbers take hours on two cores"}
-"""Records beside the documents that are of no commit, and why they are kept."""
-
 DOCUMENTED = sorted((RESULTS.parents[1] / "docs").glob("*.json"))
 
 
@@ -173,7 +170,7 @@ def test_documented_records_are_of_a_commit(path: Path) -> None:
     software = json.loads(path.read_bytes()).get("software")
     if software is None:
         pytest.skip("it names no commit: it was taken before records did")
-    assert str(software["commit"]).endswith("-dirty") == (path.name in DIRTY)
+    assert not str(software["commit"]).endswith("-dirty")
 
 
 def test_the_committed_latency_is_that_of_its_times() -> None:
