@@ -104,7 +104,7 @@ class OpenVinoEngine:
             model = self.core.read_model(write_model(graph.model.with_weights_as_inputs()))
             self._set_weights(model, graph)
             self._add_unused(model, graph)
-            self._bound_indices(model)
+            _bound_indices(model)
         except Exception as error:  # not all of its errors are RuntimeError
             raise BundleError(
                 f"{path}: expected a graph that OpenVINO {self.runtime.__version__} can run, found one of "
@@ -155,25 +155,35 @@ class OpenVinoEngine:
             parameter.output(0).set_names({port.name})
             model.add_parameters([parameter])
 
-    def _bound_indices(self, model: Any) -> None:
-        """Makes indices that a graph computes lie within what they point into.
 
-        The CPU plugin reads and writes wherever an index leads; ONNX Runtime refuses those that lead out.
-        Those of a sound graph stay as they are.
-        """
-        from openvino import opset13
+def _bound_indices(model: Any) -> None:
+    """Makes indices that a graph computes lie within what they point into.
 
-        for node in model.get_ordered_ops():
-            inputs = [node.input_value(place) for place in range(node.get_input_size())]
-            kind = node.get_type_name()
-            if kind not in _INDEXED or inputs[1].get_node().get_type_name() == "Constant":
-                continue
-            axis = 0 if kind == "ScatterNDUpdate" else _axis_of(node, inputs)
-            shape = inputs[0].get_partial_shape()
-            size = shape[axis % len(shape)].get_length()
-            bounded = opset13.clamp(inputs[1], 0, size - 1)
-            node.input(1).replace_source_output(bounded.output(0))
-        model.validate_nodes_and_infer_types()
+    The CPU plugin reads and writes wherever an index leads; ONNX Runtime refuses those that lead out.
+    Those of a sound graph stay as they are.
+    """
+    from openvino import opset13
+
+    for node in model.get_ordered_ops():
+        inputs = [node.input_value(place) for place in range(node.get_input_size())]
+        kind = node.get_type_name()
+        if kind not in _INDEXED or inputs[1].get_node().get_type_name() == "Constant":
+            continue
+        axis = 0 if kind == "ScatterNDUpdate" else _axis_of(node, inputs)
+        shape = inputs[0].get_partial_shape()
+        side = shape[axis % len(shape)]
+        if side.is_static:
+            bounded = opset13.clamp(inputs[1], 0, side.get_length() - 1)
+        else:  # as long as the positions that are asked for, which is known when it runs
+            kind = inputs[1].get_element_type()
+            sides = opset13.shape_of(inputs[0], kind)
+            last = opset13.subtract(
+                opset13.gather(sides, np.int64(axis % len(shape)), np.int64(0)),
+                opset13.constant(1, kind),
+            )
+            bounded = opset13.minimum(opset13.relu(inputs[1]), last)
+        node.input(1).replace_source_output(bounded.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 def _axis_of(node: Any, inputs: list[Any]) -> int:

@@ -469,3 +469,18 @@ def test_what_is_kept_and_no_compiled_graph_is_made_again(
         assert len(compiles) == number
         assert kept.find(about) not in (None, data)
     assert "is made again" in caplog.text
+
+
+@pytest.mark.parametrize("rows", [5, -1], ids=["static", "dynamic"])
+def test_indices_that_lead_out_are_bounded(rows: int) -> None:
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13
+
+    data = opset13.parameter([rows, 2], np.float32, name="data")
+    index = opset13.parameter([4], np.int64, name="index")
+    model = openvino.Model([opset13.gather(data, index, np.int64(0))], [data, index])
+    openvino_module._bound_indices(model)
+    run = openvino.compile_model(model, "CPU")
+    table = np.arange(10, dtype=np.float32).reshape(5, 2)
+    (found,) = run({"data": table, "index": np.array([-(2**30), 0, 3, 2**30])}).values()
+    np.testing.assert_array_equal(found, table[[0, 0, 3, 4]])
