@@ -21,8 +21,11 @@ from genie_rt.runtime import presets
 os.environ["GENIE_RT_CACHE"] = "0"  # what was kept on this machine must not decide what a test finds
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of what a script starts with "&"
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests send it to processes that inherit this
+# Tests send signals to processes that inherit which of them are ignored: by a script's "&", or by nohup.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
