@@ -48,12 +48,13 @@ def temporal_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tens
 def newest_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tensor) -> Tensor:
     """`temporal_attention` of a single frame, the same to the bit however many frames it is computed with.
 
-    The sums over keys go from the first to the last. So with the keys in the order of their age, a frame's
-    result depends neither on what is computed beside it nor on keys after the oldest that nobody sees.
+    How torch adds depends on the shape of the whole tensor and on the number of threads. So each frame is
+    computed by itself, over `W` keys, whatever was given: with the keys in the order of their age, its result
+    depends neither on what is computed beside it nor on keys after the oldest that it sees.
 
     Args:
         q: `[B, P, H, Dh]`, after QK-norm.
-        k, v: `[B, Tk, P, H, Dh]`, newest first.
+        k, v: `[B, Tk, P, H, Dh]`, newest first. No frame sees a key after the first `W`.
         bias: `[H, W]`, one learned score per head and age.
         ages: `[B or 1, Tk]` int64, in `0 ... W-1` where the frame may see key frame, else -1.
 
@@ -61,9 +62,22 @@ def newest_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ages: Tensor
         `[B, P, H, Dh]` in the dtype of `q`; computed in at least fp32 and rounded once.
     """
     wide = torch.promote_types(q.dtype, torch.float32)
-    scores = (q.to(wide)[:, None] * k.to(wide)).sum(-1) * q.shape[-1] ** -0.5  # [B, Tk, P, H]
-    scores += _bias_of(ages, bias, wide).permute(1, 2, 0)[:, :, None]
-    return (scores.softmax(1)[..., None] * v.to(wide)).sum(1).to(q.dtype)
+    k, v = (_resized(x, bias.shape[1], 0) for x in (k, v))
+    scored = _bias_of(_resized(ages, bias.shape[1], -1), bias, wide).permute(1, 2, 0)[:, :, None]
+    each = []
+    for frame in range(len(q)):
+        scores = (q[frame].to(wide) * k[frame].to(wide)).sum(-1) * q.shape[-1] ** -0.5  # [W, P, H]
+        weights = (scores + scored[min(frame, len(scored) - 1)]).softmax(0)
+        each.append((weights[..., None] * v[frame].to(wide)).sum(0).to(q.dtype))
+    return torch.stack(each)
+
+
+def _resized(x: Tensor, count: int, value: int) -> Tensor:
+    """`[B, Tk, ...]` cut, or filled with a value, to `[B, count, ...]`."""
+    missing = count - x.shape[1]
+    if missing <= 0:
+        return x[:, :count]
+    return torch.cat([x, x.new_full((x.shape[0], missing, *x.shape[2:]), value)], 1)
 
 
 def _bias_of(ages: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:

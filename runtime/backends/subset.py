@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genie_rt.kernels.norm_qkv.reference import rms_norm
 from genie_rt.kernels.spatial_attention.reference import attend
-from genie_rt.runtime.model.by_frame import feed_forward
+from genie_rt.runtime.model.by_frame import each_frame, feed_forward
 from genie_rt.runtime.model.transformer import KeysValues, OwnFrames, STBlock, STTransformer, frames_seen
 
 
@@ -45,7 +45,8 @@ def evaluate(
         if index is not None:
             assert kept is not None
             k, v = (_replaced(old, new, index) for old, new in zip(kept[layer], (k, v), strict=True))
-        out = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+        frames = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+        out = each_frame(attend, *frames) if by_frame else attend(*frames)
         x = x + attention.merge(out.unflatten(0, x.shape[:2]), by_frame)
         attended, keys_values = block.temporal(
             block.temporal_norm(x), ages, history[layer] if history is not None else None, seen

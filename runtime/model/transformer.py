@@ -9,6 +9,7 @@ computed by itself, and its result is the same to the bit whatever is computed b
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ from genie_rt.kernels.norm_qkv.reference import rms_norm
 from genie_rt.kernels.spatial_attention.reference import spatial_attention
 from genie_rt.kernels.temporal_attention.reference import newest_attention, temporal_attention
 from genie_rt.runtime.config import TransformerConfig
-from genie_rt.runtime.model.by_frame import feed_forward, project
+from genie_rt.runtime.model.by_frame import each_frame, feed_forward, project
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """Keys (after QK-norm) and values of one layer's temporal attention, `[B, T, P, H, Dh]` each."""
@@ -88,7 +89,8 @@ class SpatialAttention(Attention):
 
     def forward(self, x: Tensor, by_frame: bool = False) -> Tensor:
         q, k, v = (part.flatten(0, 1) for part in self.project(x, by_frame))  # [B*T, P, H, Dh]
-        out = spatial_attention(q, k, v, self.q_norm, self.k_norm)
+        attend = partial(spatial_attention, q_weight=self.q_norm, k_weight=self.k_norm)
+        out = each_frame(attend, q, k, v) if by_frame else attend(q, k, v)
         return self.merge(out.unflatten(0, x.shape[:2]), by_frame)
 
 

@@ -4,7 +4,7 @@
 `exported/test_ways_to_ask.py`, and `exported/test_backend.py` and `tensorrt/test_plays.py` with stand-ins.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -35,9 +35,25 @@ ROUNDING = {"fp64": 1e-12, "fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.1
 CUDA = pytest.mark.parametrize("precision", ROUNDING)
 
 
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Sums fall to other threads, and into other memory, when more frames are computed beside a frame."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 @cache
 def world_of(dtype: torch.dtype, window: int, merge: int) -> World:
     config = make_config(grid=(6, 10), window=window, merge=merge, width=32, num_heads=4, head_width=16)
+    return make_world(config, dtype=dtype)
+
+
+@cache
+def odd_world_of(dtype: torch.dtype) -> World:
+    """One in which hardly a frame's numbers are a multiple of what a vector or a cache line holds."""
+    config = make_config(grid=(5, 3), window=3, width=20, num_heads=3, head_width=4, num_layers=1)
     return make_world(config, dtype=dtype)
 
 
@@ -127,6 +143,12 @@ def test_frames_and_pages_are_the_same_to_the_bit(
     world = world_of(dtype, window, merge)
     assert world.backend.batch_invariant and world.backend.commits_ahead(PLANS[plan])
     assert_same(world, PLANS[plan], ways)
+
+
+@DTYPES
+@pytest.mark.parametrize("plan", ["maskgit", "halton", "frames"])
+def test_threads_and_odd_sizes_change_no_bit_of_a_frame(threads: None, dtype: torch.dtype, plan: str) -> None:
+    assert_same(odd_world_of(dtype), PLANS[plan], [after_a_commit, after_a_peek_at_others], make_actions(4))
 
 
 @pytest.mark.slow
