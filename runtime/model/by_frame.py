@@ -55,6 +55,6 @@ def _each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _own(x: Tensor) -> Tensor:
-    """The same numbers, contiguous and aligned as if newly allocated: products may round by where they are."""
+    """The same numbers, contiguous and aligned as of a new tensor: products may round by where they lie."""
     is_own = x.is_contiguous() and x.data_ptr() % ALIGNMENT == 0
     return x if is_own else x.clone(memory_format=torch.contiguous_format)
