@@ -1,7 +1,7 @@
 """The demo's graphs under `genie-rt verify`: within its bounds, and beyond them where a past is broken."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 import pytest
 from torch import Tensor
@@ -24,6 +24,8 @@ WAYS = [
     for dtype in BACKENDS[backend]
     if GRAPHS is not None and (dtype == "bfloat16" or dtype in GRAPHS.precisions)
 ]
+EACH_WAY = pytest.mark.parametrize(("backend", "dtype"), WAYS, scope="module")
+"""All tests of a way follow each other, for its compiled graphs take half a gigabyte and are kept for one."""
 
 
 @cache
@@ -31,7 +33,7 @@ def yardstick() -> World:
     return World.load("demo", backend="reference", dtype="float64")
 
 
-@cache
+@lru_cache(maxsize=1)
 def candidate(backend: str, dtype: str) -> World:
     pytest.importorskip(EXPORTED[backend])
     return World.load("demo", backend=backend, dtype=dtype)
@@ -50,16 +52,16 @@ def test_the_demo_comes_with_graphs() -> None:
     assert set(GRAPHS.frame_plans) == set(open_bundle("demo").plans)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), WAYS)
+@EACH_WAY
 def test_every_engine_and_number_format_is_within_its_bound(backend: str, dtype: str) -> None:
     found = judged(backend, dtype)
     assert found.failure is None
     assert found.tokens >= 4 * 2 * 256 and found.within == 1
 
 
-@pytest.mark.parametrize("backend", ["onnx", "openvino"])
-def test_float32_plays_as_the_yardstick_does(backend: str) -> None:
-    found = judged(backend, "float32", frames=8)
+@pytest.mark.parametrize(("backend", "dtype"), [("onnx", "float32"), ("openvino", "float32")], scope="module")
+def test_float32_plays_as_the_yardstick_does(backend: str, dtype: str) -> None:
+    found = judged(backend, dtype, frames=8)
     assert found.max_cdf_error < 1e-4
     assert found.psnr_db is None or found.psnr_db > 80  # None: the pictures are equal
 
@@ -75,7 +77,7 @@ def stale_page(past: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("mutation", [wrong_age, stale_page])
-@pytest.mark.parametrize(("backend", "dtype"), WAYS)
+@EACH_WAY
 def test_a_broken_past_is_beyond_it(
     backend: str, dtype: str, mutation: Callable[[dict[str, Tensor]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +100,7 @@ def default_plan() -> Plan:
     return open_bundle("demo").plans["default"]
 
 
-@pytest.mark.parametrize(("backend", "dtype"), WAYS)
+@EACH_WAY
 def test_frame_graphs_are_within_the_bound_of_every_number_format(backend: str, dtype: str) -> None:
     found = judged(backend, dtype, 2, default_plan(), other_frames=2)
     assert found.failure is None
@@ -120,7 +122,7 @@ def undecided(outputs: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("mutation", [black, shuffled, undecided])
-@pytest.mark.parametrize(("backend", "dtype"), [("onnx", "float32"), ("openvino", "int8")])
+@pytest.mark.parametrize(("backend", "dtype"), [("onnx", "float32"), ("openvino", "int8")], scope="module")
 def test_a_wrong_frame_graph_is_beyond_it(
     backend: str, dtype: str, mutation: Callable[[dict[str, Tensor]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
