@@ -184,7 +184,7 @@ SMALL: dict[tuple[str, ...], Small] = {
         "json": command.json and place.out / "figures.json",
     },
     ("export",): _exported,
-    ("compare",): lambda place, command: {"steps": 2, "skip": 1, "out": place.out / "compare.png"},
+    ("compare",): lambda place, command: {"steps": 2, "skip": 4, "out": place.out / "compare.png"},
     ("data", "coinrun"): lambda place, command: {"out": place.out / "clips", "frames": 2000, "num_envs": 4},
     ("data", "video"): lambda place, command: {"files": _videos(place.out), "out": place.out / "clips"},
     ("bench", "kernels"): lambda place, command: {},
@@ -199,8 +199,10 @@ def _videos(folder: Path) -> tuple[Path, ...]:
     from genie_rt.runtime.play.clip import write_clip
 
     paths = (folder / "a.mp4", folder / "b.mp4")
-    for number, path in enumerate(paths):
-        write_clip(path, make_pictures(CONFIG, 60, seed=number), fps=10)
+    wave = np.sin(np.arange(64) * np.pi / 16)  # noise would be a cut a frame
+    moving = [np.tile(128 + 100 * np.roll(wave, frame), (64, 1)) for frame in range(60)]
+    for path in paths:
+        write_clip(path, [np.repeat(frame[:, :, None], 3, 2).astype(np.uint8) for frame in moving], fps=10)
     return paths
 
 

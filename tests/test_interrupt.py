@@ -248,7 +248,7 @@ COMMANDS = (
     "play demo --headless --steps 2000 --out clip.gif --log log.json",
     "bench demo --json record.json",
     "export demo --out bundle --onnx --plan default",
-    "train tokenizer --data {store} --out run --steps 10000 --batch 1 --clip 2",
+    "train tokenizer --data {store} --out run --steps 10000 --batch 2 --clip 2",
     "verify demo --json record.json",
     "bench long --steps 100000 --json record.json",
     "data prompts {store} --out prompts --count 1 --frame 2",
