@@ -3,7 +3,7 @@
 from genie_rt.errors import UnsupportedError
 
 try:
-    import onnx  # noqa: F401
+    import onnx  # noqa: F401 (only to say here that it is missing)
 except ImportError as error:
     raise UnsupportedError(
         'writing graphs: expected the package onnx, found none; install it with: pip install "genie-rt[onnx]"'

@@ -68,7 +68,7 @@ class _State:
     request: StopRequest | None = None
     """The innermost one that is entered."""
     printing = _thread.allocate_lock()
-    mask: set[int | signal.Signals] = set()  # noqa: RUF012
+    mask: set[int | signal.Signals] = set()  # noqa: RUF012 (the process's, as all of this class)
     """What the thread that forks had blocked before."""
     cleanups: list[Callable[[], object]] = []  # noqa: RUF012 (the process's, as all of this class)
 
@@ -241,7 +241,7 @@ def _leave() -> NoReturn:
     for cleanup in (*cleanups, _kill_children):
         try:
             cleanup()
-        except BaseException:
+        except BaseException:  # the process ends: the next cleanup must still run, and none can be told of
             continue
     _end(_State.signum or signal.SIGINT)
 

@@ -24,13 +24,13 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """What OpenVINO may compute in where the graph leaves it free, by our name."""
 
 OLDEST = (2026,)
-"""Of OpenVINO. 2025.3 refuses opset 23, which bundles have."""
+"""The oldest OpenVINO that is accepted. 2025.3 refuses opset 23, which bundles have."""
 
 MAX_COMPILED = 4
-"""Of one graph. Each holds weights of its own."""
+"""How many compiled forms of one graph are held. Each has weights of its own."""
 
 Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
-"""Of the inputs that have no fixed one, by name; empty for any."""
+"""The shapes of inputs that have no fixed one, by name; empty for any."""
 
 _INDEXED = ("Gather", "GatherElements", "ScatterElementsUpdate", "ScatterNDUpdate")
 """Operators whose second input is indices, by OpenVINO's names."""
@@ -175,11 +175,11 @@ def _bound_indices(model: Any) -> None:
         if side.is_static:
             bounded = opset13.clamp(inputs[1], 0, side.get_length() - 1)
         else:  # as long as the positions that are asked for, which is known when it runs
-            kind = inputs[1].get_element_type()
-            sides = opset13.shape_of(inputs[0], kind)
+            number = inputs[1].get_element_type()
+            sides = opset13.shape_of(inputs[0], number)
             last = opset13.subtract(
                 opset13.gather(sides, np.int64(axis % len(shape)), np.int64(0)),
-                opset13.constant(1, kind),
+                opset13.constant(1, number),
             )
             bounded = opset13.minimum(opset13.relu(inputs[1]), last)
         node.input(1).replace_source_output(bounded.output(0))

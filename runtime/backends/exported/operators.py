@@ -108,7 +108,7 @@ def _with(shape: Shape, axis: int, size: int) -> Shape:
 
 
 def _together(*shapes: Shape) -> Shape:
-    """Of operands that are broadcast."""
+    """The shape that operands have once they are broadcast."""
     rank = max(map(len, shapes))
     sides = []
     for column in zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True):
