@@ -40,16 +40,11 @@ test-all: $(VENV)/.installed-test  ## run the tests, the long ones too
 	$(SAY) "all tests"
 	$(PYTEST) $(PYTEST_FLAGS)
 
-# mypy cannot follow the mapping of folders to packages in pyproject.toml, so it gets a tree that needs none:
-# links to the real files, the root package's beside the folders that are its subpackages.
 lint: $(VENV)/.installed-test  ## ruff, and mypy in strict mode
 	$(SAY) "ruff"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(SAY) "mypy"
-	@rm -rf out/mypy && mkdir -p out/mypy/genie_rt
-	@for part in bench export kernels runtime training runtime/_root/*; do \
-	  ln -s "../../../$$part" out/mypy/genie_rt; done
 	$(BIN)/mypy
 
 format: $(VENV)/.installed-test  ## let ruff mend what it can

@@ -13,8 +13,9 @@ import genie_rt
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = {name: ROOT / path for name, path in PYPROJECT["tool"]["setuptools"]["package-dir"].items()}
-"""Folder of every mapped package: `runtime/_root` of `genie_rt`, `runtime` of `genie_rt.runtime`, ..."""
+SOURCE = ROOT / "src" / "genie_rt"
+LINKS = ("bench", "export", "kernels", "runtime", "training")
+"""Of `SOURCE`: each leads to the folder of its name at the top, and is a package of its name."""
 
 MAY_IMPORT = {
     "root": {"root"},
@@ -28,13 +29,11 @@ EXEMPT = {"genie_rt", "genie_rt.cli"}  # both name every layer and import it laz
 
 
 def walk_packages() -> Iterator[tuple[str, Path]]:
-    """Every package in the tree as (dotted name, folder), whether pyproject.toml lists it or not."""
-    for name, top in FOLDERS.items():
-        for init in top.rglob("__init__.py"):
-            folder = init.parent
-            if folder != top and folder in FOLDERS.values():
-                continue  # runtime/_root is genie_rt, not genie_rt.runtime._root
-            yield ".".join((name, *folder.relative_to(top).parts)), folder
+    """Every package in the tree as (dotted name, folder)."""
+    yield "genie_rt", SOURCE
+    for name in LINKS:
+        for init in (ROOT / name).rglob("__init__.py"):
+            yield ".".join(("genie_rt", *init.parent.relative_to(ROOT).parts)), init.parent
 
 
 MODULES = {
@@ -80,13 +79,16 @@ def wrong_imports(layer: str, tree: ast.Module) -> list[str]:
     ]
 
 
-def test_pyproject_lists_every_package() -> None:
-    assert sorted(PYPROJECT["tool"]["setuptools"]["packages"]) == sorted(name for name, _ in walk_packages())
+def test_the_source_folder_has_a_link_to_every_folder_of_packages() -> None:
+    links = {path.name: path.readlink().as_posix() for path in SOURCE.iterdir() if path.is_symlink()}
+    assert links == {name: f"../../{name}" for name in LINKS}
+    tops = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert tops == set(LINKS)
 
 
 def test_every_folder_with_python_is_a_package() -> None:
     packages = {folder for _, folder in walk_packages()}
-    folders = {path.parent for top in FOLDERS.values() for path in top.rglob("*.py")}
+    folders = {path.parent for name in LINKS for path in (ROOT / name).rglob("*.py")}
     assert folders <= packages
 
 

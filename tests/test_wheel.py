@@ -3,34 +3,43 @@
 import shutil
 import subprocess
 import sys
-import tomllib
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-FOLDERS = {name: ROOT / path for name, path in SETUPTOOLS["package-dir"].items()}
+SOURCE = ROOT / "src" / "genie_rt"
+FOLDERS = sorted(path.name for path in SOURCE.iterdir() if path.is_symlink())
 
 
-def folder_of(package: str) -> Path:
-    """Where pyproject.toml says that a package lives, through its nearest mapped parent."""
-    if package in FOLDERS:
-        return FOLDERS[package]
-    parent, _, child = package.rpartition(".")
-    return folder_of(parent) / child
+def files() -> set[str]:
+    """What a wheel carries of the tree."""
+    found = {f"genie_rt/{path.name}" for path in SOURCE.iterdir() if path.suffix in (".py", ".typed")}
+    for name in FOLDERS:
+        modules = [path for path in (ROOT / name).rglob("*.py") if "__pycache__" not in path.parts]
+        found |= {f"genie_rt/{path.relative_to(ROOT).as_posix()}" for path in modules}
+    for pattern in ("runtime/bundles/**/*", "kernels/tuned/*.json", "training/data/copies.json"):
+        found |= {f"genie_rt/{path.relative_to(ROOT)}" for path in ROOT.glob(pattern) if path.is_file()}
+    return found
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The project's wheel, built offline, from a copy because setuptools leaves files behind."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is packaged, because setuptools leaves files behind."""
+    source = tmp_path_factory.mktemp("source")
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, source)
-    for folder in {folder.relative_to(ROOT).parts[0] for folder in FOLDERS.values()}:
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("src", *FOLDERS):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
+    return source
+
+
+def build(source: Path, out: Path) -> zipfile.ZipFile:
+    """The wheel of a source folder or archive, built offline."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*command, "--wheel-dir", str(out), str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -38,19 +47,41 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+def content(wheel: zipfile.ZipFile) -> set[str]:
+    return {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+
+@pytest.fixture(scope="module")
+def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return build(clone, tmp_path_factory.mktemp("wheel"))
+
+
 def test_the_wheel_has_every_module_bundle_and_configuration_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    expected = {"genie_rt/py.typed"}
-    for package in SETUPTOOLS["packages"]:
-        place = package.replace(".", "/")
-        expected |= {f"{place}/{path.name}" for path in folder_of(package).glob("*.py")}
-    runtime = FOLDERS["genie_rt.runtime"]
-    for path in (runtime / "bundles").rglob("*"):
-        if path.is_file():
-            expected.add(f"genie_rt/runtime/{path.relative_to(runtime).as_posix()}")
-    kernels = FOLDERS["genie_rt.kernels"]
-    expected |= {f"genie_rt/kernels/tuned/{path.name}" for path in (kernels / "tuned").glob("*.json")}
-    expected.add("genie_rt/training/data/copies.json")
-    assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
+    assert content(wheel) == files()
+
+
+def test_a_clone_without_links_gives_the_same_wheel(clone: Path, tmp_path: Path) -> None:
+    # as git leaves it where it cannot make links, such as on Windows: their text in their place
+    source = tmp_path / "source"
+    shutil.copytree(clone, source, symlinks=True, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    for name in FOLDERS:
+        link = source / "src" / "genie_rt" / name
+        text = str(link.readlink())
+        link.unlink()
+        link.write_text(text)
+    assert content(build(source, tmp_path)) == files()
+
+
+def test_a_source_archive_holds_no_link_and_gives_the_same_wheel(clone: Path, tmp_path: Path) -> None:
+    code = "from setuptools.build_meta import build_sdist; import sys; build_sdist(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=clone, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("genie_rt-*.tar.gz")
+    with tarfile.open(path) as archive:
+        assert not [member.name for member in archive.getmembers() if member.islnk() or member.issym()]
+    assert content(build(path, tmp_path)) == files()
 
 
 def test_the_wheel_carries_its_licence_and_its_command(wheel: zipfile.ZipFile) -> None:
