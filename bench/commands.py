@@ -16,8 +16,8 @@ from genie_rt.errors import InputError
 from genie_rt.runtime.flags import check_file, set_threads
 
 if TYPE_CHECKING:
-    from genie_rt.bench.frame_record import FrameBody
-    from genie_rt.bench.parity import Parity, Variant
+    from genie_rt.bench.latency.frame_record import FrameBody
+    from genie_rt.bench.parity.verify import Parity, Variant
     from genie_rt.bench.record import Record
     from genie_rt.runtime.plan import Plan
     from genie_rt.runtime.world import World
@@ -93,7 +93,7 @@ class BenchCommand:
     """JSON file for the whole record: times, machine, versions, bundle, command."""
 
     def run(self) -> None:
-        from genie_rt.bench.frame_record import COMPARED, COMPILED, VERSUS
+        from genie_rt.bench.latency.frame_record import COMPARED, COMPILED, VERSUS
         from genie_rt.bench.series import write_times
         from genie_rt.bench.tables import print_frames
 
@@ -151,7 +151,7 @@ class BenchCommand:
 
     def _measure(self) -> Record[FrameBody]:
         start = time.perf_counter_ns()
-        from genie_rt.bench.frame import FrameBench, bench_frames
+        from genie_rt.bench.latency.frame import FrameBench, bench_frames
 
         import_ms = (time.perf_counter_ns() - start) / 1e6
         set_threads(self.threads)
@@ -193,7 +193,7 @@ class CeilingsCommand:
     """JSON file for the whole record."""
 
     def run(self) -> None:
-        from genie_rt.bench.ceilings import measure_ceilings
+        from genie_rt.bench.kernels.ceilings import measure_ceilings
         from genie_rt.bench.tables import print_ceilings
 
         check_file("--json", self.json)
@@ -227,7 +227,7 @@ class LongCommand:
     """JSON file for the whole record."""
 
     def run(self) -> int:
-        from genie_rt.bench.long import WINDOWS, play_long, small_world
+        from genie_rt.bench.latency.long import WINDOWS, play_long, small_world
         from genie_rt.bench.tables import print_long
         from genie_rt.runtime.world import World
 
@@ -282,7 +282,7 @@ class PeekCommand:
     """JSON file for the whole record."""
 
     def run(self) -> None:
-        from genie_rt.bench.peek import bench_peek
+        from genie_rt.bench.latency.peek import bench_peek
         from genie_rt.bench.tables import print_peek
         from genie_rt.runtime.world import World
 
@@ -341,8 +341,8 @@ class VerifyCommand:
     """JSON file for the whole record."""
 
     def run(self) -> int:
-        from genie_rt.bench.parity import YARDSTICK, VerifyBody, runnable, variants
-        from genie_rt.bench.quiet import Counters, disturbances
+        from genie_rt.bench.noise_check import Counters, disturbances
+        from genie_rt.bench.parity.verify import YARDSTICK, VerifyBody, runnable, variants
         from genie_rt.bench.record import Record, Subject
         from genie_rt.bench.tables import print_parity
         from genie_rt.runtime.bundle import open_bundle
@@ -381,7 +381,7 @@ class VerifyCommand:
     def _compare(
         self, yardstick: World, variant: Variant, plan: Plan, on_frame: Callable[[], object]
     ) -> Parity:
-        from genie_rt.bench.parity import compare
+        from genie_rt.bench.parity.verify import compare
         from genie_rt.runtime.world import World
 
         candidate = World.load(

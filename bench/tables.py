@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from genie_rt.bench.frame_record import COMPILED, IDLE_COMMIT, PLAN, RECOMPUTED, STEP, SWEEP, VERSUS
+from genie_rt.bench.latency.frame_record import COMPILED, IDLE_COMMIT, PLAN, RECOMPUTED, STEP, SWEEP, VERSUS
 from genie_rt.runtime.tables import figure_table
 from genie_rt.runtime.units import scaled
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from genie_rt.bench.ceilings import Ceiling, CeilingsBody
-    from genie_rt.bench.frame_record import FrameBody
-    from genie_rt.bench.long import LongBody
-    from genie_rt.bench.parity import Parity, VerifyBody
-    from genie_rt.bench.peek import PeekBody
+    from genie_rt.bench.kernels.ceilings import Ceiling, CeilingsBody
+    from genie_rt.bench.latency.frame_record import FrameBody
+    from genie_rt.bench.latency.long import LongBody
+    from genie_rt.bench.latency.peek import PeekBody
+    from genie_rt.bench.parity.verify import Parity, VerifyBody
     from genie_rt.bench.record import BodyT, Device, Record, Subject
     from genie_rt.bench.series import Series
     from genie_rt.runtime.plan import Plan
@@ -126,7 +126,7 @@ def print_long(console: Console, record: Record[LongBody]) -> None:
 
 def print_peek(console: Console, record: Record[PeekBody]) -> None:
     """Prints a record of kind "peek"."""
-    from genie_rt.bench.peek import ALONE, FREE_STEP_MS, PEEK
+    from genie_rt.bench.latency.peek import ALONE, FREE_STEP_MS, PEEK
 
     body = record.body
     plan = body.find(PEEK).plan

@@ -98,7 +98,7 @@ class ModelCost:
         return passes_flops + self.commit_flops + self.part(DECODER).pass_flops
 
     def recomputed_frame_flops(self, passes: int) -> int:
-        """The same frame by the paper's recipe, which keeps nothing: see `genie_rt.bench.baseline`."""
+        """The same frame by the paper's recipe, which keeps nothing: see `bench.latency.baseline`."""
         return passes * self.recomputed_pass_flops + self.recomputed_decode_flops
 
 

@@ -3,7 +3,7 @@
     python tests/demo_frames.py                # plays, and compares with tests/demo_frames.json
     python tests/demo_frames.py --record      # plays, and writes that file
 
-Bits depend on the processor, on the libraries and on the number of threads: record and compare on one machine.
+Bits depend on the processor, the libraries and the number of threads: record and compare on one machine.
 """
 
 import argparse

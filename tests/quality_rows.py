@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from genie_rt.bench.quality import Decibels, Quality
-from genie_rt.bench.quality_report import Baselines, QualityRow
+from genie_rt.bench.quality.measure import Decibels, Quality
+from genie_rt.bench.quality.report import Baselines, QualityRow
 from genie_rt.runtime.plan import Plan
 
 STEPS = (1, 4, 7, 16, 32)

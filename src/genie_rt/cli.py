@@ -49,7 +49,7 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "the most that this device gives: copies, matrices, launches",
     ),
     ("bench", "kernels"): Entry(
-        "genie_rt.bench.kernel_commands:KernelsCommand",
+        "genie_rt.bench.kernels.commands:KernelsCommand",
         "the kernels beside library calls and the roofline",
         "gpu",
     ),
@@ -62,7 +62,7 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "all futures at once, beside one after the other",
     ),
     ("bench", "quality"): Entry(
-        "genie_rt.bench.quality_command:QualityCommand",
+        "genie_rt.bench.quality.commands:QualityCommand",
         "quality of decoding plans against their cost",
         "train",
     ),

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from genie_rt.bench.parity import _judge
-from genie_rt.bench.parity_bounds import BOUNDS
-from genie_rt.bench.parity_tally import Tally
+from genie_rt.bench.parity.bounds import BOUNDS
+from genie_rt.bench.parity.tally import Tally
+from genie_rt.bench.parity.verify import _judge
 from genie_rt.errors import DeviceError
 from genie_rt.export.calibrate import _error, _finite
 from genie_rt.runtime.backends.protocol import Probe

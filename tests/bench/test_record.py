@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from genie_rt.bench.ceilings import CeilingsBody
-from genie_rt.bench.frame_record import COMPARED, ColdStart, FrameBody, Memory
-from genie_rt.bench.kernel_compile import CompileBody
-from genie_rt.bench.kernel_times import KernelsBody
-from genie_rt.bench.long import LongBody
-from genie_rt.bench.parity import VerifyBody
-from genie_rt.bench.peek import PeekBody
+from genie_rt.bench.kernels.ceilings import CeilingsBody
+from genie_rt.bench.kernels.compile import CompileBody
+from genie_rt.bench.kernels.times import KernelsBody
+from genie_rt.bench.latency.frame_record import COMPARED, ColdStart, FrameBody, Memory
+from genie_rt.bench.latency.long import LongBody
+from genie_rt.bench.latency.peek import PeekBody
+from genie_rt.bench.parity.verify import VerifyBody
 from genie_rt.bench.record import (
     Device,
     Header,

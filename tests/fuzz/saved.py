@@ -104,11 +104,11 @@ def open_log(folder: Path, case: Case) -> None:
 
 
 def open_record(folder: Path, case: Case) -> None:
-    from genie_rt.bench.ceilings import CeilingsBody
-    from genie_rt.bench.frame_record import FrameBody
-    from genie_rt.bench.long import LongBody
-    from genie_rt.bench.parity import VerifyBody
-    from genie_rt.bench.peek import PeekBody
+    from genie_rt.bench.kernels.ceilings import CeilingsBody
+    from genie_rt.bench.latency.frame_record import FrameBody
+    from genie_rt.bench.latency.long import LongBody
+    from genie_rt.bench.latency.peek import PeekBody
+    from genie_rt.bench.parity.verify import VerifyBody
     from genie_rt.bench.record import read_record, write_record
 
     bodies = {

@@ -22,8 +22,8 @@ from fuzz.mutate import mutate_json, mutate_safetensors, places_of, with_change
 from fuzz.mutate_graph import mutate_graph
 from fuzz.samples import ROOT, write_sample_bundle
 
-from genie_rt.bench.frame_record import FrameBody
-from genie_rt.bench.parity import VerifyBody
+from genie_rt.bench.latency.frame_record import FrameBody
+from genie_rt.bench.parity.verify import VerifyBody
 from genie_rt.bench.record import read_record
 from genie_rt.errors import GenieError
 from genie_rt.export.graphs import read_psnr_changes

@@ -16,7 +16,7 @@ from makers import make_actions, make_config, make_model, make_pictures, make_wo
 from safetensors.torch import save_file
 from torch_engine import with_graphs
 
-from genie_rt.bench.parity import Variant, compare
+from genie_rt.bench.parity.verify import Variant, compare
 from genie_rt.errors import DeviceError
 from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.engine import Engine
