@@ -28,7 +28,7 @@ from genie_rt.runtime.manifest import (
     MODEL_CARD,
     WEIGHTS,
     FileRecord,
-    Graphs,
+    GraphManifest,
     Manifest,
     encode_manifest,
 )
@@ -59,7 +59,7 @@ def write_bundle(
     model_card: str,
     preset: str = "custom",
     dtype: str = "bf16",
-    graphs: Callable[[Path], Graphs] | None = None,
+    graphs: Callable[[Path], GraphManifest] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Writes a bundle and opens it again with the reader that everybody uses.

@@ -13,7 +13,7 @@ import torch
 
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.bundle import Bundle
-from genie_rt.runtime.manifest import GRAPH_FORMATS, WEIGHTS, Graphs
+from genie_rt.runtime.manifest import GRAPH_FORMATS, WEIGHTS, GraphManifest
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.untrusted_json import read_json
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genie_rt.runtime.config import ModelConfig
     from genie_rt.runtime.plan import Plan
 
-GraphWriter = Callable[[Path], Graphs]
+GraphWriter = Callable[[Path], GraphManifest]
 """Writes graphs into a folder that holds `weights.safetensors`, and says what they are."""
 
 OPSETS = (20, 23)
@@ -49,7 +49,7 @@ class NewGraphs:
         precisions: of `manifest.GRAPH_FORMATS`. plans: by name, of the bundle.
         frame_plans: those of them that get a whole-frame graph.
         calibration: of "int8".
-        psnr_change_db: see `Graphs`.
+        psnr_change_db: see `GraphManifest`.
     """
 
     config: ModelConfig
@@ -79,7 +79,7 @@ class NewGraphs:
         if ("int8" in self.precisions) != (self.calibration is not None):
             raise ConfigError("calibration: expected one where, and only where, int8 is written")
 
-    def __call__(self, folder: Path) -> Graphs:
+    def __call__(self, folder: Path) -> GraphManifest:
         from genie_rt.export.onnx.linears import Quantisation, linear_names
         from genie_rt.export.onnx.write import write_graphs
 
@@ -91,7 +91,7 @@ class NewGraphs:
             folder, self.config, self.plans, precisions=self.precisions, frame_plans=self.frame_plans,
             opset=self.opset, quantisation=quantisation,
         )  # fmt: skip
-        return Graphs(
+        return GraphManifest(
             opset=self.opset,
             precisions=self.precisions,
             frame_plans=self.frame_plans,
@@ -105,15 +105,15 @@ class KeptGraphs:
     """The graphs of an opened bundle, for one with the same weights and plans.
 
     Attributes:
-        psnr_change_db: see `Graphs`; None keeps what is known.
+        psnr_change_db: see `GraphManifest`; None keeps what is known.
     """
 
     bundle: Bundle
-    graphs: Graphs
+    graphs: GraphManifest
     plans: Mapping[str, Plan]
     psnr_change_db: Mapping[str, float] | None = None
 
-    def __call__(self, folder: Path) -> Graphs:
+    def __call__(self, folder: Path) -> GraphManifest:
         if not filecmp.cmp(folder / WEIGHTS, self.bundle.path / WEIGHTS, shallow=False):
             raise ConfigError(
                 "dtype: expected that of the bundle, whose graphs hold it, found another; add --onnx"

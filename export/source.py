@@ -19,7 +19,7 @@ from genie_rt.export.run_card import card_of_run
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, shipped_bundles
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import load_image
-from genie_rt.runtime.manifest import MANIFEST, MODEL_CARD, Graphs
+from genie_rt.runtime.manifest import MANIFEST, MODEL_CARD, GraphManifest
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.random_weights import RandomWeights, random_bundle
@@ -52,7 +52,7 @@ class Source:
     provenance: Mapping[str, Any]
     plans: Mapping[str, Plan]
     prompts: tuple[NDArray[np.uint8], ...]
-    graphs: Graphs | None
+    graphs: GraphManifest | None
     card: str | None
 
     @property

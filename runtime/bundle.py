@@ -32,7 +32,7 @@ from genie_rt.runtime.manifest import (
     SCHEMA_VERSION,
     WEIGHTS,
     FileRecord,
-    Graphs,
+    GraphManifest,
     parse_manifest,
 )
 from genie_rt.runtime.memory_bound import check_memory
@@ -79,7 +79,7 @@ class Bundle:
     files: Mapping[str, FileRecord]
     provenance: Mapping[str, Any]
     digest: str
-    graphs: Graphs | None = None
+    graphs: GraphManifest | None = None
 
 
 def shipped_bundles() -> tuple[str, ...]:

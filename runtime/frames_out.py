@@ -124,24 +124,13 @@ class PendingFrame(Uncopied):
         if self._backend is not None:
             backend, self._backend = self._backend, None
             try:
-                check_last(backend)
+                with torch.inference_mode():  # it may evaluate the frame again, to name the layer
+                    backend.check()
             except DeviceError as error:
                 self._error = error
         if self._error is not None:
             raise self._error
         return self._picture
-
-
-def check_last(backend: Backend) -> None:
-    """Asks a back end whether its last frame was finite, if it is one that finds out only afterwards.
-
-    Raises:
-        DeviceError: it was not.
-    """
-    check = getattr(backend, "check", None)
-    if check is not None:
-        with torch.inference_mode():  # it may evaluate the frame again, to name the layer
-            check()
 
 
 def held(pictures: Tensor, *, fetch: bool) -> Sequence[HeldFrame]:

@@ -90,7 +90,7 @@ class ParityBound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graphs:
+class GraphManifest:
     """The ONNX graphs of a bundle; `backends.exported.signature` says what each takes and gives.
 
     Attributes:
@@ -170,7 +170,7 @@ class Manifest:
     plans: dict[str, Plan]
     provenance: dict[str, Any]
     files: dict[str, FileRecord]
-    graphs: Graphs | None = None
+    graphs: GraphManifest | None = None
 
     def __post_init__(self) -> None:
         _require(

@@ -5,6 +5,7 @@ its memory returns to the pool. So a snapshot shares pages with the session it w
 """
 
 import threading
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from genie_rt.runtime.config import TransformerConfig
 from genie_rt.runtime.model.transformer import KeysValues
 
 CHUNK_PAGES = 16
-MAX_KEPT_AGES = 1024
 
 
 class Page:
@@ -48,8 +48,6 @@ class PagePool:
         self.device = device
         self.free: list[int] = []
         self._chunks: list[Tensor] = []
-        self._blank: Tensor | None = None
-        self._kept_ages: dict[tuple[int, ...], Tensor] = {}
         self._lock = threading.Lock()  # of who takes a page; giving one back is a single append
 
     @property
@@ -66,18 +64,13 @@ class PagePool:
     def page_bytes(self) -> int:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
-    def write(self, keys_values: list[KeysValues], row: int, frame: int = 0) -> Page:
-        """A new page from one frame of what a transformer returned.
-
-        Args:
-            keys_values: per layer keys and values, `[B, T, P, H, Dh]` each.
-            row, frame: which of the `B` and of the `T`.
-        """
+    def write(self, keys_values: list[KeysValues]) -> Page:
+        """A new page from what a transformer gave for one frame: per layer `[P, H, Dh]` each."""
         page = self.take()
         memory = self.view(page)
         for layer, (keys, values) in enumerate(keys_values):
-            memory[layer, 0] = keys[row, frame]
-            memory[layer, 1] = values[row, frame]
+            memory[layer, 0] = keys
+            memory[layer, 1] = values
         return page
 
     def load(self, keys_values: Tensor) -> Page:
@@ -87,7 +80,7 @@ class PagePool:
         return page
 
     def take(self) -> Page:
-        """A page that nobody holds, its contents of no interest."""
+        """Allocates an uninitialised page."""
         with self._lock:
             if not self.free:
                 first = self.num_pages
@@ -104,41 +97,28 @@ class PagePool:
         """The pages that the frame after `page`'s will attend to: at most `W - 1`."""
         return (page, *pages)[: self.window - 1]
 
-    def history(self, rows: list[Pages]) -> tuple[list[KeysValues] | None, Tensor]:
-        """What a transformer needs to attend to the past from one new frame per row.
+    def history(self, pages: Pages) -> tuple[list[KeysValues], Tensor]:
+        """What a new frame attends to besides itself, copied from pages.
 
         Args:
-            rows: `B` tuples of pages, newest first; their lengths may differ.
+            pages: of `Th` frames, newest first.
 
         Returns:
-            Per layer keys and values of `Th` past frames, `[B, Th, P, H, Dh]` each (None where no row has a
-            past), and the ages of all keys to the new frame, `[B, 1, Th + 1]` int64. Rows with a shorter
-            past are filled up with keys of age -1, which nothing sees.
+            Per layer keys and values, `[Th, P, H, Dh]` each, and the ages `[1 + Th]` int64 of the new frame
+            itself and of these.
         """
-        longest = max(len(pages) for pages in rows)
-        ages = self._ages(tuple(len(pages) for pages in rows))
-        if longest == 0:
-            return None, ages
-        views = [[self.view(page) for page in pages] for pages in rows]
-        if any(len(pages) < longest for pages in rows):
-            if self._blank is None:
-                self._blank = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-            views = [pages + [self._blank] * (longest - len(pages)) for pages in views]
-        return [(_stack(views, layer, 0), _stack(views, layer, 1)) for layer in range(self.shape[0])], ages
-
-    def _ages(self, lengths: tuple[int, ...]) -> Tensor:
-        """Ages of the keys of rows with so many pages, `[B, 1, Th + 1]`; kept, for the same come again."""
-        if (ages := self._kept_ages.get(lengths)) is None:
-            longest = max(lengths)
-            seen = torch.arange(1, longest + 2) % (longest + 1)  # 1 ... Th, and 0 for the frame itself
-            ages = torch.where(seen <= torch.tensor(lengths)[:, None], seen, -1)[:, None].to(self.device)
-            if len(self._kept_ages) >= MAX_KEPT_AGES:
-                self._kept_ages.clear()
-            self._kept_ages[lengths] = ages
-        return ages
+        ages = _counting(1 + len(pages), self.device)
+        if not pages:
+            none = torch.empty(0, *self.shape[2:], dtype=self.dtype, device=self.device)
+            return [(none, none)] * self.shape[0], ages
+        views = [self.view(page) for page in pages]
+        keys_values = [
+            (torch.stack([view[layer, 0] for view in views]), torch.stack([view[layer, 1] for view in views]))
+            for layer in range(self.shape[0])
+        ]
+        return keys_values, ages
 
 
-def _stack(views: list[list[Tensor]], layer: int, part: int) -> Tensor:
-    """Keys (`part` 0) or values (1) of one layer out of `B` rows of `Th` pages: `[B, Th, P, H, Dh]`."""
-    flat = torch.stack([page[layer, part] for pages in views for page in pages])
-    return flat.unflatten(0, (len(views), -1))
+@cache
+def _counting(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device)

@@ -8,11 +8,14 @@ from typing import Any
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.arguments import found, one_of, real_number, whole_number
 from genie_rt.runtime.config import ModelConfig, check_keys
+from genie_rt.runtime.orders import ORDERS, StaticOrder
 
 MAX_PASSES = 4096
 
-ORDERS = ("maskgit", "adaptive", "random", "halton")
-REUSES = {"none": ORDERS, "passes": ("random", "halton"), "frames": ("maskgit",)}
+REUSES: dict[str, tuple[str, ...]] = {
+    reuse: tuple(name for name, order in ORDERS.items() if reuse in ("none", *order.reuses))
+    for reuse in ("none", "passes", "frames")
+}
 """What may be reused, and the orders that each goes with."""
 
 
@@ -53,7 +56,7 @@ class Plan:
     fresh: float = 0.75
 
     def __post_init__(self) -> None:
-        for name, known in (("order", ORDERS), ("reuse", tuple(REUSES))):
+        for name, known in (("order", tuple(ORDERS)), ("reuse", tuple(REUSES))):
             value = getattr(self, name)
             text = one_of(value, known)
             if text is None:
@@ -80,9 +83,15 @@ class Plan:
             raise ConfigError(f'Plan.reuse: "frames" needs 2 passes or more, found {self.passes}')
 
     @property
-    def is_static(self) -> bool:
-        """Whether the order is known before the frame is."""
-        return self.order in ("random", "halton")
+    def static_order(self) -> StaticOrder | None:
+        """The order, where it is known before the frame is."""
+        order = ORDERS[self.order]
+        return order if isinstance(order, StaticOrder) else None
+
+    @property
+    def adapts(self) -> bool:
+        """Whether frames may take fewer passes than `passes`."""
+        return ORDERS[self.order].adapts
 
     def replace(self, **changes: Any) -> "Plan":
         """This plan with some fields changed, checked again.

@@ -26,9 +26,8 @@ from torch import Tensor
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.arguments import check_path
 from genie_rt.runtime.atomic import atomic_file
-from genie_rt.runtime.backends.choose import DTYPES
 from genie_rt.runtime.backends.row import Row
-from genie_rt.runtime.backends.saved import EXCHANGED
+from genie_rt.runtime.backends.row_io import EXCHANGED
 from genie_rt.runtime.config import ModelConfig, TransformerConfig, from_dict, to_dict
 from genie_rt.runtime.files import read_regular
 from genie_rt.runtime.images import Picture
@@ -258,8 +257,7 @@ def _most_bytes(world: World) -> int:
     """Bytes of the largest snapshot of this world, and some: what is longer is none."""
     config = world.bundle.config
     tokenizer, dynamics = config.tokenizer, config.dynamics.transformer
-    pages = getattr(world.backend, "dtype", DTYPES[world.dtype])  # which back ends keep as wide as they like
-    itemsize = max(dtype.itemsize for dtype in (pages, DTYPES[world.dtype], *EXCHANGED))
+    itemsize = max(dtype.itemsize for dtype in (world.backend.dtype, *EXCHANGED))
     num_values = dynamics.window * _page_size(dynamics, config.num_positions)  # one page more: the spatial
     num_values += (tokenizer.decoder.window - 1) * _page_size(tokenizer.decoder, tokenizer.num_tokens)
     height, width = tokenizer.output_size

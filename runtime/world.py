@@ -10,8 +10,9 @@ import torch
 
 from genie_rt.errors import InputError, UnsupportedError
 from genie_rt.runtime.arguments import as_whole, found, plain, truth, whole_number
-from genie_rt.runtime.backends.choose import ALL_GRAPHS, DTYPES, EXPORTED, Choice
 from genie_rt.runtime.backends.protocol import Backend
+from genie_rt.runtime.backends.registry import ACTIVATIONS, BACKENDS
+from genie_rt.runtime.backends.select import ALL_GRAPHS, Choice
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, read_prompt
 from genie_rt.runtime.config import check_keys
 from genie_rt.runtime.images import Picture
@@ -66,7 +67,7 @@ class World(Uncopied):
 
         Args:
             source: a shipped bundle's name, or a bundle folder.
-            backend: one of `backends.choose.BACKENDS`, such as "reference", "cuda" or "onnx"; or "auto": on
+            backend: one of `backends.registry.BACKENDS`, such as "reference", "cuda" or "onnx"; or "auto": on
                 a CUDA device "cuda", on a CPU the fastest that is installed and has graphs in the bundle.
             dtype: to compute in, such as "float32"; `BACKENDS` lists what each back end knows. "auto":
                 bfloat16 on a CUDA device, else the fastest format whose frames were measured to be as good.
@@ -119,7 +120,7 @@ class World(Uncopied):
         """
         enter_process()
         choice = Choice.of(backend, dtype, device)
-        if choice.backend in EXPORTED:
+        if BACKENDS[choice.backend].runs_graphs:
             raise UnsupportedError(
                 f"the back end {choice.backend!r} runs the graphs of a bundle, and random weights have none: "
                 'take "reference" or "cuda"'
@@ -128,7 +129,7 @@ class World(Uncopied):
         bundle = random_bundle(preset, seed=seed, device=choice.device)
 
         def model() -> WorldModel:
-            return random_model(bundle.config, seed=seed, dtype=DTYPES[choice.dtype], device=choice.device)
+            return random_model(bundle.config, seed=seed, dtype=choice.activations, device=choice.device)
 
         return cls(bundle, choice.build(bundle, model), choice.dtype)
 
@@ -291,7 +292,7 @@ def load_model(bundle: Bundle, dtype: str) -> WorldModel:
     """The bundle's model, on the CPU.
 
     Args:
-        dtype: one of `backends.choose.DTYPES`.
+        dtype: one of `backends.registry.ACTIVATIONS`.
 
     Raises:
         BundleError: the weights are not what the bundle says.
@@ -300,6 +301,6 @@ def load_model(bundle: Bundle, dtype: str) -> WorldModel:
     with torch.device("meta"):
         model = WorldModel(bundle.config)
     # copies, so that the file, which they are views of, is let go
-    own = {name: value.to(DTYPES[dtype], copy=True) for name, value in weights.items()}
+    own = {name: value.to(ACTIVATIONS[dtype], copy=True) for name, value in weights.items()}
     model.load_state_dict(own, assign=True)
     return model

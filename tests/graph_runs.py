@@ -7,21 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from makers import make_model, make_tensor
+from makers import decision_order, make_model, make_tensor
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.patchify.reference import to_uint8
+from genie_rt.runtime.backends.decode_loop import Schedule
 from genie_rt.runtime.backends.exported.signature import Signature
-from genie_rt.runtime.backends.schedule import Schedule
 from genie_rt.runtime.config import ModelConfig, TransformerConfig
 from genie_rt.runtime.manifest import WEIGHTS
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
-from genie_rt.runtime.order import decision_order
 from genie_rt.runtime.plan import Plan
 
 
@@ -129,7 +128,7 @@ def framed(
     tokens = torch.full_like(last, UNDECIDED)
     schedule = Schedule.of(plan, 1, tokens.shape[1], tokens.device)
     order, passes, k = None, plan.passes, 0
-    if plan.is_static:
+    if plan.static_order is not None:
         whole = torch.zeros(1, dtype=torch.long)
         order = inputs["order"] if "order" in inputs else decision_order(plan, config, whole, whole)[0]
     while k < passes:
@@ -139,7 +138,7 @@ def framed(
             schedule = Schedule.after_first_pass(plan, p)
             passes = schedule.passes[0]
         if order is None:
-            chosen = schedule.choose(k, p, tokens != UNDECIDED, noise_u[k : k + 1])
+            chosen = schedule.select(k, p, tokens != UNDECIDED, noise_u[k : k + 1])
         else:
             chosen = torch.zeros_like(tokens, dtype=torch.bool)
             chosen[:, order[: plan.decided_after(k, len(order))]] = True

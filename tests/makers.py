@@ -196,3 +196,10 @@ def python_bytes_kept(act: Callable[[], None], rounds: int = 4) -> int:
     finally:
         tracemalloc.stop()
     return min(after - before for before, after in pairwise(held))
+
+
+def decision_order(plan: Plan, config: ModelConfig, seeds: Tensor, frames: Tensor) -> Tensor:
+    """The order of a static plan's tokens, `[B, N]` or `[1, N]`."""
+    order = plan.static_order
+    assert order is not None
+    return order.tokens(config, seeds, frames, by_position=plan.reuse == "passes")

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from naive import NaiveFrame, naive_rollout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genie_rt.runtime.backends.reference import ReferenceBackend
-from genie_rt.runtime.naive import NaiveFrame, naive_rollout
+from genie_rt.runtime.backends.reference import ReferenceBackend, ReferencePasses
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
@@ -22,12 +22,20 @@ class LogitRecorder:
 
     def __init__(self, backend: ReferenceBackend) -> None:
         self.passes: list[Tensor] = []
-        self._check = backend.check_logits
-        backend.check_logits = self  # type: ignore[method-assign]
+        self._make = backend._passes
+        backend._passes = self._recorded  # type: ignore[method-assign]
 
-    def __call__(self, logits: Tensor, kept: Any) -> Tensor:
-        self.passes.append(self._check(logits, kept)[0].clone())
-        return logits
+    def _recorded(self, *arguments: Any) -> ReferencePasses:
+        passes = self._make(*arguments)
+        compute = passes.logits
+
+        def logits(seen: Any, among: Tensor | None) -> Tensor:
+            found = compute(seen, among)
+            self.passes.append(found[0].clone())
+            return found
+
+        passes.logits = logits  # type: ignore[method-assign]
+        return passes
 
     def take(self) -> list[Tensor]:
         """The passes since the last call."""

@@ -1,4 +1,4 @@
-"""Graphs of a bundle computed from the definition, in torch: what any engine has to give.
+"""LoadedGraphs of a bundle computed from the definition, in torch: what any engine has to give.
 
 Every call is held to the contract as well: names, shapes, dtypes, memory.
 """
@@ -23,17 +23,18 @@ from genie_rt.kernels.vq_lookup.reference import nearest_code
 from genie_rt.runtime.backends.exported import backend as backend_module
 from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.checked import CheckedGraph
-from genie_rt.runtime.backends.exported.graphs import Graphs
+from genie_rt.runtime.backends.exported.loaded_graphs import LoadedGraphs
 from genie_rt.runtime.backends.exported.onnx_model import Model
 from genie_rt.runtime.backends.exported.signature import Signature, Value
-from genie_rt.runtime.backends.subset import at_positions, evaluate
+from genie_rt.runtime.backends.frame_forward import AttentionContext, forward_frame
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.manifest import WEIGHTS, FileRecord, graph_file
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
-from genie_rt.runtime.order import halton_order, position_tokens
+from genie_rt.runtime.orders import position_tokens
+from genie_rt.runtime.orders.halton import halton_order
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.stored_weights import StoredWeights
 from genie_rt.runtime.world import World
@@ -51,6 +52,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    arithmetic = None
 
     def __init__(self, model: WorldModel, plans: Mapping[str, Plan]) -> None:
         self.device = torch.device("cpu")
@@ -61,7 +63,7 @@ class TorchEngine:
         return TorchGraph(self, graph.path.name.split(".")[0], signature)
 
 
-class UnreadGraphs(Graphs):
+class UnreadGraphs(LoadedGraphs):
     """Those of a bundle without files; `TorchEngine` looks at their names alone."""
 
     def _read(self) -> None:
@@ -116,21 +118,21 @@ class TorchGraph:
         return found | {"checksum": logits.sum()}
 
     def at(self, x: Tensors) -> dict[str, Tensor]:
-        dynamics, index = self.engine.model.dynamics, x["index"][None]
-        ages, history = past(x)
-        history = history and [(at_positions(k, index), at_positions(v, index)) for k, v in history]
-        around = [
-            (x["around"][None, None, i], x["around"][None, None, i + 1])
-            for i in range(0, len(x["around"]), 2)
-        ]
-        hidden, _, seen = evaluate(
-            dynamics.transformer, at_positions(self._embed(x), index), ages, history, kept=around, index=index
-        )
+        dynamics, index = self.engine.model.dynamics, x["index"]
+        around = [(x["around"][i], x["around"][i + 1]) for i in range(0, len(x["around"]), 2)]
+        done = forward_frame(
+            dynamics.transformer, self._embed(x)[0, 0, index], context_of(*past(x), around).at(index),
+            spatial=around, index=index,
+        )  # fmt: skip
         tokens = position_tokens(self.config)[x["index"]].view(1, -1)
         places = torch.arange(tokens.shape[1])[None]
-        logits = dynamics.logits_at(hidden[0], places, x["previous"].gather(1, tokens), self._table)
+        logits = dynamics.logits_at(done.hidden[None], places, x["previous"].gather(1, tokens), self._table)
         candidates, p = sample(logits, x["u"].gather(1, tokens), float(x["temperature"]))
-        found = {"candidates": candidates, "probability": p, "around_out": page(seen)}
+        found = {
+            "candidates": candidates,
+            "probability": p,
+            "around_out": page([(k[None, None], v[None, None]) for k, v in done.spatial]),
+        }
         return found | {"checksum": logits.sum()}
 
     def frame(self, x: Tensors) -> dict[str, Tensor]:
@@ -238,6 +240,14 @@ def make_exported_world(
     bundle = replace(bundle, plans={**bundle.plans, **(plans or {})})
     names = [name for name in (*GRAPHS, *(f"frame-{name}" for name in plans or ())) if name != without]
     engine = TorchEngine(make_model(config, seed), bundle.plans)
-    with patch.object(backend_module, "Graphs", UnreadGraphs):
+    with patch.object(backend_module, "LoadedGraphs", UnreadGraphs):
         backend = ExportedBackend(with_graphs(bundle, "float64", *names), "float64", engine, **options)
     return World(bundle, backend, "float64")
+
+
+def context_of(ages: Tensor, history: list[KeysValues] | None, spatial: list[KeysValues]) -> AttentionContext:
+    """The past `[1, Th, P, H, Dh]` of one frame, with the ages `[1, 1, Th + 1]` of both."""
+    order = torch.cat([ages[0, 0, -1:], ages[0, 0, :-1]])
+    none = spatial[0][0][None][:0]
+    keys_values = [(none, none)] * len(spatial) if history is None else [(k[0], v[0]) for k, v in history]
+    return AttentionContext(keys_values=keys_values, ages=order)

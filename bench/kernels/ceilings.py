@@ -25,7 +25,7 @@ from genie_rt.bench.noise_check import Counters, disturbances
 from genie_rt.bench.record import Record
 from genie_rt.bench.timer import Times, synchronise
 from genie_rt.errors import InputError
-from genie_rt.runtime.backends.choose import find_device
+from genie_rt.runtime.backends.select import find_device
 
 MIB = 2**20
 COPY_BYTES = {"cpu": (64 * MIB, 128 * MIB, 256 * MIB), "cuda": (256 * MIB, 512 * MIB, 1024 * MIB)}

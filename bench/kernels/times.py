@@ -24,7 +24,7 @@ from genie_rt.kernels.case import Case
 from genie_rt.kernels.catalogue import OPS, all_cases
 from genie_rt.kernels.closeness import TOLERANCE, closeness
 from genie_rt.kernels.cost import Cost
-from genie_rt.runtime.backends.choose import find_device
+from genie_rt.runtime.backends.select import find_device
 
 FLUSH_BYTES = 256 * 2**20
 """More than the L2 cache of any GPU there is."""

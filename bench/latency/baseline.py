@@ -16,10 +16,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genie_rt.bench.parity.decisions import FrameDecision
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.runtime.backends.decode_loop import EagerLoop, ProbedPasses
 from genie_rt.runtime.backends.protocol import FrameStats
+from genie_rt.runtime.backends.row import signed
 from genie_rt.runtime.images import Picture
 from genie_rt.runtime.model.dynamics import previous_frame
 from genie_rt.runtime.model.world_model import WorldModel
@@ -56,7 +57,7 @@ class RecomputedRollout:
         with torch.inference_mode():
             self.table = model.token_table()  # [V, E]
         self.config = config
-        self.plan = plan
+        self.plan = plan.replace(reuse="none")
         self.window = config.dynamics.transformer.window
         self.decoder_window = config.tokenizer.decoder.window
         self.tokens = tokens[None].to(self.device)
@@ -84,14 +85,19 @@ class RecomputedRollout:
         """`K` passes over the known frames `[1, T - 1, N]` and a new one, to its tokens `[1, N]`."""
         led = torch.tensor([actions], device=self.device)
         ages = causal_ages(len(actions), self.window, self.device)
-        frame = FrameDecision.start(
-            self.plan, self.config, seed=self._seed, frame_index=self._frame_index, device=self.device
-        )
-        while not frame.is_done:
-            clip = torch.cat([known, frame.tokens[:, None]], 1)  # [1, T, N]
+
+        def logits(tokens: Tensor, k: int) -> Tensor:
+            clip = torch.cat([known, tokens[:, None]], 1)  # [1, T, N]
             previous = previous_frame(clip)
             hidden, _ = self.model.dynamics(clip, previous, led, self.table, ages)
-            logits = self.model.dynamics.logits(hidden[:, -1:], previous[:, -1:], self.table)
-            frame = frame.decide(logits[:, 0])
-        self.stats = FrameStats(passes=frame.pass_index, tokens=frame.pass_index * clip[0].numel())
-        return frame.tokens
+            return self.model.dynamics.logits(hidden[:, -1:], previous[:, -1:], self.table)[:, 0]
+
+        seeds, frames = (
+            torch.tensor([key], device=self.device) for key in (signed(self._seed), self._frame_index)
+        )
+        passes = ProbedPasses(self.plan, self.config, seeds, frames, logits)
+        loop = EagerLoop(passes, self.plan, self.config, seeds, frames)
+        tokens = loop.run()
+        count = loop.num_passes
+        self.stats = FrameStats(passes=count, tokens=count * len(actions) * tokens.shape[1])
+        return tokens

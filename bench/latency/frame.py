@@ -12,7 +12,6 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 
@@ -29,13 +28,14 @@ from genie_rt.bench.latency.frame_record import (
     FrameBody,
     Memory,
 )
-from genie_rt.bench.latency.workloads import Measured, Past, Player, first_picture, measured, remarks
+from genie_rt.bench.latency.workloads import Past, Workload, first_picture, remarks
 from genie_rt.bench.noise_check import Counters, disturbances
 from genie_rt.bench.record import Record, Subject, peak_rss_bytes
 from genie_rt.bench.series import Series
 from genie_rt.bench.timer import Times, measure, paired_ratio
 from genie_rt.errors import DeviceError, InputError, UnsupportedError
-from genie_rt.runtime.backends.choose import BACKENDS
+from genie_rt.runtime.backends.protocol import Backend
+from genie_rt.runtime.backends.registry import BACKENDS
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
@@ -92,8 +92,8 @@ class FrameBench:
             )
         for other in self.versus or ():
             backend, _, dtype = other.partition(":")
-            if backend not in BACKENDS or dtype not in ("", *BACKENDS[backend]):
-                known = ", ".join(f"{name}:{each}" for name in BACKENDS for each in BACKENDS[name])
+            if backend not in BACKENDS or dtype not in ("", *BACKENDS[backend].dtypes):
+                known = ", ".join(f"{name}:{each}" for name in BACKENDS for each in BACKENDS[name].dtypes)
                 raise InputError(f"--versus: expected some of {known}, found {other!r}")
 
     def load(self, **changes: str) -> World:
@@ -138,14 +138,14 @@ def bench_frames(
     load_ms, warm_up_ms, reset_ms, first_step_ms = ((b - a) / 1e6 for a, b in itertools.pairwise(clock))
 
     past = Past.fill(session, before=[first])
-    memory = _memory(measured(world))
+    memory = _memory(world.backend)
     worlds = _Worlds(bench, world)
     versus, notes = _versus(worlds, plan)
     baselines, told = _baselines(worlds, past, plan)
     notes += told
     compared = [
-        Player.of(STEP, session),
-        Player.of(IDLE_COMMIT, past.session(plan), idle_commit=True),
+        Workload.of(STEP, session),
+        Workload.of(IDLE_COMMIT, past.session(plan), idle_commit=True),
         *versus,
         *baselines,
     ]
@@ -159,7 +159,7 @@ def bench_frames(
     for plans in others:
         for other in plans.values():
             world.warm_up(other)
-        players = [Player.of(name, past.session(other)) for name, other in plans.items()]
+        players = [Workload.of(name, past.session(other)) for name, other in plans.items()]
         if players:
             warm_up_s = min(bench.warm_up_s, SWEEP_WARM_UP_S)
             rounds = min(bench.iterations, SWEEP_ITERATIONS)
@@ -187,7 +187,7 @@ def bench_frames(
         },
     )
     warnings = remarks(world) + notes + disturbances(before, Counters.read(), times)
-    return Record.take(body, command=command, device=str(measured(world).device), warnings=warnings)
+    return Record.take(body, command=command, device=str(world.backend.device), warnings=warnings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=False, eq=False)
@@ -201,9 +201,9 @@ class _Worlds:
     @property
     def dtype_in_torch(self) -> str:
         """The world's dtype, where `reference` computes in it, or else what one would take on its device."""
-        if self.world.dtype in BACKENDS["reference"]:
+        if self.world.dtype in BACKENDS["reference"].dtypes:
             return self.world.dtype
-        return "bfloat16" if measured(self.world).device.type == "cuda" else "float32"
+        return "bfloat16" if self.world.backend.device.type == "cuda" else "float32"
 
     def asked(self) -> list[tuple[str, str]]:
         """Back ends and dtypes to compare with."""
@@ -213,7 +213,8 @@ class _Worlds:
             return [] if is_reference else [("reference", self.dtype_in_torch)]
         pairs = (other.partition(":")[::2] for other in self.bench.versus)
         return [
-            (name, dtype or (own if own in BACKENDS[name] else self.dtype_in_torch)) for name, dtype in pairs
+            (name, dtype or (own if own in BACKENDS[name].dtypes else self.dtype_in_torch))
+            for name, dtype in pairs
         ]
 
     def other(self, backend: str, dtype: str) -> World:
@@ -221,7 +222,7 @@ class _Worlds:
         if (backend, dtype) == (self.world.backend.name, self.world.dtype):
             return self.world
         if (backend, dtype) not in self.others:
-            device = str(measured(self.world).device)
+            device = str(self.world.backend.device)
             self.others[backend, dtype] = self.bench.load(backend=backend, dtype=dtype, device=device)
         return self.others[backend, dtype]
 
@@ -230,20 +231,21 @@ class _Worlds:
 
         Where the back end keeps them in another form, they are loaded, or drawn, once more.
         """
-        model = getattr(self.world.backend, "model", None)
-        if isinstance(model, WorldModel):
+        if (model := self.world.backend.definition) is not None:
             return model, []
         dtype = self.dtype_in_torch
         other = self.other("reference", dtype)
         notes = []
         if dtype != self.world.dtype:
             notes.append(f"the baselines compute in {dtype}, not in {self.world.dtype}")
-        return cast(WorldModel, other.backend.model), notes  # type: ignore[attr-defined]
+        model = other.backend.definition
+        assert model is not None  # `reference` computes it
+        return model, notes
 
 
-def _versus(worlds: _Worlds, plan: Plan) -> tuple[list[Player], list[str]]:
+def _versus(worlds: _Worlds, plan: Plan) -> tuple[list[Workload], list[str]]:
     """Sessions of other back ends, their windows full, and a line for each that does not fit here."""
-    found, notes = list[Player](), list[str]()
+    found, notes = list[Workload](), list[str]()
     for backend, dtype in dict.fromkeys(worlds.asked()):
         name = f"{backend} {dtype}"
         try:
@@ -252,24 +254,24 @@ def _versus(worlds: _Worlds, plan: Plan) -> tuple[list[Player], list[str]]:
             session = world.session(plan=plan)
             session.reset(first_picture(world))
             Past.fill(session)
-            found.append(Player.of(f"{VERSUS}{name}", session))
+            found.append(Workload.of(f"{VERSUS}{name}", session))
         except (DeviceError, torch.OutOfMemoryError) as error:
             notes.append(f"{name} was left out: {str(error).splitlines()[0]}")
     return found, notes
 
 
-def _baselines(worlds: _Worlds, past: Past, plan: Plan) -> tuple[list[Player], list[str]]:
+def _baselines(worlds: _Worlds, past: Past, plan: Plan) -> tuple[list[Workload], list[str]]:
     """The baselines that were asked for, warmed up, and a line for each that cannot run here."""
     bench, notes = worlds.bench, list[str]()
-    wanted: list[tuple[str, Callable[[Plan, WorldModel], Player], int]] = []
+    wanted: list[tuple[str, Callable[[Plan, WorldModel], Workload], int]] = []
     if bench.baseline:
         wanted.append(("the paper's recipe", past.recomputed, 1))
-    compiled = measured(worlds.world).device.type == "cuda" if bench.compiled is None else bench.compiled
+    compiled = worlds.world.backend.device.type == "cuda" if bench.compiled is None else bench.compiled
     if compiled and plan.order != "maskgit":
         notes.append(f'torch.compile was left out: it decodes plans of order "maskgit", not {plan.order!r}')
     elif compiled:
         wanted.append(("torch.compile", past.compiled, WARM_UP_FRAMES))
-    found: list[Player] = []
+    found: list[Workload] = []
     model: WorldModel | None = None
     for name, make, warm_up in wanted:
         try:
@@ -296,7 +298,7 @@ def _with_passes(plan: Plan, passes: int) -> Plan:
 
 
 def _time(
-    players: Sequence[Player],
+    players: Sequence[Workload],
     iterations: int,
     *,
     duration_s: float = 0.0,
@@ -321,14 +323,14 @@ def _time(
     return times, series, notes
 
 
-def _memory(backend: Measured) -> Memory:
-    peak_device_bytes = None
+def _memory(backend: Backend) -> Memory:
+    use, peak_device_bytes = backend.memory_use, None
     if backend.device.type == "cuda":
         peak_device_bytes = torch.cuda.max_memory_reserved(backend.device)
     return Memory(
         peak_rss_bytes=peak_rss_bytes(),
         peak_device_bytes=peak_device_bytes,
-        weight_bytes=backend.weight_bytes,
-        page_bytes=backend.page_bytes,
-        pool_bytes=backend.pool_bytes,
+        weight_bytes=use.weight_bytes,
+        page_bytes=use.page_bytes,
+        pool_bytes=use.pool_bytes,
     )

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from genie_rt.bench.latency.workloads import Past, first_picture, held_actions, measured, remarks
+from genie_rt.bench.latency.workloads import Past, first_picture, held_actions, remarks
 from genie_rt.bench.noise_check import Counters, disturbances
 from genie_rt.bench.record import Record, Subject
 from genie_rt.bench.series import Series
@@ -93,7 +93,7 @@ def bench_peek(
     session.reset(first_picture(world))
     snapshot = Past.fill(session).snapshot
     actions, count = held_actions(world), len(world.action_names)
-    backend, torch_device = world.backend, measured(world).device
+    backend, torch_device = world.backend, world.backend.device
     (committed,) = backend.commit([snapshot.row])
 
     def peek() -> None:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from genie_rt.bench.latency.baseline import RecomputedRollout
 from genie_rt.bench.latency.compiled import COMPILER, CompiledRollout
 from genie_rt.bench.latency.frame_record import COMPILED, RECOMPUTED
 from genie_rt.bench.timer import Candidate, synchronise
-from genie_rt.errors import UnsupportedError
 from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.images import Picture
@@ -28,46 +26,8 @@ HELD_FRAMES = 8
 """How long each action is held, in frames, before the next one's turn."""
 
 
-class Measured(Protocol):
-    """What a back end tells about itself, besides `Backend`, so that it can be measured."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def weight_bytes(self) -> int:
-        """Of the weights as they are kept."""
-        ...
-
-    @property
-    def page_bytes(self) -> int:
-        """Of the pages that somebody holds."""
-        ...
-
-    @property
-    def pool_bytes(self) -> int:
-        """Of all pages that memory is held for."""
-        ...
-
-
-def measured(world: World) -> Measured:
-    """The world's back end, if it tells what a measurement needs.
-
-    Raises:
-        UnsupportedError: it does not.
-    """
-    needed = ("device", "weight_bytes", "page_bytes", "pool_bytes")
-    missing = [name for name in needed if not hasattr(world.backend, name)]
-    if missing:
-        raise UnsupportedError(
-            f"the back end {world.backend.name!r} cannot be measured: it does not tell its "
-            f"{', '.join(missing)}; take another one with --backend"
-        )
-    return cast(Measured, world.backend)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Player:
+class Workload:
     """Something that makes frames and is timed at it.
 
     Attributes:
@@ -79,10 +39,10 @@ class Player:
     stats: list[FrameStats]
 
     @classmethod
-    def of(cls, name: str, session: Session, *, idle_commit: bool = False) -> Player:
+    def of(cls, name: str, session: Session, *, idle_commit: bool = False) -> Workload:
         """A session that plays on; its commits are fused into the step, or made in idle time."""
         actions, stats = held_actions(session.world), list[FrameStats]()
-        device = measured(session.world).device
+        device = session.world.backend.device
 
         def run() -> None:
             session.step(next(actions))
@@ -140,11 +100,11 @@ class Past:
         session.restore(self.snapshot)
         return session
 
-    def recomputed(self, plan: Plan, model: WorldModel) -> Player:
+    def recomputed(self, plan: Plan, model: WorldModel) -> Workload:
         """The paper's recipe, going on from here."""
         return self._baseline(RECOMPUTED, RecomputedRollout, plan, model)
 
-    def compiled(self, plan: Plan, model: WorldModel) -> Player:
+    def compiled(self, plan: Plan, model: WorldModel) -> Workload:
         """The same model under `torch.compile`, going on from here. Its first frames compile it."""
         return self._baseline(COMPILED, partial(CompiledRollout, compiler=COMPILER), plan, model)
 
@@ -154,7 +114,7 @@ class Past:
         kind: Callable[..., RecomputedRollout | CompiledRollout],
         plan: Plan,
         model: WorldModel,
-    ) -> Player:
+    ) -> Workload:
         row = self.snapshot.row
         rollout = kind(model, self.tokens, self.actions, row.frame_index, plan=plan, seed=row.seed)
         actions, stats = held_actions(self.snapshot.world), list[FrameStats]()
@@ -164,7 +124,7 @@ class Past:
             assert rollout.stats is not None  # a step sets it
             stats.append(rollout.stats)
 
-        return Player(candidate=Candidate(name=name, run=run), plan=plan, stats=stats)
+        return Workload(candidate=Candidate(name=name, run=run), plan=plan, stats=stats)
 
 
 def held_actions(world: World) -> Iterator[int]:
@@ -183,6 +143,7 @@ def first_picture(world: World) -> Picture:
 
 def remarks(world: World) -> list[str]:
     """What a number format's name leaves open: OpenVINO computes the rest of an int8 graph in another one."""
-    engine = getattr(getattr(world.backend, "graphs", None), "engine", None)
-    compute = getattr(engine, "compute", world.dtype)
-    return [] if compute == world.dtype else [f"what is not {world.dtype} is computed in {compute}"]
+    arithmetic = world.backend.arithmetic
+    if arithmetic in (None, world.dtype):
+        return []
+    return [f"what is not {world.dtype} is computed in {arithmetic}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genie_rt.runtime.backends.choose import EXPORTED, graph_precision
+from genie_rt.runtime.backends.registry import BACKENDS, graph_precision
 from genie_rt.runtime.bundle import Bundle
 
 
@@ -76,7 +76,7 @@ def may_differ(share: float) -> float:
 def bound_of(bundle: Bundle, backend: str, dtype: str) -> Bound:
     """What a world computed so is judged by: what the bundle declares of its graphs, or `BOUNDS`."""
     declared = None
-    if backend in EXPORTED and bundle.graphs is not None and graph_precision(dtype) == dtype:
+    if BACKENDS[backend].runs_graphs and bundle.graphs is not None and graph_precision(dtype) == dtype:
         declared = bundle.graphs.bounds.get(dtype)
     if declared is None:
         return BOUNDS[dtype]

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from genie_rt.bench.parity.bounds import Bound, may_differ
-from genie_rt.bench.parity.decisions import FrameDecision
 from genie_rt.bench.parity.tally import Tally, cumulative, finite
 from genie_rt.errors import DeviceError
 from genie_rt.kernels.maskgit_sample.reference import gumbel
+from genie_rt.runtime.backends.decode_loop import EagerLoop, ProbedPasses
 from genie_rt.runtime.backends.protocol import Backend, FrameStats, Probe
-from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.backends.row import Row, random_keys
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.plan import REUSES, Plan
@@ -77,7 +77,7 @@ def other_plans(plans: Mapping[str, Plan], plan: Plan, config: ModelConfig) -> d
     return found
 
 
-class Player:
+class PlayedPlan:
     """Plays one plan on a candidate, teacher-forced.
 
     Args:
@@ -117,11 +117,11 @@ class Player:
             DeviceError: tokens or passes are no such thing.
         """
         mine, theirs = self._rows or before
-        spatial = mine.spatial
+        carried = mine.carried
         if tokens is None:
             start = mine if self.plan.reuse == "frames" else committed
             (new,), _, _ = self.ours.frame([start], [action], self.plan, decode=False)
-            tokens, spatial = new.tokens, new.spatial
+            tokens, carried = new.tokens, new.carried
         (played,), picture, (stats,) = self.theirs.frame([theirs], [action], self.plan)
         found = played.tokens.cpu()
         self._check(found, stats)
@@ -132,11 +132,11 @@ class Player:
         self._mismatches += int((found != tokens).sum())
         if torch.equal(found, tokens):
             self._equal += found.numel()
-        elif not (self.plan.reuse == "frames" and mine.spatial):
+        elif not (self.plan.reuse == "frames" and mine.carried):
             self._follow(committed, action, found, logit_std)
         self._rows = (
-            replace(after[0], decoder=shown.decoder, spatial=spatial),
-            replace(after[1], dynamics=played.dynamics, decoder=played.decoder, spatial=played.spatial),
+            replace(after[0], decoder=shown.decoder, carried=carried),
+            replace(after[1], dynamics=played.dynamics, decoder=played.decoder, carried=played.carried),
         )
 
     def _check(self, tokens: Tensor, stats: FrameStats) -> None:
@@ -146,7 +146,7 @@ class Player:
             raise DeviceError(
                 f"playing {self.name!r}: expected tokens from 0 to {size - 1}, found {outside} others"
             )
-        least = 1 if self.plan.order == "adaptive" else self.plan.passes
+        least = 1 if self.plan.adapts else self.plan.passes
         if not least <= stats.passes <= self.plan.passes:
             raise DeviceError(
                 f"playing {self.name!r}: expected {least} to {self.plan.passes} passes, found {stats.passes}"
@@ -157,20 +157,17 @@ class Player:
         size = self.config.tokenizer.codebook_size
         near = self.bound.cdf(self.plan.temperature, logit_std, size)
         off = 2 * self.bound.logit * logit_std / self.plan.temperature  # of the logarithm of a probability
-        frame = FrameDecision.start(
-            self.plan, self.config, seed=row.seed, frame_index=row.frame_index + 1, device=row.tokens.device
-        )
-        is_clear = True
-        while is_clear and not frame.is_done:
-            probe = self.ours.probe([row], [action], frame.tokens, frame.plan, frame.pass_index)
-            after = frame.decide(probe.logits)
-            chosen, is_clear = surely_chosen(frame, after, probe, near=near, off=off)
-            cdf, (u, _) = cumulative(probe.logits, self.plan.temperature), frame.uniforms()
-            self._followed.add_tokens(
-                cdf[chosen][None], probe.candidates[chosen][None], tokens[None][chosen][None], u[chosen][None]
-            )
-            is_clear &= self.plan.reuse == "none"
-            frame = replace(after, tokens=torch.where(after.tokens == UNDECIDED, UNDECIDED, tokens))
+        keys = random_keys([row], row.tokens.device)
+        passes = _Followed(
+            self.plan, self.config, *keys, self.ours, row, action,
+            tokens=tokens, tally=self._followed, near=near, off=off,
+        )  # fmt: skip
+        loop = EagerLoop(passes, self.plan, self.config, *keys)
+        loop.first()
+        for k in range(1, loop.num_passes):
+            if not passes.is_clear or self.plan.reuse != "none":
+                break
+            loop.later(k)
 
     @property
     def result(self) -> Played:
@@ -210,36 +207,97 @@ class Player:
         return None
 
 
+class _Followed(ProbedPasses):
+    """The yardstick's passes on the tokens of a frame that another back end played.
+
+    Args:
+        row: the yardstick's, committed.
+        tokens: `[N]`, what was played.
+        tally: of the comparison.
+        near, off: as `surely_chosen` takes them.
+
+    Attributes:
+        is_clear: whether it is known what the passes so far decided.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: ModelConfig,
+        seeds: Tensor,
+        frames: Tensor,
+        yardstick: Backend,
+        row: Row,
+        action: int,
+        *,
+        tokens: Tensor,
+        tally: Tally,
+        near: float,
+        off: float,
+    ) -> None:
+        def logits(tokens: Tensor, k: int) -> Tensor:
+            self.probe = yardstick.probe([row], [action], tokens, plan, k)
+            return self.probe.logits
+
+        super().__init__(plan, config, seeds, frames, logits)
+        self.played, self.tally, self.near, self.off = tokens, tally, near, off
+        self.is_clear = True
+
+    def sample(self, k: int, seen: Tensor, tokens: Tensor, among: Tensor | None, *, ranked: bool) -> Tensor:
+        after = super().sample(k, seen, tokens, among, ranked=ranked)
+        u, candidates = self.u[k], self.probe.candidates
+        noise = None if not ranked else float(self.schedule.noise[0, k]) * gumbel(self.noise_u[k])
+        chosen, self.is_clear = surely_chosen(
+            self.plan, k, tokens, after, self.probe, u, noise, near=self.near, off=self.off
+        )
+        cdf = cumulative(seen, self.plan.temperature)
+        self.tally.add_tokens(
+            cdf[chosen][None], candidates[chosen][None], self.played[None][chosen][None], u[chosen][None]
+        )
+        return torch.where(after == UNDECIDED, UNDECIDED, self.played)
+
+
 def surely_chosen(
-    frame: FrameDecision, after: FrameDecision, probe: Probe, *, near: float, off: float
+    plan: Plan,
+    k: int,
+    before: Tensor,
+    after: Tensor,
+    probe: Probe,
+    u: Tensor,
+    noise: Tensor | None,
+    *,
+    near: float,
+    off: float,
 ) -> tuple[Tensor, bool]:
     """Which tokens a pass decides, whatever is rounded, and whether no other one can be.
 
     Args:
-        frame, after: before the pass and behind it. probe: of it.
+        k: index of the pass.
+        before, after: `[1, N]`, the tokens.
+        probe: of the pass.
+        u: `[1, N]`, its uniforms.
+        noise: `[1, N]`, what is added to the logarithm of the probabilities; None where the order is known.
         near: from a boundary of the distribution this far `u` may be on its other side.
         off: how much the logarithm of a probability may be.
 
     Returns:
         `[1, N]` bool, and whether it is all that the pass decides.
     """
-    is_open = frame.tokens == UNDECIDED
-    chosen = is_open & (after.tokens != UNDECIDED)
-    if frame.plan.is_static:
+    is_open = before == UNDECIDED
+    chosen = is_open & (after != UNDECIDED)
+    if noise is None:
         return chosen, True
-    u, noise_u = frame.uniforms()
-    cdf = cumulative(probe.logits, frame.plan.temperature)
+    cdf = cumulative(probe.logits, plan.temperature)
     place = probe.candidates[..., None]
     upper = cdf.gather(-1, place)[..., 0]
     lower = torch.where(place > 0, cdf.gather(-1, (place - 1).clamp(min=0)), 0.0)[..., 0]
     is_unsure = (u - lower < near) | (upper - u < near)  # another token, of any probability
     p = (upper - lower).log()
     least, most = (p - off).masked_fill(is_unsure, -torch.inf), (p + off).masked_fill(is_unsure, 0.0)
-    if frame.plan.order == "adaptive":
-        counts = [int((x.exp() < frame.plan.threshold).sum()) for x in (least, most)]
-        if len({frame.plan.passes_for(count, p.shape[1]) for count in counts}) > 1:
+    if plan.adapts and k == 0:
+        counts = [int((x.exp() < plan.threshold).sum()) for x in (least, most)]
+        if len({plan.passes_for(count, p.shape[1]) for count in counts}) > 1:
             return torch.zeros_like(chosen), False
-    noise = after.plan.noise_in(frame.pass_index) * gumbel(noise_u)
     least, most = ((x + noise).masked_fill(~is_open, -torch.inf)[0] for x in (least, most))
     keep, rest = int(chosen.sum()), is_open[0]
     rivals = ((most[None] >= least[:, None]) & rest).sum(1) - 1  # itself is none

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -29,16 +29,17 @@ from torch import Tensor
 
 from genie_rt.bench.latency.workloads import first_picture, held_actions
 from genie_rt.bench.parity.bounds import VACUOUS, Bound, bound_of
-from genie_rt.bench.parity.decisions import FrameDecision
-from genie_rt.bench.parity.played import Played, Player, other_plans
+from genie_rt.bench.parity.played import Played, PlayedPlan, other_plans
 from genie_rt.bench.parity.tally import Tally, cumulative, finite
 from genie_rt.bench.record import Subject
 from genie_rt.bench.timer import Candidate, measure, paired_ratio
 from genie_rt.errors import DeviceError, InputError, UnsupportedError
-from genie_rt.runtime.backends.choose import BACKENDS, EXPORTED, Choice, graph_precision
+from genie_rt.runtime.backends.decode_loop import EagerLoop, ProbedPasses
 from genie_rt.runtime.backends.protocol import Backend, Probe
-from genie_rt.runtime.backends.row import Row
-from genie_rt.runtime.manifest import Graphs
+from genie_rt.runtime.backends.registry import BACKENDS, graph_precision
+from genie_rt.runtime.backends.row import Row, blank_row, random_keys
+from genie_rt.runtime.backends.select import Choice
+from genie_rt.runtime.manifest import GraphManifest
 from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
@@ -61,20 +62,19 @@ class Variant:
 YARDSTICK = Variant(backend="reference", dtype="float64", device="cpu")
 
 
-def variants(device: str, graphs: Graphs | None = None) -> list[Variant]:
+def variants(device: str, graphs: GraphManifest | None = None) -> list[Variant]:
     """Every back end and number format that can run on a device, but the yardstick.
 
     Args:
         graphs: of the bundle; what runs graphs is left out where it has none of that precision.
     """
-    is_cuda = device.startswith("cuda")
-    needs_cuda = {"cuda": True, "openvino": False, "tensorrt": True, "tensorrt-rtx": True}
+    kind = device.partition(":")[0]
     found = [
-        Variant(backend=backend, dtype=dtype, device=device)
-        for backend, dtypes in BACKENDS.items()
-        for dtype in dtypes
-        if needs_cuda.get(backend, is_cuda) == is_cuda
-        and (backend not in EXPORTED or (graphs and graph_precision(dtype) in graphs.precisions))
+        Variant(backend=spec.name, dtype=dtype, device=device)
+        for spec in BACKENDS.values()
+        for dtype in spec.dtypes
+        if kind in spec.devices
+        and (not spec.runs_graphs or (graphs and graph_precision(dtype) in graphs.precisions))
     ]
     return [variant for variant in found if variant != YARDSTICK]
 
@@ -289,7 +289,7 @@ class _Pair:
         plans = {names[0] if names else "as asked": plan}
         plans |= other_plans(candidate.bundle.plans, plan, self.config)
         self.players = [
-            Player(name, played, self.ours, self.theirs, self.config, limits)
+            PlayedPlan(name, played, self.ours, self.theirs, self.config, limits)
             for name, played in plans.items()
         ]
 
@@ -300,10 +300,7 @@ class _Pair:
         tokens = rows[0].tokens
         self.prompt_agreement = float((rows[1].tokens.cpu() == tokens).double().mean())
         self._free = rows[1]
-        blank = [
-            replace(row, frame_index=-1, pending=False, dynamics=(), encoder=(), decoder=(), spatial=())
-            for row in rows
-        ]
+        blank = [blank_row(self.config, self.seed, row.tokens.device) for row in rows]
         self._show(blank, NULL_ACTION, tokens[None])
 
     def step(self, action: int, *, with_others: bool) -> None:
@@ -315,22 +312,22 @@ class _Pair:
         fused = self.theirs.frame([theirs], [action], once, decode=False)[0][0].tokens[None]
         (ours,), (theirs,) = self.ours.commit([ours]), self.theirs.commit([theirs])
 
-        frame = FrameDecision.start(
-            self.plan, self.config, seed=self.seed, frame_index=self.frame_index, device=torch.device("cpu")
-        )
-        while not frame.is_done:
-            probe = _probe(self.ours, ours, action, frame)
-            u, _ = frame.uniforms()
-            self.tally.add_pass(probe, _probe(self.theirs, theirs, action, frame), u)
-            if frame.pass_index == 0:
+        def logits(tokens: Tensor, k: int) -> Tensor:
+            probe = _probe(self.ours, ours, action, tokens, self.plan, k)
+            self.tally.add_pass(probe, _probe(self.theirs, theirs, action, tokens, self.plan, k), passes.u[k])
+            if k == 0:
                 cdf = cumulative(probe.logits, self.plan.temperature)
-                self.tally.add_tokens(cdf, probe.candidates, fused, u)
-            frame = frame.decide(probe.logits)
-        self._show([ours, theirs], action, frame.tokens)
+                self.tally.add_tokens(cdf, probe.candidates, fused, passes.u[k])
+            return probe.logits
+
+        seeds, frames = random_keys([ours], torch.device("cpu"))
+        passes = ProbedPasses(self.plan, self.config, seeds, frames, logits)
+        tokens = EagerLoop(passes, self.plan, self.config, seeds, frames).run()
+        self._show([ours, theirs], action, tokens)
         for player in self.players if with_others else self.players[:1]:
-            tokens = frame.tokens[0] if player is self.players[0] else None
-            player.play(before, self._rows, ours, action, self.tally.logit_std, tokens)
-        self._play_freely(action, frame.tokens[0])
+            known = tokens[0] if player is self.players[0] else None
+            player.play(before, self._rows, ours, action, self.tally.logit_std, known)
+        self._play_freely(action, tokens[0])
 
     def judge_played(self, dtype: str) -> str | None:
         """What is beyond its bound in the frames that were played, if anything is."""
@@ -357,9 +354,8 @@ class _Pair:
         self.free_frames += same
 
 
-def _probe(backend: Backend, row: Row, action: int, frame: FrameDecision) -> Probe:
-    tokens = frame.tokens.to(row.tokens.device)
-    return backend.probe([row], [action], tokens, frame.plan, frame.pass_index)
+def _probe(backend: Backend, row: Row, action: int, tokens: Tensor, plan: Plan, k: int) -> Probe:
+    return backend.probe([row], [action], tokens.to(row.tokens.device), plan, k)
 
 
 def _time(yardstick: World, candidate: World, plan: Plan, iterations: int) -> tuple[float, float, float]:

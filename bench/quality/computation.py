@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from genie_rt.errors import InputError, UnsupportedError
-from genie_rt.runtime.backends.choose import BACKENDS, DTYPES, Choice
+from genie_rt.runtime.backends.registry import ACTIVATIONS, BACKENDS
+from genie_rt.runtime.backends.select import Choice
 from genie_rt.runtime.bundle import open_bundle
-from genie_rt.runtime.manifest import Graphs
+from genie_rt.runtime.manifest import GraphManifest
 from genie_rt.runtime.world import World, load_model
 
 
@@ -35,7 +36,7 @@ class Computation:
         backend: str,
         dtype: str,
         device: str | None,
-        graphs: Graphs | None = None,
+        graphs: GraphManifest | None = None,
         *,
         emulate: bool = False,
     ) -> Computation:
@@ -48,17 +49,17 @@ class Computation:
         if not (emulate and backend == "cuda"):
             choice = Choice.of(backend, dtype, device, graphs)
             return cls(backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
-        if dtype not in BACKENDS["cuda"]:
+        if dtype not in BACKENDS["cuda"].dtypes:
             raise UnsupportedError(
                 f"the back end 'cuda' does not compute in {dtype!r}: expected one of "
-                f"{', '.join(BACKENDS['cuda'])}"
+                f"{', '.join(BACKENDS['cuda'].dtypes)}"
             )
         if device not in (None, "cpu"):
             raise InputError(f"--emulate computes on the CPU, found --device {device}; leave one of them out")
         return cls(backend="cuda", dtype=dtype, device="cpu", emulated=True)
 
     def versus(
-        self, other: str, device: str | None, graphs: Graphs | None = None, *, emulate: bool = False
+        self, other: str, device: str | None, graphs: GraphManifest | None = None, *, emulate: bool = False
     ) -> Computation:
         """Another computation, named as BACKEND:DTYPE, as BACKEND in this one's dtype, or as DTYPE alone.
 
@@ -68,9 +69,9 @@ class Computation:
         backend, _, dtype = other.partition(":")
         if backend in BACKENDS:
             return Computation.of(backend, dtype or self.dtype, device, graphs, emulate=emulate)
-        if not dtype and other in DTYPES:
+        if not dtype and other in ACTIVATIONS:
             return Computation.of(self.backend, other, device, graphs, emulate=emulate)
-        known = ", ".join(f"{name}:{each}" for name in BACKENDS for each in BACKENDS[name])
+        known = ", ".join(f"{name}:{each}" for name in BACKENDS for each in BACKENDS[name].dtypes)
         raise InputError(f"--versus: expected some of {known}, found {other!r}")
 
     @property

@@ -18,7 +18,8 @@ from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.world_model import WorldModel
-from genie_rt.runtime.plan import ORDERS, REUSES, Plan
+from genie_rt.runtime.orders import ORDERS
+from genie_rt.runtime.plan import REUSES, Plan
 from genie_rt.training.data.store import Frames
 from genie_rt.training.evaluation.clip_distance import Descriptors, FrameFeatures, Reference, describe
 from genie_rt.training.evaluation.clips import TrueClips
@@ -42,7 +43,7 @@ def plan_grid(
     base: Plan,
     config: ModelConfig,
     *,
-    orders: Sequence[str] = ORDERS,
+    orders: Sequence[str] = tuple(ORDERS),
     passes: Sequence[int] = PASSES,
     reuses: Sequence[str] = tuple(REUSES),
 ) -> list[Plan]:

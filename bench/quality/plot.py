@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from genie_rt.bench.quality.measure import Protocol
 from genie_rt.bench.quality.report import Baselines, QualityRow
 from genie_rt.runtime.atomic import atomic_file
-from genie_rt.runtime.plan import ORDERS, REUSES, Plan
+from genie_rt.runtime.orders import ORDERS
+from genie_rt.runtime.plan import REUSES, Plan
 from genie_rt.training.evaluation.measure import DELTA_T
 
 if TYPE_CHECKING:

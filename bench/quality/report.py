@@ -102,7 +102,7 @@ class QualityRow:
             "tokens_computed": q.tokens,
             "temperature": plan.temperature,
             "noise": plan.noise,
-            "threshold": plan.threshold if plan.order == "adaptive" else None,
+            "threshold": plan.threshold if plan.adapts else None,
             "fresh": plan.fresh if plan.reuse == "frames" else None,
         }
 

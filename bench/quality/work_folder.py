@@ -135,8 +135,8 @@ class Work:
 
 def _read_by(plan: Plan) -> dict[str, Any]:
     """The fields that decide what a plan does: another default of one that it does not read is no matter."""
-    unread = set() if plan.order == "adaptive" else {"threshold"}
-    unread |= {"noise"} if plan.is_static else set()
+    unread = set() if plan.adapts else {"threshold"}
+    unread |= {"noise"} if plan.static_order else set()
     unread |= {"fresh"} if plan.reuse != "frames" else set()
     return {name: value for name, value in to_dict(plan).items() if name not in unread}
 

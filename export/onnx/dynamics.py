@@ -11,7 +11,7 @@ from genie_rt.export.onnx.codebook import unit_codes
 from genie_rt.export.onnx.sampling import sample
 from genie_rt.export.onnx.transformer import Transformer, linear
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.order import position_tokens
+from genie_rt.runtime.orders import position_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ Axes: `K` passes, `N` tokens.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from onnx import ModelProto
 
 from genie_rt.errors import ConfigError
@@ -15,7 +16,7 @@ from genie_rt.export.onnx.graphs import decoder, total
 from genie_rt.export.onnx.pixels import to_uint8
 from genie_rt.export.onnx.transformer import Frames
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.order import halton_order, position_tokens
+from genie_rt.runtime.orders import StaticOrder, position_tokens
 from genie_rt.runtime.plan import Plan
 
 DECIDED = -1e30
@@ -37,7 +38,7 @@ def frame(g: Builder, config: ModelConfig, name: str, plan: Plan) -> ModelProto:
             "a back end runs such plans by pass and pass-at"
         )
     passes = _Passes(g, config, plan.check(config))
-    tokens, num_passes = passes.static() if plan.is_static else passes.ranked()
+    tokens, num_passes = passes.ranked() if plan.static_order is None else passes.static(plan.static_order)
     with g.scope("decoder"):
         tokens = g.reshape(tokens, 1, -1)
         pixels, picture_page = decoder(g, config, tokens, "picture_")
@@ -86,7 +87,7 @@ class _Passes:
                 u = dynamics.take(self._of_pass("u", k), dynamics.everywhere)
                 drawn = dynamics.sample(logits, u, self.num_tokens)
                 candidates, p = (dynamics.in_raster(x) for x in drawn)
-                if plan.order == "adaptive" and not k:
+                if plan.adapts and not k:
                     num_passes = self._passes_for(p)
                     schedule = _Schedule(g, plan, self.num_tokens, num_passes)
                 if schedule is not None:
@@ -104,10 +105,13 @@ class _Passes:
                     tokens = candidates
         return tokens, g.node("Identity", num_passes)
 
-    def static(self) -> tuple[Name, Name]:
+    def static(self, known: StaticOrder) -> tuple[Name, Name]:
         """Passes of an order that is known: `[N]` tokens, and the number of passes."""
         g, plan, dynamics = self.g, self.plan, self.dynamics
-        order = "order" if plan.order == "random" else g.constant(halton_order(*self.config.tokenizer.grid))
+        order: Name = "order"  # an input, unless it is the same for all frames
+        if known.is_fixed:
+            none = torch.zeros(1, dtype=torch.int64)
+            order = g.constant(known.tokens(self.config, none, none, by_position=False)[0].numpy())
         place_of = g.constant(position_tokens(self.config).reshape(-1).argsort().numpy())
         previous = g.reshape("last_tokens", -1)
         tokens, done = g.constant(np.full(self.num_tokens, -1)), 0
@@ -170,7 +174,7 @@ class _Passes:
 
 
 class _Schedule:
-    """How many tokens each pass decides where that is known only after the first: "adaptive".
+    """How many tokens each pass decides where that is known only after the first.
 
     Args:
         num_passes: `[1]` int64.

@@ -1,4 +1,4 @@
-"""What every back end offers. `Session` is written against this and nothing else."""
+"""The contract of a back end. Whatever the rest of the runtime and the benchmarks ask of one stands here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
 
 
@@ -40,25 +41,56 @@ class Probe:
     candidates: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """What a back end holds on its device.
+
+    Attributes:
+        weight_bytes: of the weights, as they are kept.
+        page_bytes: of the pages that somebody holds.
+        pool_bytes: of all pages that memory is reserved for.
+    """
+
+    weight_bytes: int
+    page_bytes: int
+    pool_bytes: int
+
+
 class Backend(Protocol):
     """Evaluates the model for a batch of rows. Rows go in, new rows come out; none is changed.
 
     What a row becomes depends on the other rows of the batch in its last bits at most, and with
     `batch_invariant` not at all. Rows that share their pages, such as one row given several times with
-    different actions, are evaluated over one past that is read once.
+    different actions, are evaluated over one past.
 
     Attributes:
-        name: of `backends.choose.BACKENDS`.
+        name: one of `BACKENDS`.
         device: that it computes on.
+        dtype: of the pages that it keeps.
+        arithmetic: number format of what is not computed in the world's own, such as what an int8 graph does
+            not quantise; None where there is no such thing.
         batch_invariant: whether a row becomes the same in every batch, to the last bit. Where it does not,
             products of matrices of another size add in another order: of several rows in one batch, as in
             peeks, rollouts and pools, one may get another token than it would alone, now and then, and with
             that other frames from there on.
+        definition: the model in plain torch, where that is what it computes; else None.
     """
 
     name: str
     device: torch.device
+    dtype: torch.dtype
+    arithmetic: str | None
     batch_invariant: bool
+    definition: WorldModel | None
+
+    @property
+    def memory_use(self) -> MemoryUse:
+        """What it holds now."""
+        ...
+
+    def check(self) -> None:
+        """Raises `DeviceError` where a frame was not finite, of those computed by now and not waited for."""
+        ...
 
     def reserve(self, num_sessions: int) -> None:
         """Makes room for the pages of so many sessions in all, where making it later would mean moving them.
@@ -82,11 +114,11 @@ class Backend(Protocol):
         """
         ...
 
-    def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
+    def prefill(self, seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
         """Starts a session from a prompt.
 
         Args:
-            row_seed: 64-bit key of the session's random numbers.
+            seed: 64-bit key of the session's random numbers.
             frames: `[T, H, W, 3]` uint8, T at least 1.
             actions: `T` indices, entry `t` led to frame `t`; the first is `NULL_ACTION`.
 
@@ -144,7 +176,7 @@ class Backend(Protocol):
         ...
 
     def save_row(self, row: Row) -> dict[str, Tensor]:
-        """A row's tensors on the CPU: `tokens`, `change`, and its pages `dynamics`, `decoder`, `spatial`."""
+        """A row's tensors on the CPU, its pages gathered; see `row_io`."""
         ...
 
     def load_row(

@@ -1,29 +1,31 @@
 """The `reference` back end: the definition with pages, in plain torch; the yardstick of all other ones."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from genie_rt.errors import DeviceError
 from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.patchify.reference import to_uint8
-from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.kernels.vq_lookup.reference import nearest_code
-from genie_rt.runtime.backends import saved
-from genie_rt.runtime.backends.decide import Decision, change_of
-from genie_rt.runtime.backends.past import Past
-from genie_rt.runtime.backends.protocol import FrameStats, Probe
-from genie_rt.runtime.backends.row import Row, check_decoded, is_shared
+from genie_rt.runtime.backends.decode_loop import counting_to, uniforms_of_frames
+from genie_rt.runtime.backends.finite import check_finite
+from genie_rt.runtime.backends.frame_forward import AttentionContext, FrameForward, forward_frame
+from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.backends.row_by_row import RowByRowBackend, RowPasses
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
-from genie_rt.runtime.order import position_tokens
-from genie_rt.runtime.pages import PagePool, Pages
+from genie_rt.runtime.pages import Page, PagePool, Pages
 from genie_rt.runtime.plan import Plan
 
+if TYPE_CHECKING:
+    from genie_rt.runtime.backends.select import BuildRequest
 
-class ReferenceBackend:
+
+class ReferenceBackend(RowByRowBackend[AttentionContext, "Evaluated"]):
     """Runs a `WorldModel` with one page per past frame.
 
     Args:
@@ -32,224 +34,143 @@ class ReferenceBackend:
     """
 
     name = "reference"
+    arithmetic = None
 
     def __init__(self, model: WorldModel, device: torch.device, dtype: torch.dtype) -> None:
-        self.model = model.to(device=device, dtype=dtype).requires_grad_(False).eval()
-        self.device = device
-        self.batch_invariant = device.type == "cpu"  # cuBLAS chooses its algorithm by the number of products
-        self.dtype = dtype
-        self.config = config = model.config
-        num_tokens = config.tokenizer.num_tokens
-        self.dynamics_pages = PagePool(config.dynamics.transformer, config.num_positions, dtype, device)
-        self.encoder_pages = PagePool(config.tokenizer.encoder, num_tokens, dtype, device)
-        self.decoder_pages = PagePool(config.tokenizer.decoder, num_tokens, dtype, device)
-        self.members = position_tokens(config).to(device)  # [P, S]
-        self.place_of = self.members.flatten().argsort()  # [N]: position * S + slot of each token
-        self.counting = torch.arange(num_tokens, device=device)
+        super().__init__(model.config, device, dtype, PagePool)
+        self.model = self.definition = model.to(device=device, dtype=dtype).requires_grad_(False).eval()
+        self.weight_bytes = sum(weight.numel() * weight.element_size() for weight in model.parameters())
         with torch.inference_mode():
             self.table = model.token_table()  # [V, E]
 
-    @property
-    def weight_bytes(self) -> int:
-        """Of the weights as computed with."""
-        return sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
+    def embed(self, tokens: Tensor, previous: Tensor, action: Tensor) -> Tensor:
+        """Inputs of the dynamics for one frame: tokens `[N]` and an action `[1, 1]` to `[P, D]`."""
+        embed = self.model.dynamics.embed
+        return embed(tokens[None, None], previous[None, None], action, self.table)[0, 0]
 
-    def reserve(self, num_sessions: int) -> None:
-        """Nothing: pages come in chunks that never move."""
+    def _uniforms(
+        self, rows: Sequence[Row], keys: tuple[Tensor, Tensor], num_passes: int
+    ) -> tuple[Tensor, Tensor]:
+        return uniforms_of_frames(*keys, num_passes, self.config.tokenizer.num_tokens)
 
-    def commits_ahead(self, plan: Plan) -> bool:
-        """Where what is computed beside a frame changes no bit of it; see `Backend.commits_ahead`."""
-        return self.batch_invariant
+    def _context(self, row: Row) -> AttentionContext:
+        return AttentionContext.gather(self.dynamics_pages, row.dynamics)
 
-    def batches(self, plan: Plan, most: int) -> tuple[int, ...]:
-        """Nothing depends on how many there are; see `Backend.batches`."""
-        return (1,)
+    def _passes(
+        self, row: Row, context: AttentionContext, action: int, plan: Plan, u: Tensor, noise_u: Tensor
+    ) -> ReferencePasses:
+        return ReferencePasses(self, row, context, action, plan, u, noise_u)
 
-    @property
-    def page_bytes(self) -> int:
-        """Of the pages that somebody holds."""
-        return sum(pool.num_used * pool.page_bytes for pool in self._pools)
+    def _commit_page(self, row: Row) -> Page:
+        action = torch.tensor([[row.action]], device=self.device)
+        x = self.embed(row.tokens, row.tokens, action)
+        done = forward_frame(self.model.dynamics.transformer, x, self._context(row))
+        return self.dynamics_pages.write(done.temporal)
 
-    @property
-    def pool_bytes(self) -> int:
-        """Of all pages that memory is held for."""
-        return sum(pool.num_pages * pool.page_bytes for pool in self._pools)
+    def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Page]:
+        tokenizer, pool = self.model.tokenizer, self.encoder_pages
+        x = tokenizer.embed_patches(frame[None, None])[0, 0]
+        done = forward_frame(tokenizer.encoder, x, AttentionContext.gather(pool, pages))
+        vectors = tokenizer.code_in(done.hidden)
+        check_finite("tokenizer's encoder", vectors, done.temporal)
+        return nearest_code(vectors, tokenizer.codebook), pool.write(done.temporal)
 
-    @property
-    def _pools(self) -> tuple[PagePool, ...]:
-        return self.dynamics_pages, self.encoder_pages, self.decoder_pages
+    def _decode(self, tokens: Tensor, pages: Pages) -> tuple[Pages, Tensor]:
+        tokenizer, pool = self.model.tokenizer, self.decoder_pages
+        x = tokenizer.embed_codes(tokens[None, None])[0, 0]
+        done = forward_frame(tokenizer.decoder, x, AttentionContext.gather(pool, pages))
+        pixels = tokenizer.to_pixels(done.hidden[None, None])
+        check_finite("tokenizer's decoder", pixels, done.temporal)
+        return pool.push(pages, pool.write(done.temporal)), to_uint8(pixels[0, 0])
 
-    @torch.inference_mode()
-    def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
-        """See `Backend.prefill`."""
-        none = torch.empty(0, dtype=torch.int64, device=self.device)
-        row = Row(
-            seed=row_seed, frame_index=-1, tokens=none, action=actions[0], pending=False,
-            dynamics=(), encoder=(), decoder=(), spatial=(),
-            change=torch.zeros(self.config.num_positions, device=self.device),
-        )  # fmt: skip
-        picture = frames[0]
-        for frame, action in zip(frames.to(self.device), actions, strict=True):
-            if row.pending:
-                (row,) = self._commit([row])
-            tokens, encoder = self._encode(frame, row.encoder)
-            (row,), pictures = self.show([row], [action], tokens)
-            row, picture = replace(row, encoder=encoder), pictures[0]
-        return replace(row, encoder=()), picture
 
-    @torch.inference_mode()
-    def frame(
-        self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, decode: bool = True
-    ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
-        """See `Backend.frame`."""
-        if decode:
-            check_decoded(rows, self.decoder_pages.window)
-        kinds = [(row.pending, bool(row.spatial)) for row in rows]
-        if len(set(kinds)) > 1:  # what a row takes must not depend on its neighbours
-            return self._frame_by_kind(kinds, rows, actions, plan, decode)
-        if plan.reuse == "frames" and rows[0].pending and rows[0].spatial:
-            rows = self._commit(rows)  # it has nothing to be fused into: the first pass is not a whole one
-        decision = Decision(self, rows, actions, plan)
-        tokens = decision.run()
-        new_rows = [
-            replace(row, dynamics=pages, pending=False)
-            for row, pages in zip(rows, decision.dynamics, strict=True)
-        ]
-        if decode:
-            shown, pictures = self._decode(tokens, [row.decoder for row in rows], is_shared(rows))
-        else:
-            shown, pictures = [()] * len(rows), None
-        new_rows = self._advance(new_rows, actions, tokens, shown, decision.spatial)
-        return new_rows, pictures, decision.stats
+class Evaluated(NamedTuple):
+    """What a pass gives.
 
-    @torch.inference_mode()
-    def commit(self, rows: Sequence[Row]) -> list[Row]:
-        """See `Backend.commit`."""
-        pending = [row for row in rows if row.pending]
-        done = iter(self._commit(pending) if pending else ())
-        return [next(done) if row.pending else row for row in rows]
+    Attributes:
+        is_full: whether it is of all positions.
+    """
 
-    @torch.inference_mode()
-    def probe(
-        self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor, plan: Plan, pass_index: int
-    ) -> Probe:
-        """See `Backend.probe`."""
-        decision = Decision(self, rows, actions, plan.replace(reuse="none"))
-        logits = decision.logits(decision.full(tokens))
-        seeds, frames, _, _ = decision.inputs.unbind(1)
-        u, _ = uniforms(seeds, frames, pass_index, tokens.shape[1])
-        return Probe(logits=logits, candidates=sample(logits, u, plan.temperature)[0])
+    forward: FrameForward
+    is_full: bool
 
-    @torch.inference_mode()
-    def show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
-        """See `Backend.show`."""
-        decoder, pictures = self._decode(tokens, [row.decoder for row in rows], is_shared(rows))
-        return self._advance(rows, actions, tokens, decoder, [()] * len(rows)), pictures
 
-    def save_row(self, row: Row) -> dict[str, Tensor]:
-        """A row's tensors on the CPU, its pages gathered; see `saved.save`."""
-        return saved.save(row, self.dynamics_pages, self.decoder_pages)
+class ReferencePasses(RowPasses[Evaluated]):
+    """The passes of one row's next frame.
 
-    @torch.inference_mode()
-    def load_row(
-        self, tensors: dict[str, Tensor], *, seed: int, frame_index: int, action: int, pending: bool
-    ) -> Row:
-        """The row that `save_row` took apart; see `saved.load`."""
-        return saved.load(
-            tensors, self.config, self.dynamics_pages, self.decoder_pages,
-            seed=seed, frame_index=frame_index, action=action, pending=pending,
-        )  # fmt: skip
+    Args:
+        row: committed.
+        context: of its next frame.
+        u, noise_u: `[K, 1, N]` float32.
+    """
 
-    def _frame_by_kind(
+    def __init__(
         self,
-        kinds: list[tuple[bool, bool]],
-        rows: Sequence[Row],
-        actions: Sequence[int],
+        backend: ReferenceBackend,
+        row: Row,
+        context: AttentionContext,
+        action: int,
         plan: Plan,
-        decode: bool,
-    ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
-        """One batch for each kind of row, put together again in the order asked for."""
-        order, new_rows, pictures, stats = [], [], [], []
-        for kind in dict.fromkeys(kinds):
-            chosen = [i for i, other in enumerate(kinds) if other == kind]
-            part = self.frame([rows[i] for i in chosen], [actions[i] for i in chosen], plan, decode=decode)
-            order += chosen
-            new_rows += part[0]
-            pictures += [] if part[1] is None else [*part[1]]
-            stats += part[2]
-        back = sorted(range(len(order)), key=order.__getitem__)
-        shown = torch.stack([pictures[i] for i in back]) if decode else None
-        return [new_rows[i] for i in back], shown, [stats[i] for i in back]
+        u: Tensor,
+        noise_u: Tensor,
+    ) -> None:
+        super().__init__(plan, noise_u)
+        self.backend, self.row, self.u = backend, row, u
+        self._action = torch.tensor([[action]], device=u.device)
+        self._context = context
+        self._spatial: list[KeysValues] | None = None  # at all positions, as last computed
 
-    def _advance(
-        self,
-        rows: Sequence[Row],
-        actions: Sequence[int],
-        tokens: Tensor,
-        decoder: Sequence[Pages],
-        spatial: Sequence[Pages],
-    ) -> list[Row]:
-        """The rows one frame later, pending."""
-        if rows[0].frame_index >= 0:
-            change = change_of(rows, tokens, self.members, self.config)
+    def full(self, k: int, tokens: Tensor) -> Evaluated:
+        return self._forward(tokens, None)
+
+    def at(self, k: int, tokens: Tensor, index: Tensor) -> Evaluated:
+        return self._forward(tokens, index[0])
+
+    def draw(self, k: int, seen: Evaluated, among: Tensor | None) -> tuple[Tensor, Tensor]:
+        u = self.u[k] if among is None else self.u[k].gather(1, among)
+        return sample(self.logits(seen, among), u, self.plan.temperature)
+
+    def probe(self, k: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.logits(self.full(k, tokens), None)
+        return logits, sample(logits, self.u[k], self.plan.temperature)[0]
+
+    def recall(self) -> Tensor:
+        assert self.row.carried is not None
+        page = self.backend.dynamics_pages.view(self.row.carried.spatial)
+        self._spatial = [(keys, values) for keys, values in page]
+        return self.row.carried.change[None]
+
+    def carry(self) -> None:
+        assert self._spatial is not None
+        self.carried = self.backend.dynamics_pages.write(self._spatial)
+
+    def logits(self, seen: Evaluated, among: Tensor | None) -> Tensor:
+        """Scores of the tokens that `Passes.sample` names: `[1, n, V]`, known to be finite."""
+        backend, done = self.backend, seen.forward
+        dynamics, table, previous = backend.model.dynamics, backend.table, self.row.tokens[None]
+        if among is None:
+            logits = dynamics.logits(done.hidden[None, None], previous[:, None], table)[:, 0]
         else:
-            change = torch.stack([row.change for row in rows])
-        return [
-            replace(
-                row, frame_index=row.frame_index + 1, tokens=tokens[i], action=int(actions[i]), pending=True,
-                decoder=decoder[i], spatial=spatial[i], change=change[i],
-            )
-            for i, row in enumerate(rows)
-        ]  # fmt: skip
-
-    def _commit(self, rows: Sequence[Row]) -> list[Row]:
-        """Computes the pages of rows that are all pending; of one that stands there many times, once."""
-        if is_shared(rows) and len(rows) > 1:
-            return self._commit(rows[:1]) * len(rows)
-        tokens = torch.stack([row.tokens for row in rows])[:, None]
-        action = torch.tensor([row.action for row in rows], device=self.device)[:, None]
-        pool, dynamics = self.dynamics_pages, self.model.dynamics
-        past = Past(pool, [row.dynamics for row in rows], shared=False)
-        x = dynamics.embed(tokens, tokens, action, self.table, by_frame=True)
-        _, kept = dynamics.transformer(x, past.ages, past.history, past.own)
-        return [
-            replace(row, pending=False, dynamics=pool.push(row.dynamics, pool.write(kept, i)))
-            for i, row in enumerate(rows)
-        ]
-
-    def check_logits(self, logits: Tensor, kept: list[KeysValues]) -> Tensor:
-        """The logits of a pass, `[R, n, V]`, once they are known to be finite."""
-        check_finite("dynamics", logits, kept)
+            slots = backend.members.shape[1]
+            end = len(done.hidden) * slots
+            places = counting_to(end, among.device)[end - among.shape[1] :]
+            if seen.is_full:
+                places = backend.place_of[among[0]]
+            previous = previous.gather(1, among)
+            logits = dynamics.logits_at(done.hidden[None], places[None], previous, table)
+        check_finite("dynamics", logits, done.temporal)
         return logits
 
-    def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Pages]:
-        """One picture `[H, W, 3]` uint8 after those of `pages`, to tokens `[1, N]`."""
-        pool = self.encoder_pages
-        history, ages = pool.history([pages])
-        tokenizer = self.model.tokenizer
-        vectors, kept = tokenizer.encode_vectors(frame[None, None], ages, history, [(0,)])
-        check_finite("tokenizer's encoder", vectors, kept)
-        return nearest_code(vectors[:, 0], tokenizer.codebook), pool.push(pages, pool.write(kept, 0))
-
-    def _decode(self, tokens: Tensor, rows: list[Pages], shared: bool) -> tuple[list[Pages], Tensor]:
-        """Tokens `[R, N]` after the frames of `rows`' pages, to pictures `[R, Hout, Wout, 3]` uint8."""
-        pool = self.decoder_pages
-        past = Past(pool, rows, shared=shared)
-        pictures, kept = self.model.tokenizer.decode(past.fold(tokens), past.ages, past.history, past.own)
-        check_finite("tokenizer's decoder", pictures, kept)
-        pages = [pool.push(pages, pool.write(kept, *past.place(i))) for i, pages in enumerate(rows)]
-        return pages, to_uint8(pictures.flatten(0, 1))
+    def _forward(self, tokens: Tensor, index: Tensor | None) -> Evaluated:
+        transformer = self.backend.model.dynamics.transformer
+        x, context = self.backend.embed(tokens[0], self.row.tokens, self._action), self._context
+        if index is not None:
+            x, context = x.index_select(0, index), context.at(index)
+        done = forward_frame(transformer, x, context, spatial=self._spatial, index=index)
+        self._spatial = done.spatial
+        return Evaluated(done, index is None)
 
 
-def check_finite(part: str, out: Tensor, kept: list[KeysValues]) -> None:
-    """Raises `DeviceError` where `out` is not finite, naming the layers whose keys and values still are."""
-    if torch.isfinite(out.sum()) or torch.isfinite(out).all():  # the sum is cheaper, and rarely overflows
-        return
-    places = ["the input", *(f"layer {layer}" for layer in range(len(kept))), "the output"]
-    broken = [not all(torch.isfinite(x).all() for x in keys_values) for keys_values in kept]
-    first = [*broken, True].index(True)
-    raise DeviceError(
-        f"the {part} of {len(kept)} layers gave NaN or Inf, first between {places[first]} and "
-        f"{places[first + 1]}; the weights are broken or the precision is too narrow: try float32, or check "
-        "the bundle"
-    )
+def build(request: BuildRequest) -> ReferenceBackend:
+    """The back end of a world."""
+    return ReferenceBackend(request.model(), request.choice.device, request.choice.activations)

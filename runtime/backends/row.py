@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from genie_rt.errors import StateError
+from genie_rt.runtime.backends.frame_reuse import Carried
+from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.pages import Pages
 
 
@@ -20,10 +24,7 @@ class Row:
         action: the action that led to it, `NULL_ACTION` at a first frame.
         pending: whether the last frame's page of the dynamics is still to be computed (its commit).
         dynamics, decoder: pages of the frames before, newest first.
-        encoder: the same, while a prompt is taken in; empty afterwards.
-        spatial: one page with the keys and values of spatial attention in the last frame's first pass, empty
-            where its plan did not keep them. Read by `reuse="frames"`.
-        change: `[P]` float32, how much changed lately at each position, for `reuse="frames"`.
+        carried: what a plan with `reuse="frames"` takes up from the last frame; None after any other plan.
     """
 
     seed: int
@@ -32,10 +33,8 @@ class Row:
     action: int
     pending: bool
     dynamics: Pages
-    encoder: Pages
     decoder: Pages
-    spatial: Pages
-    change: Tensor
+    carried: Carried | None = None
 
     def __repr__(self) -> str:
         return (
@@ -44,9 +43,28 @@ class Row:
         )
 
 
+def blank_row(config: ModelConfig, seed: int, device: torch.device) -> Row:
+    """The row of a session that has seen nothing yet: `Backend.show` gives it a first frame."""
+    tokens = torch.zeros(config.tokenizer.num_tokens, dtype=torch.int64, device=device)
+    return Row(
+        seed=seed, frame_index=-1, tokens=tokens, action=NULL_ACTION, pending=False, dynamics=(), decoder=()
+    )  # fmt: skip
+
+
 def is_shared(rows: Sequence[Row]) -> bool:
     """Whether the rows are one row, several times: then they have one past."""
     return all(row is rows[0] for row in rows)
+
+
+def random_keys(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Keys of the random numbers of the rows' next frames.
+
+    Returns:
+        The bits of each seed, and the index of the frame: `[R]` int64 each.
+    """
+    keys = [(signed(row.seed), row.frame_index + 1) for row in rows]
+    seeds, frames = torch.tensor(keys, device=device).unbind(1)
+    return seeds, frames
 
 
 def check_decoded(rows: Sequence[Row], window: int) -> None:

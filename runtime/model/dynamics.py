@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from genie_rt.kernels.vq_lookup.reference import lookup_code
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.model.by_frame import product, project
 from genie_rt.runtime.model.transformer import KeysValues, STTransformer, position_grid
 
 NULL_ACTION = -1
@@ -54,9 +54,9 @@ class Dynamics(nn.Module):
             nn.init.zeros_(self.copy_out.weight)
         if self.code_in is not None:
             nn.init.normal_(self.code_in.weight)  # codes are unit vectors: the table starts near 1
-        for linear in (self.token_in, self.previous_in, self.token_out):
-            if linear is not None:
-                nn.init.normal_(linear.weight, std=linear.in_features**-0.5)  # logits start near 1, not 0
+        for layer in (self.token_in, self.previous_in, self.token_out):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)  # logits start near 1, not 0
 
     def token_table(self, codebook: Tensor) -> Tensor:
         """The vector of every token, for input and output alike: `[V, d]` codebook to `[V, E]`."""
@@ -79,9 +79,7 @@ class Dynamics(nn.Module):
         x = x.unflatten(3, (m, m, -1)).unflatten(2, (rows // m, columns // m)).transpose(3, 4)
         return x.flatten(2, 5)
 
-    def embed(
-        self, tokens: Tensor, previous: Tensor, actions: Tensor, table: Tensor, by_frame: bool = False
-    ) -> Tensor:
+    def embed(self, tokens: Tensor, previous: Tensor, actions: Tensor, table: Tensor) -> Tensor:
         """Inputs of the transformer.
 
         Args:
@@ -90,39 +88,35 @@ class Dynamics(nn.Module):
                 `UNDECIDED` where there is none.
             actions: `[B, T]` int64, the action that led to each frame, or `NULL_ACTION`.
             table: `[V, E]` from `token_table`.
-            by_frame: as `by_frame.project` takes it.
 
         Returns:
             `[B, T, P, D]`.
         """
         masked = (tokens == UNDECIDED)[..., None]
         vectors = torch.where(masked, self.mask_embedding, table[tokens.clamp(min=0)])
-        x = project(self.token_in, self._merge(vectors), by_frame)
+        x = self.token_in(self._merge(vectors))
         if self.previous_in is not None:
             seen = masked & (previous != UNDECIDED)[..., None]
             before = self._merge(table[previous.clamp(min=0)] * seen)
-            x = x + project(self.previous_in, before, by_frame)
+            x = x + self.previous_in(before)
         action = self.action_embedding[actions]  # NULL_ACTION = -1 picks the last row
         return x + self.position + action[:, :, None]
 
-    def logits(self, hidden: Tensor, previous: Tensor, table: Tensor, by_frame: bool = False) -> Tensor:
+    def logits(self, hidden: Tensor, previous: Tensor, table: Tensor) -> Tensor:
         """Scores of every token: `[B, T, P, D]` to `[B, T, N, V]`, in at least fp32."""
         copy = None
         if self.copy_out is not None:
-            copy = self._split(project(self.copy_out, hidden, by_frame))
-        vectors = self._split(project(self.token_out, hidden, by_frame))
-        return self._score(vectors, copy, previous, table, by_frame)
+            copy = self._split(self.copy_out(hidden))
+        vectors = self._split(self.token_out(hidden))
+        return self._score(vectors, copy, previous, table)
 
-    def logits_at(
-        self, hidden: Tensor, places: Tensor, previous: Tensor, table: Tensor, by_frame: bool = False
-    ) -> Tensor:
+    def logits_at(self, hidden: Tensor, places: Tensor, previous: Tensor, table: Tensor) -> Tensor:
         """Scores at some places only.
 
         Args:
             hidden: `[B, Q, D]`, states of any `Q` positions.
             places: `[B or 1, n]` int64: entry `q * merge^2 + slot` for a token of the `q`-th of them.
             previous: `[B, n]` int64, the tokens of the frame before at these places.
-            by_frame: as `by_frame.project` takes it; every row is a frame.
 
         Returns:
             `[B, n, V]`.
@@ -132,16 +126,14 @@ class Dynamics(nn.Module):
             x = x.unflatten(-1, (self.config.dynamics.merge**2, -1)).flatten(1, 2)  # [B, Q * merge^2, ...]
             return x.take_along_dim(places[..., None], 1) if len(places) > 1 else x.index_select(1, places[0])
 
-        copy = None if self.copy_out is None else take(project(self.copy_out, hidden, by_frame))
-        vectors = take(project(self.token_out, hidden, by_frame))
-        return self._score(vectors, copy, previous, table, by_frame)
+        copy = None if self.copy_out is None else take(self.copy_out(hidden))
+        vectors = take(self.token_out(hidden))
+        return self._score(vectors, copy, previous, table)
 
-    def _score(
-        self, vectors: Tensor, copy: Tensor | None, previous: Tensor, table: Tensor, by_frame: bool
-    ) -> Tensor:
+    def _score(self, vectors: Tensor, copy: Tensor | None, previous: Tensor, table: Tensor) -> Tensor:
         """Vectors `[..., E]` against all tokens', and the copy logit `[..., 1]` on the previous ones."""
         wide = torch.promote_types(vectors.dtype, torch.float32)
-        scores = product(vectors, table.to(vectors.dtype), by_frame).to(wide) * table.shape[1] ** -0.5
+        scores = linear(vectors, table.to(vectors.dtype)).to(wide) * table.shape[1] ** -0.5
         if copy is None or self.copy_logit is None:
             return scores
         raised = (copy.to(wide) + self.copy_logit) * (previous != UNDECIDED)[..., None]

@@ -6,15 +6,14 @@ from torch import Tensor, nn
 from genie_rt.kernels.patchify.reference import patchify, unpatchify
 from genie_rt.kernels.vq_lookup.reference import lookup_code, nearest_code
 from genie_rt.runtime.config import TokenizerConfig
-from genie_rt.runtime.model.by_frame import project
-from genie_rt.runtime.model.transformer import KeysValues, OwnFrames, STTransformer, position_grid
+from genie_rt.runtime.model.transformer import KeysValues, STTransformer, position_grid
 
 
 class Tokenizer(nn.Module):
     """Pixels to codes and back.
 
     Both directions return the keys and values of the frames they were given, and take those of earlier
-    frames as `history` with `ages` and `own`, exactly as `STTransformer.forward` does.
+    frames as `history` with `ages`, exactly as `STTransformer.forward` does.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -31,49 +30,45 @@ class Tokenizer(nn.Module):
         self.decoder = STTransformer(decoder)
         self.patch_out = nn.Linear(decoder.width, 3 * config.decoder_patch**2, bias=False)
 
+    def embed_patches(self, frames: Tensor) -> Tensor:
+        """Inputs of the encoder: `[B, T, Hpx, Wpx, 3]` uint8 to `[B, T, N, D]`."""
+        patches = patchify(frames, self.config.patch, self.patch_in.weight.dtype)
+        return self.patch_in(patches) + self.encoder_position
+
+    def embed_codes(self, tokens: Tensor) -> Tensor:
+        """Inputs of the decoder: tokens `[B, T, N]` int64 to `[B, T, N, D]`."""
+        return self._embed_vectors(lookup_code(tokens, self.codebook))
+
+    def _embed_vectors(self, vectors: Tensor) -> Tensor:
+        return self.code_out(vectors) + self.decoder_position
+
+    def to_pixels(self, hidden: Tensor) -> Tensor:
+        """The decoder's output `[B, T, N, D]` to pictures `[B, T, Hout, Wout, 3]`, nominally in [-1, 1]."""
+        return unpatchify(self.patch_out(hidden), self.config.decoder_patch, *self.config.output_size)
+
     def encode_vectors(
-        self,
-        frames: Tensor,
-        ages: Tensor,
-        history: list[KeysValues] | None = None,
-        own: OwnFrames | None = None,
+        self, frames: Tensor, ages: Tensor, history: list[KeysValues] | None = None
     ) -> tuple[Tensor, list[KeysValues]]:
         """Vectors before quantisation: `[B, T, Hpx, Wpx, 3]` uint8 to `[B, T, N, d]`."""
-        patches = patchify(frames, self.config.patch, self.patch_in.weight.dtype)
-        x = project(self.patch_in, patches, own is not None)
-        x, kept = self.encoder(x + self.encoder_position, ages, history, own)
-        return project(self.code_in, x, own is not None), kept
+        hidden, kept = self.encoder(self.embed_patches(frames), ages, history)
+        return self.code_in(hidden), kept
 
     def encode(
-        self,
-        frames: Tensor,
-        ages: Tensor,
-        history: list[KeysValues] | None = None,
-        own: OwnFrames | None = None,
+        self, frames: Tensor, ages: Tensor, history: list[KeysValues] | None = None
     ) -> tuple[Tensor, list[KeysValues]]:
         """Tokens: `[B, T, Hpx, Wpx, 3]` uint8 to `[B, T, N]` int64."""
-        vectors, kept = self.encode_vectors(frames, ages, history, own)
+        vectors, kept = self.encode_vectors(frames, ages, history)
         return nearest_code(vectors, self.codebook), kept
 
     def decode_vectors(
-        self,
-        vectors: Tensor,
-        ages: Tensor,
-        history: list[KeysValues] | None = None,
-        own: OwnFrames | None = None,
+        self, vectors: Tensor, ages: Tensor, history: list[KeysValues] | None = None
     ) -> tuple[Tensor, list[KeysValues]]:
         """Unit code vectors `[B, T, N, d]` to pictures `[B, T, Hout, Wout, 3]`, nominally in [-1, 1]."""
-        x = project(self.code_out, vectors, own is not None)
-        x, kept = self.decoder(x + self.decoder_position, ages, history, own)
-        patches = project(self.patch_out, x, own is not None)
-        return unpatchify(patches, self.config.decoder_patch, *self.config.output_size), kept
+        hidden, kept = self.decoder(self._embed_vectors(vectors), ages, history)
+        return self.to_pixels(hidden), kept
 
     def decode(
-        self,
-        tokens: Tensor,
-        ages: Tensor,
-        history: list[KeysValues] | None = None,
-        own: OwnFrames | None = None,
+        self, tokens: Tensor, ages: Tensor, history: list[KeysValues] | None = None
     ) -> tuple[Tensor, list[KeysValues]]:
         """Tokens `[B, T, N]` int64 to pictures `[B, T, Hout, Wout, 3]`, nominally in [-1, 1]."""
-        return self.decode_vectors(lookup_code(tokens, self.codebook), ages, history, own)
+        return self.decode_vectors(lookup_code(tokens, self.codebook), ages, history)

@@ -33,8 +33,8 @@ class ActionLog:
     Attributes:
         bundle: name or folder of the bundle, as the player gave it.
         bundle_sha256: of its `bundle.json`, which identifies all of it; None if unknown.
-        backend: that computed the frames, one of `backends.choose.BACKENDS`; None if unknown.
-        dtype: that it computed in, one of `backends.choose.DTYPES`; None if unknown.
+        backend: that computed the frames, one of `backends.registry.BACKENDS`; None if unknown.
+        dtype: that it computed in, one of `backends.registry.ACTIVATIONS`; None if unknown.
         seed: of the session.
         plan: of the session before the first step.
         prompt: name of the bundle's picture, or the path of another one.

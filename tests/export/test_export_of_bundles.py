@@ -23,7 +23,7 @@ from genie_rt.export.graphs import MAX_PLAN_NAME, NewGraphs, read_psnr_changes
 from genie_rt.export.source import MAX_CARD_BYTES, read_source
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.images import load_image
-from genie_rt.runtime.manifest import GRAPH_FORMATS, Graphs, graph_file
+from genie_rt.runtime.manifest import GRAPH_FORMATS, GraphManifest, graph_file
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.random_weights import RandomWeights
@@ -151,7 +151,7 @@ sys.exit(__main__.main())
 
 def test_graphs_are_written_in_every_format_that_is_asked_for(bundle: Path, tmp_path: Path) -> None:
     world = export(bundle, tmp_path / "world", "--onnx", "--fp16", "--plan", "fast", "default")
-    assert world.graphs == Graphs(
+    assert world.graphs == GraphManifest(
         opset=23, precisions=("float32", "float16"), frame_plans=("fast", "default")
     )
     names = ("encode", "commit", "pass", "pass-at", "decode", "frame-fast", "frame-default")
@@ -176,7 +176,7 @@ def test_graphs_stay_where_weights_and_plans_do(
     plans = {"fast": asdict(Plan(passes=2))}
     record.write_text(json.dumps({"schema": "genie-rt/quality", "recommended": plans}))
     assert "'fast'" in refuse(capsys, world.path, tmp_path / "no", "--plans", str(record))
-    assert export(world.path, tmp_path / "new", "--dtype", "fp32", "--onnx").graphs == Graphs(
+    assert export(world.path, tmp_path / "new", "--dtype", "fp32", "--onnx").graphs == GraphManifest(
         opset=23, precisions=("float32",)
     )
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from makers import make_config
+from makers import decision_order, make_config
 from torch import Tensor
 
 from genie_rt.kernels.launch import Config, config, next_power_of_2
@@ -22,7 +22,6 @@ from genie_rt.kernels.maskgit_sample.kernel import AUTOTUNE_SPACE, SELECT_SPACE,
 from genie_rt.kernels.maskgit_sample.reference import decide, sample
 from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.runtime.backends.schedule import Schedule
-from genie_rt.runtime.order import decision_order
 from genie_rt.runtime.plan import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of NaN in the interpreter
@@ -204,10 +203,10 @@ def frame_of(plan: Plan) -> Iterator[tuple[Inputs, Tensor, Tensor | None, Tensor
     """Pass by pass what goes in, the tokens and passes that the runtime makes of it, and the noise."""
     tokens = torch.full((2, NUM_TOKENS), -1)
     schedule = Schedule.of(plan, 2, NUM_TOKENS, tokens.device)
-    targets, noise = (None, None) if plan.is_static else make_tables(plan)
+    targets, noise = (None, None) if plan.static_order is not None else make_tables(plan)
     adapts, fresh = plan.order == "adaptive", plan.reuse == "frames"
     passes = torch.full((2,), 9, dtype=torch.int32) if adapts else None
-    order = decision_order(plan, CONFIG, SEEDS, FRAMES) if plan.is_static else None
+    order = decision_order(plan, CONFIG, SEEDS, FRAMES) if plan.static_order is not None else None
     done = 0
     for k in range(plan.passes):
         index = torch.arange(NUM_TOKENS).expand(2, -1)

@@ -21,7 +21,7 @@ from genie_rt.runtime.bundle import (
     open_bundle,
     shipped_bundles,
 )
-from genie_rt.runtime.manifest import Graphs
+from genie_rt.runtime.manifest import GraphManifest
 from genie_rt.runtime.plan import Plan
 
 
@@ -191,7 +191,7 @@ def test_graphs_are_hashed_like_the_rest(folder: Path) -> None:
     refuse(folder, ".onnx")
     seal(folder)
     bundle = open_bundle(folder)
-    assert bundle.graphs == Graphs(opset=23, precisions=("float32", "int8"), frame_plans=("best",))
+    assert bundle.graphs == GraphManifest(opset=23, precisions=("float32", "int8"), frame_plans=("best",))
     assert set(bundle.graphs.files) == {name for name in listed if name.endswith(".onnx")}
     (folder / "pass.int8.onnx").unlink()
     refuse(folder, "pass.int8.onnx", "found nothing of that name")

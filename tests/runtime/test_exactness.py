@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 import torch
 from makers import make_actions, make_config, make_pictures, make_world
+from naive import NaiveFrame
 from rollouts import cached_rollout, first_difference, yardstick
 
 from genie_rt.errors import StateError
-from genie_rt.runtime.backends.past import Past
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.bundle import shipped_bundles
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.naive import NaiveFrame
 from genie_rt.runtime.pages import PagePool
 from genie_rt.runtime.plan import ORDERS, Plan
 from genie_rt.runtime.world import World
@@ -35,7 +34,7 @@ def assert_exact(config: ModelConfig, plan: Plan, frames: int, prompt_frames: in
     for idle in (True, False):  # the commit fused into the next frame's first pass, and by itself
         found = cached_rollout(make_world(config), prompt, actions, plan, idle=idle)
         assert len(found) == frames - prompt_frames
-        assert first_difference(found, expected, logits=not plan.is_static) is None
+        assert first_difference(found, expected, logits=plan.static_order is None) is None
     return found
 
 
@@ -163,8 +162,8 @@ def take_a_stale_page_for_the_newest(backend: ReferenceBackend, pool: PagePool) 
 def shift_ages_by_one(backend: ReferenceBackend, pool: PagePool) -> None:
     history = PagePool.history
 
-    def shifted(rows):
-        keys_values, ages = history(pool, rows)
+    def shifted(pages):
+        keys_values, ages = history(pool, pages)
         return keys_values, torch.where(ages > 0, ages - 1, ages)
 
     pool.history = shifted  # type: ignore[method-assign]
@@ -172,12 +171,12 @@ def shift_ages_by_one(backend: ReferenceBackend, pool: PagePool) -> None:
 
 def swap_two_pages(backend: ReferenceBackend, pool: PagePool) -> None:
     history = PagePool.history
-    pool.history = lambda rows: history(pool, [(*pages[1:2], *pages[:1], *pages[2:]) for pages in rows])  # type: ignore[method-assign]
+    pool.history = lambda pages: history(pool, (*pages[1:2], *pages[:1], *pages[2:]))  # type: ignore[method-assign]
 
 
 def write_keys_only(backend: ReferenceBackend, pool: PagePool) -> None:
     write = PagePool.write
-    pool.write = lambda kept, *which: write(pool, [(keys, keys) for keys, _ in kept], *which)  # type: ignore[method-assign]
+    pool.write = lambda kept: write(pool, [(keys, keys) for keys, _ in kept])  # type: ignore[method-assign]
 
 
 MUTATIONS: dict[str, Mutation] = {
@@ -218,17 +217,6 @@ def test_a_broken_cache_is_seen(mutation: str, pool: str) -> None:
     assert rollout_differs(lambda backend: MUTATIONS[mutation](backend, getattr(backend, pool)))
 
 
-def test_a_fused_commit_of_the_wrong_age_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    committed = Past.committed
-
-    def older(past, kept):
-        committed(past, kept)
-        past.ages = torch.where(past.ages == 1, 2, past.ages)
-
-    monkeypatch.setattr(Past, "committed", older)
-    assert rollout_differs(lambda backend: None)
-
-
 # The commit, both where it is fused into the next frame's first pass and where it is made in idle time.
 
 
@@ -260,15 +248,9 @@ def test_a_wrong_commit_is_seen(change: Callable[[Row], Row], idle: bool) -> Non
     assert rollout_differs(mutate, idle=idle)
 
 
-def change_commits(
-    commit: Callable[..., list[Row]], change: Callable[[Row], Row]
-) -> Callable[..., list[Row]]:
-    def committing(rows, **options):
-        wrong = [change(row) for row in rows]
-        done = commit(wrong, **options) if wrong[0].pending else wrong
-        return [
-            replace(row, tokens=old.tokens, action=old.action) for row, old in zip(done, rows, strict=True)
-        ]
+def change_commits(commit: Callable[[Row], Row], change: Callable[[Row], Row]) -> Callable[[Row], Row]:
+    def committing(row):
+        return replace(commit(change(row)), tokens=row.tokens, action=row.action)
 
     return committing
 

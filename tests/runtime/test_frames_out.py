@@ -346,12 +346,6 @@ def test_ready_only_looks_and_wait_checks_what_has_arrived() -> None:
     assert later.asked.count("check") == 1
 
 
-def test_a_back_end_that_has_no_check_is_waited_for_as_well() -> None:
-    later = Later()
-    assert pending_of(later, object()).wait() is later.picture
-    assert later.asked == ["synchronize"]
-
-
 def test_two_threads_may_fetch_one_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = HeldFrame(torch.arange(12, dtype=torch.uint8).view(2, 2, 3))
     fetch = torch.Tensor.cpu

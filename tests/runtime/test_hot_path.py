@@ -18,8 +18,8 @@ FACTORIES = {
 }  # fmt: skip
 """Operators that make a tensor out of nothing."""
 
-INPUTS = 4
-"""Numbers a row brings from the host: seed, frame index, action and the action before it."""
+INPUTS = 3
+"""Numbers a row brings from the host: seed, frame index and action."""
 
 PLANS = [
     Plan(passes=3),
@@ -81,8 +81,7 @@ def test_a_warm_frame_makes_no_tensor_of_nothing(plan: Plan, run: Any, rows: int
     with Allocations() as seen:
         run(session, 1)
     assert seen.factories == []
-    commits_alone = run is idle_step or plan.reuse == "frames"  # which brings the last action, once
-    assert seen.inputs == rows * INPUTS + commits_alone
+    assert seen.inputs == rows * INPUTS + 1  # the commit brings the last action, once
 
 
 def test_the_counter_sees_what_it_should() -> None:

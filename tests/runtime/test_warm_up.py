@@ -79,7 +79,7 @@ def test_nothing_is_made_ready_in_play_and_frames_are_the_same(make: Callable[[]
     world = make()
     world.warm_up(plan, slots=NUM_PLAYERS, peek=3, prompt_frames=2)
     ready = num_ready(world)
-    assert world.backend.page_bytes == 0  # type: ignore[attr-defined]
+    assert world.backend.memory_use.page_bytes == 0
     found = []
     for session, state in games(world, plan):
         assert session.stats is not None and not session.stats.cold

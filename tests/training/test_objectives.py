@@ -91,7 +91,7 @@ def test_the_clean_stream_is_what_the_runtime_caches(merge: int, corruption: flo
     backend = ReferenceBackend(model, CPU, torch.float64)
     rows = [
         Row(seed=0, frame_index=0, tokens=tokens[0], action=NULL_ACTION, pending=True,
-            dynamics=(), encoder=(), decoder=(), spatial=(), change=torch.zeros(config.num_positions))
+            dynamics=(), decoder=())
         for tokens in asked.seen
     ]  # fmt: skip
     with torch.no_grad():

@@ -62,7 +62,7 @@ class EvaluateCommand:
         """Measure, print, and write the record."""
         from rich.console import Console
 
-        from genie_rt.runtime.backends.choose import Choice
+        from genie_rt.runtime.backends.select import Choice
         from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.world import World
         from genie_rt.training.data.progress import progress_bar

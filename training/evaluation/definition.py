@@ -5,7 +5,6 @@ from torch import Tensor
 
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.temporal_attention.reference import causal_ages
-from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.bundle import Bundle, load_weights
 from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
 from genie_rt.runtime.world import World
@@ -13,11 +12,8 @@ from genie_rt.training.data.store import Frames
 
 
 def definition_of(world: World) -> WorldModel:
-    """The `reference` back end's own model; beside any other back end `load_definition`."""
-    if isinstance(world.backend, ReferenceBackend):
-        return world.backend.model
-    device = getattr(world.backend, "device", torch.device("cpu"))
-    return load_definition(world.bundle, device)
+    """The model that the back end computes, where it is in plain torch; else `load_definition`."""
+    return world.backend.definition or load_definition(world.bundle, world.backend.device)
 
 
 def load_definition(bundle: Bundle, device: torch.device) -> WorldModel:

@@ -6,14 +6,11 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import InputError
-from genie_rt.kernels.maskgit_sample.reference import sample
-from genie_rt.kernels.philox.reference import uniforms
+from genie_rt.runtime.backends.decode_loop import EagerLoop, ProbedPasses
 from genie_rt.runtime.backends.protocol import Backend
-from genie_rt.runtime.backends.row import Row, signed
-from genie_rt.runtime.backends.schedule import Schedule
+from genie_rt.runtime.backends.row import Row, random_keys
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import UNDECIDED
-from genie_rt.runtime.order import decision_order
 from genie_rt.runtime.plan import Plan
 
 
@@ -52,32 +49,42 @@ def negative_log_likelihood(
     """
     if plan.reuse != "none":
         raise InputError(f'expected a plan with reuse="none", found {plan.reuse!r}')
-    batch, num_tokens = truth.shape
     truth = truth.to(rows[0].tokens.device)
-    seeds = torch.tensor([signed(row.seed) for row in rows], device=truth.device)
-    frames = torch.tensor([row.frame_index + 1 for row in rows], device=truth.device)
-    order = decision_order(plan, config, seeds, frames).expand(batch, -1) if plan.is_static else None
-    schedule = Schedule.of(plan, batch, num_tokens, truth.device)
-    tokens = torch.full_like(truth, UNDECIDED)
-    decided = torch.zeros_like(truth, dtype=torch.bool)
-    total = torch.zeros(batch, dtype=torch.float64, device=truth.device)
-    done = 0
-    for k in range(plan.passes):
-        logits = backend.probe(rows, actions, tokens, plan, k).logits.to(truth.device)
-        target = plan.decided_after(k, num_tokens)
-        if order is not None:
-            now = decided.scatter(1, order[:, done:target], True)
-        else:
-            u, noise_u = uniforms(seeds, frames, k, num_tokens)
-            _, p = sample(logits, u, plan.temperature)
-            if plan.order == "adaptive" and k == 0:
-                schedule = Schedule.after_first_pass(plan, p)
-            now = decided | schedule.choose(k, p, decided, noise_u)
-        row, place = (now & ~decided).nonzero(as_tuple=True)
-        log_p = logits[row, place].double().log_softmax(-1).gather(1, truth[row, place][:, None])[:, 0]
-        total.index_add_(0, row, -log_p)
-        decided, done = now, target
-        tokens = torch.where(decided, truth, UNDECIDED)
-        if decided.all():
-            break
-    return (total / num_tokens).cpu()
+    keys = random_keys(rows, truth.device)
+    passes = _TeacherForced(plan, config, *keys, backend, rows, actions, truth)
+    EagerLoop(passes, plan, config, *keys).run()
+    return (passes.total / truth.shape[1]).cpu()
+
+
+class _TeacherForced(ProbedPasses):
+    """Passes that put the true token where one is decided.
+
+    Attributes:
+        total: `[B]` float64, nats of the tokens decided so far.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: ModelConfig,
+        seeds: Tensor,
+        frames: Tensor,
+        backend: Backend,
+        rows: Sequence[Row],
+        actions: Sequence[int],
+        truth: Tensor,
+    ) -> None:
+        def logits(tokens: Tensor, k: int) -> Tensor:
+            return backend.probe(rows, actions, tokens, plan, k).logits.to(truth.device)
+
+        super().__init__(plan, config, seeds, frames, logits)
+        self.truth = truth
+        self.total = torch.zeros(len(truth), dtype=torch.float64, device=truth.device)
+
+    def sample(self, k: int, seen: Tensor, tokens: Tensor, among: Tensor | None, *, ranked: bool) -> Tensor:
+        decided = super().sample(k, seen, tokens, among, ranked=ranked) != UNDECIDED
+        row, place = (decided & (tokens == UNDECIDED)).nonzero(as_tuple=True)
+        true = self.truth[row, place][:, None]
+        log_p = seen[row, place].double().log_softmax(-1).gather(1, true)[:, 0]
+        self.total.index_add_(0, row, -log_p)
+        return torch.where(decided, self.truth, UNDECIDED)

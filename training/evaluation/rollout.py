@@ -6,7 +6,7 @@ given tokens, those that the definition finds: so all back ends are asked the sa
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genie_rt.errors import UnsupportedError
 from genie_rt.runtime.backends.protocol import FrameStats
-from genie_rt.runtime.backends.row import Row
+from genie_rt.runtime.backends.row import Row, blank_row
 from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
@@ -103,7 +103,8 @@ class ModelRollouts:
     def prompt(self, frames: Frames, actions: Actions, seen: Sequence[int], seeds: Sequence[int]) -> Prompted:
         """See `Rollouts.prompt`. Frame after frame, all clips at once."""
         tokens = encoded(self.model, frames)  # [B, T, N]
-        rows, shown, kept = self._blank(frames, seeds), [], dict[int, list[Row]]()
+        rows = [blank_row(self.config, seed, self.backend.device) for seed in seeds]
+        shown, kept = [], dict[int, list[Row]]()
         for t, led_by in enumerate(_led_by(actions).T.tolist()):
             given = tokens[:, t].to(rows[0].tokens.device)
             rows, pictures = self.backend.show(rows, led_by, given)
@@ -112,16 +113,6 @@ class ModelRollouts:
             if t + 1 in seen:
                 kept[t + 1] = rows
         return Prompted(frames=np.stack(shown, axis=1), rows=kept, tokens=tokens)
-
-    def _blank(self, frames: Frames, seeds: Sequence[int]) -> list[Row]:
-        """Rows that have seen nothing: those of a prompt of one frame, which is taken out again."""
-        rows = []
-        for clip, seed in zip(frames, seeds, strict=True):
-            row, _ = self.backend.prefill(seed, torch.from_numpy(clip[:1]), [NULL_ACTION])
-            rows.append(
-                replace(row, frame_index=-1, pending=False, dynamics=(), encoder=(), decoder=(), spatial=())
-            )
-        return rows
 
     def play(self, rows: Sequence[Row], actions: Actions, plan: Plan) -> Frames:
         """See `Rollouts.play`."""

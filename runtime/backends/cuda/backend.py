@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
@@ -15,23 +15,27 @@ from genie_rt.kernels.launch import capability_of
 from genie_rt.kernels.maskgit_sample import maskgit_sample
 from genie_rt.kernels.patchify import patchify
 from genie_rt.kernels.vq_lookup import vq_lookup
-from genie_rt.runtime.backends import saved
 from genie_rt.runtime.backends.cuda.budget import FRAME_SLOTS, MemoryBudget, available_bytes, log
+from genie_rt.runtime.backends.cuda.capture import CapturedFrame, GraphCapture
 from genie_rt.runtime.backends.cuda.frame import Frame, Kind, Memory
-from genie_rt.runtime.backends.cuda.graphs import CapturedFrame, Graphs
 from genie_rt.runtime.backends.cuda.inputs import NO_PAGE, RowInputs
 from genie_rt.runtime.backends.cuda.packed import PackedModel, pack
 from genie_rt.runtime.backends.cuda.pages import FrameMemory, PageMemory, settle
 from genie_rt.runtime.backends.cuda.precision import Precision
+from genie_rt.runtime.backends.cuda.stream_order import StreamOrder, Verdicts
 from genie_rt.runtime.backends.cuda.transformer import evaluate
-from genie_rt.runtime.backends.cuda.turns import Turns, Verdicts
-from genie_rt.runtime.backends.decide import spread_of_change
+from genie_rt.runtime.backends.finite import not_finite
+from genie_rt.runtime.backends.frame_reuse import Carried
+from genie_rt.runtime.backends.paged import PagedBackend
 from genie_rt.runtime.backends.protocol import FrameStats, Probe
 from genie_rt.runtime.backends.row import Row, check_decoded, is_shared
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.pages import Page, Pages
 from genie_rt.runtime.plan import Plan
+
+if TYPE_CHECKING:
+    from genie_rt.runtime.backends.select import BuildRequest
 
 MAX_FRAMES = 64
 """Captured frames that are kept; the one that was not used for longest goes first."""
@@ -45,12 +49,12 @@ MAX_ROWS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CudaRow(Row):
-    """A `Row` whose `tokens` and `change` lie in the back end's memory, where `slot` keeps them."""
+    """A `Row` whose tokens, and what it carries, lie in the back end's memory, where `slot` keeps them."""
 
     slot: Page
 
 
-class CudaBackend:
+class CudaBackend(PagedBackend):
     """Runs a packed model.
 
     Several threads may call it, on several streams; one call runs after the other, on the device too.
@@ -68,7 +72,11 @@ class CudaBackend:
     """
 
     name = "cuda"
+    encoder_pages: PageMemory
+    decoder_pages: PageMemory
     batch_invariant = False  # cuBLAS chooses its algorithm by the number of rows
+    arithmetic = None
+    definition = None
 
     def __init__(
         self,
@@ -82,36 +90,34 @@ class CudaBackend:
         self.device, self.config, self.precision = device, model.config, precision
         self.dtype = precision.activations
         config, tokens, pages = self.config, self.config.tokenizer.num_tokens, precision.tokenizer.pages
-        self._turns = Turns(device)
+        self._order = StreamOrder(device)
         self._verdicts = Verdicts()
-        self._graphs = Graphs(device)
+        self._graphs = GraphCapture(device)
         self._frames: OrderedDict[tuple[Plan, Kind], CapturedFrame] = OrderedDict()
         self._where: tuple[tuple[int, int], ...] = ()  # the memory that they know
         if device.type == "cuda":
             budget = MemoryBudget.of(config, precision, num_sessions=num_sessions)
             log(budget)
             budget.check(available_bytes(model, device, release=release), capability=capability_of(device))
-        with self._turns.take(), torch.inference_mode():
+        with self._order.take(), torch.inference_mode():
             self.model: PackedModel = pack(model, precision, device, release=release)
+            self.weight_bytes = self.model.num_bytes
+            self.dynamics_pages = PageMemory(
+                config.dynamics.transformer, config.num_positions, precision.pages, device
+            )
+            self.encoder_pages = PageMemory(config.tokenizer.encoder, tokens, pages, device)
+            self.decoder_pages = PageMemory(config.tokenizer.decoder, tokens, pages, device)
             self.memory = Memory(
-                dynamics=PageMemory(
-                    config.dynamics.transformer, config.num_positions, precision.pages, device
-                ),
-                encoder=PageMemory(config.tokenizer.encoder, tokens, pages, device),
-                decoder=PageMemory(config.tokenizer.decoder, tokens, pages, device),
+                dynamics=self.dynamics_pages,
+                decoder=self.decoder_pages,
                 frames=FrameMemory(tokens, config.num_positions, device),
             )
         self.reserve(num_sessions)
 
-    @property
-    def weight_bytes(self) -> int:
-        """Of the weights as they are kept."""
-        return self.model.num_bytes
-
     @torch.inference_mode()
     def reserve(self, num_sessions: int) -> None:
         """See `Backend.reserve`. Waits for the device where memory moves."""
-        with self._turns.take():
+        with self._order.take():
             dynamics, decoder = self.memory.dynamics, self.memory.decoder
             dynamics.reserve(num_sessions * dynamics.window)
             decoder.reserve(num_sessions * decoder.window + self.config.dynamics.num_actions)
@@ -131,52 +137,25 @@ class CudaBackend:
             return tuple(range(1, most + 1))[-MAX_FRAMES // KINDS :]  # more would push each other out
         return (*(size for size in (1 << bit for bit in range(10)) if size < most), most)
 
-    @property
-    def page_bytes(self) -> int:
-        """Of the pages that somebody holds."""
-        return sum(pool.num_used * pool.page_bytes for pool in self._pools)
-
-    @property
-    def pool_bytes(self) -> int:
-        """Of all pages that memory is held for."""
-        return sum(pool.num_pages * pool.page_bytes for pool in self._pools)
-
-    @property
-    def _pools(self) -> tuple[PageMemory, ...]:
-        return self.memory.dynamics, self.memory.encoder, self.memory.decoder
-
-    @torch.inference_mode()
-    def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
+    def prefill(self, seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
         """See `Backend.prefill`."""
-        with self._turns.take():
+        with self._order.take():
+            row, picture = super().prefill(seed, frames, actions)
             self.check()
-            change = torch.zeros(1, self.config.num_positions, device=self.device)
-            none = torch.zeros(self.config.tokenizer.num_tokens, dtype=torch.int64, device=self.device)
-            row: Row = Row(
-                seed=row_seed, frame_index=-1, tokens=none, action=actions[0], pending=False,
-                dynamics=(), encoder=(), decoder=(), spatial=(), change=change[0],
-            )  # fmt: skip
-            encoder: Pages = ()
-            for frame, action in zip(frames.to(self.device), actions, strict=True):
-                if row.pending:
-                    (row,) = self._commit([row])
-                tokens, encoder = self._encode(frame, encoder)
-                (row,), pictures = self._show([row], [action], tokens)
-            self.check()
-            return row, pictures[0]
+            return row, picture
 
     @torch.inference_mode()
     def frame(
         self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, decode: bool = True
     ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
         """See `Backend.frame`. Whether logits or pixels were finite is found out by the next call."""
-        with self._turns.take():
+        with self._order.take():
             self.check()
             if decode:
                 check_decoded(rows, self.memory.decoder.window)
             if is_shared(rows) and len(rows) > 1 and rows[0].pending:
                 rows = self._commit(rows)  # its page is written once
-            kinds = [(row.pending, plan.reuse == "frames" and bool(row.spatial)) for row in rows]
+            kinds = [(row.pending, plan.reuse == "frames" and row.carried is not None) for row in rows]
             parts = []
             for kind, chosen in _batches(kinds):
                 mine, led_by = [rows[i] for i in chosen], [actions[i] for i in chosen]
@@ -197,7 +176,7 @@ class CudaBackend:
     @torch.inference_mode()
     def commit(self, rows: Sequence[Row]) -> list[Row]:
         """See `Backend.commit`."""
-        with self._turns.take():
+        with self._order.take():
             self.check()
             pending = [row for row in rows if row.pending]
             done = iter(self._commit(pending) if pending else ())
@@ -208,7 +187,7 @@ class CudaBackend:
         self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor, plan: Plan, pass_index: int
     ) -> Probe:
         """See `Backend.probe`."""
-        with self._turns.take():
+        with self._order.take():
             self.check()
             plan = Plan(passes=1, temperature=plan.temperature, noise=0.0)
             kind = Kind(num_rows=len(rows), pending=False, spatial=False, decode=False)
@@ -226,26 +205,44 @@ class CudaBackend:
     @torch.inference_mode()
     def show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
         """See `Backend.show`."""
-        with self._turns.take():
+        with self._order.take():
             self.check()
-            return self._show(rows, actions, tokens)
+            kind = Kind(num_rows=len(rows), pending=False, spatial=False, decode=True)
+            frame = Frame(self.model, self.memory, Plan(passes=1), kind)
+            pages = [self.decoder_pages.take() for _ in rows]
+            frame.inputs.send(
+                [
+                    _inputs(row, action, decoder=page)
+                    for row, action, page in zip(rows, actions, pages, strict=True)
+                ]
+            )
+            frame.tokens.copy_(tokens)
+            frame.decode()
+            self._raise_if_broken(frame)
+            new_rows: list[Row] = [
+                self._placed(
+                    replace(
+                        row, frame_index=row.frame_index + 1, tokens=own, action=int(action), pending=True,
+                        decoder=self.decoder_pages.push(row.decoder, page), carried=None,
+                    )
+                )
+                for row, action, own, page in zip(rows, actions, tokens, pages, strict=True)
+            ]  # fmt: skip
+            return new_rows, frame.rgb
 
     def save_row(self, row: Row) -> dict[str, Tensor]:
-        """A row's tensors on the CPU, its pages gathered; see `saved.save`."""
-        with self._turns.take():
-            return saved.save(row, self.memory.dynamics, self.memory.decoder)
+        """See `Backend.save_row`."""
+        with self._order.take():
+            return super().save_row(row)
 
-    @torch.inference_mode()
     def load_row(
         self, tensors: dict[str, Tensor], *, seed: int, frame_index: int, action: int, pending: bool
     ) -> Row:
-        """The row that `save_row` took apart; see `saved.load`."""
-        with self._turns.take():
-            row = saved.load(
-                tensors, self.config, self.memory.dynamics, self.memory.decoder,
-                seed=seed, frame_index=frame_index, action=action, pending=pending,
-            )  # fmt: skip
-            return self._placed(row)
+        """See `Backend.load_row`."""
+        with self._order.take(), torch.inference_mode():
+            return self._placed(
+                super().load_row(tensors, seed=seed, frame_index=frame_index, action=action, pending=pending)
+            )
 
     @torch.inference_mode()
     def check(self) -> None:
@@ -253,7 +250,7 @@ class CudaBackend:
 
         Waits for none. The next call does the same.
         """
-        with self._turns.take():
+        with self._order.take():
             if (broken := self._verdicts.broken()) is not None:
                 self._raise_broken(*broken)
 
@@ -287,16 +284,19 @@ class CudaBackend:
         new_rows: list[Row] = [
             CudaRow(
                 seed=row.seed, frame_index=row.frame_index + 1, tokens=memory.frames.tokens[slot.index],
-                action=int(action), pending=True, dynamics=own, encoder=(),
+                action=int(action), pending=True, dynamics=own, slot=slot,
                 decoder=_pushed(memory.decoder, row.decoder, picture) if decode else (),
-                spatial=() if page is None else (page,), change=memory.frames.change[slot.index], slot=slot,
+                carried=(
+                    None if page is None
+                    else Carried(spatial=page, change=memory.frames.change[slot.index])
+                ),
             )
             for row, action, slot, own, picture, page in zip(
                 rows, actions, slots, pages, shown, around, strict=True
             )
         ]  # fmt: skip
         num_tokens = self.config.tokenizer.num_tokens
-        spared = plan.passes * num_tokens - frame.tokens_of(plan.passes)
+        spared = plan.passes * num_tokens - frame.loop.tokens_computed(plan.passes)
         stats = [
             FrameStats(passes=own, tokens=own * num_tokens - spared, cold=captured.cold) for own in passes
         ]
@@ -341,9 +341,8 @@ class CudaBackend:
 
     # Eager: what a session's start and the comparison of back ends need.
 
-    def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Pages]:
-        """One picture `[H, W, 3]` uint8 after those of `pages`, to tokens `[1, N]`."""
-        tokenizer, pool = self.model.tokenizer, self.memory.encoder
+    def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Page]:
+        tokenizer, pool = self.model.tokenizer, self.encoder_pages
         page = pool.take()
         patches = patchify(frame[None, None], self.config.tokenizer.patch, self.dtype)
         x = tokenizer.patch_in(patches.flatten(0, 2)) + tokenizer.encoder_position
@@ -357,49 +356,20 @@ class CudaBackend:
                 "the tokenizer's encoder gave NaN or Inf; the weights are broken or the precision is too "
                 "narrow: try float32, or check the bundle"
             )
-        return vq_lookup(vectors, tokenizer.codebook, True)[None], pool.push(pages, page)
+        return vq_lookup(vectors, tokenizer.codebook, True), page
 
-    def _show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
-        kind = Kind(num_rows=len(rows), pending=False, spatial=False, decode=True)
-        frame = Frame(self.model, self.memory, Plan(passes=1), kind)
-        pages = [self.memory.decoder.take() for _ in rows]
-        slots = [self.memory.frames.take() for _ in rows]
-        inputs = [
-            _inputs(row, action, slot_out=slot.index, decoder=page)
-            for row, action, slot, page in zip(rows, actions, slots, pages, strict=True)
-        ]
-        frame.inputs.send(inputs)
-        frame.tokens.copy_(tokens)
-        frame.decode()
-        self._raise_if_broken(frame)
-        new_rows: list[Row] = []
-        for i, (row, action, slot, page) in enumerate(zip(rows, actions, slots, pages, strict=True)):
-            change = row.change[None]
-            if row.frame_index >= 0:
-                change = spread_of_change(
-                    row.tokens[None], tokens[i : i + 1], change, self.model.members, self.config
-                )
-            new_rows.append(
-                self._placed(
-                    replace(
-                        row, frame_index=row.frame_index + 1, tokens=tokens[i], action=int(action),
-                        pending=True, decoder=self.memory.decoder.push(row.decoder, page), spatial=(),
-                        change=change[0],
-                    ),
-                    slot,
-                )
-            )  # fmt: skip
-        return new_rows, frame.rgb
-
-    def _placed(self, row: Row, slot: Page | None = None) -> CudaRow:
-        """A row with its tokens in the back end's memory."""
+    def _placed(self, row: Row) -> CudaRow:
+        """A row with its tokens, and what it carries, in the back end's memory."""
         frames = self.memory.frames
-        slot = slot or frames.take()
-        frames.tokens[slot.index], frames.change[slot.index] = row.tokens, row.change
+        slot = frames.take()
+        frames.tokens[slot.index] = row.tokens
+        carried = row.carried
+        if carried is not None:
+            frames.change[slot.index] = carried.change
+            carried = replace(carried, change=frames.change[slot.index])
         return CudaRow(
             seed=row.seed, frame_index=row.frame_index, tokens=frames.tokens[slot.index], action=row.action,
-            pending=row.pending, dynamics=row.dynamics, encoder=row.encoder, decoder=row.decoder,
-            spatial=row.spatial, change=frames.change[slot.index], slot=slot,
+            pending=row.pending, dynamics=row.dynamics, decoder=row.decoder, carried=carried, slot=slot,
         )  # fmt: skip
 
     def _raise_if_broken(self, frame: Frame) -> None:
@@ -422,14 +392,8 @@ class CudaBackend:
 
         frame.inputs.decoder[:, 0] = NO_PAGE  # that page may be another row's by now
         frame.hidden(on_layer=on_layer) if dynamics else frame.decode(on_layer)
-        first = next((layer for layer in range(count) if not finite[layer]), count)
-        places = ["the input", *(f"layer {layer}" for layer in range(count)), "the output"]
         part = "dynamics" if dynamics else "tokenizer's decoder"
-        raise DeviceError(
-            f"the {part} of {count} layers gave NaN or Inf, first between {places[first]} and "
-            f"{places[first + 1]}; the weights are broken or the precision is too narrow: try float32, or "
-            "check the bundle"
-        )
+        raise not_finite(part, [finite[layer] for layer in range(count)])
 
 
 COMMIT = Plan(passes=1)
@@ -458,7 +422,7 @@ def _inputs(
         last=first, past=past,
         decoder=NO_PAGE if decoder is None else decoder.index,
         decoder_past=[page.index for page in row.decoder],
-        spatial_in=row.spatial[0].index if row.spatial else 0,
+        spatial_in=0 if row.carried is None else row.carried.spatial.index,
         spatial_out=0 if spatial_out is None else spatial_out.index,
     )  # fmt: skip
 
@@ -478,3 +442,9 @@ def _batches(kinds: Sequence[tuple[bool, bool]]) -> Iterator[tuple[tuple[bool, b
         chosen = [i for i, other in enumerate(kinds) if other == kind]
         for start in range(0, len(chosen), MAX_ROWS):
             yield kind, chosen[start : start + MAX_ROWS]
+
+
+def build(request: BuildRequest) -> CudaBackend:
+    """The back end of a world. Packing takes the weights away from the model."""
+    choice = request.choice
+    return CudaBackend(request.model(), Precision.of(choice.dtype), choice.device, release=True)

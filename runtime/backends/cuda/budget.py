@@ -16,16 +16,16 @@ from functools import lru_cache
 import torch
 
 from genie_rt.errors import DeviceError, UnsupportedError
-from genie_rt.runtime.backends.choose import BACKENDS
 from genie_rt.runtime.backends.cuda.linear import INT8_ROWS, INT8_UNIT, UNIT
 from genie_rt.runtime.backends.cuda.pages import GROWTH
 from genie_rt.runtime.backends.cuda.precision import Precision
+from genie_rt.runtime.backends.registry import BACKENDS
 from genie_rt.runtime.config import ModelConfig, TransformerConfig
 from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
 from genie_rt.runtime.presets import PRESETS, preset
 from genie_rt.runtime.units import scaled
 
-PRECISIONS = tuple(Precision.of(dtype).name for dtype in BACKENDS["cuda"])
+PRECISIONS = tuple(Precision.of(dtype).name for dtype in BACKENDS["cuda"].dtypes)
 """Names of what a GPU can be asked to compute in."""
 
 FRAME_SLOTS = 64

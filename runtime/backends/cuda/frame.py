@@ -1,16 +1,16 @@
 """One frame of a plan for a batch of rows: operations over static tensors, in the order of a graph.
 
-Nothing in here asks the device for a value, so the same calls run eagerly, on a CPU too, and captured. The
-stages of an "adaptive" frame are captured apart: whoever runs them looks after the first one at how many
-passes are left.
+Nothing in here asks the device for a value, so the same calls run eagerly, on a CPU too, and captured. Where
+a plan adapts, the stages of a frame are captured apart: whoever runs them looks after the first one at how
+many passes are left.
 
 Axes: `R` rows, `P` positions, `S` tokens of a position, `N = P S`, `K` passes, `V` codes, `W` window.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +23,9 @@ from genie_rt.runtime.backends.cuda.inputs import Inputs
 from genie_rt.runtime.backends.cuda.packed import PackedModel
 from genie_rt.runtime.backends.cuda.pages import FrameMemory, PageMemory
 from genie_rt.runtime.backends.cuda.transformer import OnLayer, evaluate
-from genie_rt.runtime.backends.decide import spread_of_change
+from genie_rt.runtime.backends.decode_loop import DecodeLoop, Passes
+from genie_rt.runtime.backends.frame_reuse import spread_of_change
 from genie_rt.runtime.model.dynamics import UNDECIDED
-from genie_rt.runtime.order import decision_order
 from genie_rt.runtime.plan import Plan
 
 
@@ -34,7 +34,6 @@ class Memory:
     """What lasts from frame to frame."""
 
     dynamics: PageMemory
-    encoder: PageMemory
     decoder: PageMemory
     frames: FrameMemory
 
@@ -56,14 +55,27 @@ class Kind:
     decode: bool
 
 
-class Frame:
-    """The next frame of `R` rows.
+class States(NamedTuple):
+    """What a pass gives.
+
+    Attributes:
+        hidden: `[R, Q, D]`.
+        is_full: whether it is of all positions, in raster order.
+    """
+
+    hidden: Tensor
+    is_full: bool
+
+
+class Frame(Passes[States]):
+    """The next frame of `R` rows: the primitives of its `DecodeLoop`, its picture, and what is kept of it.
 
     Attributes:
         inputs: fill and send them before a run.
+        loop: that decides its tokens.
         tokens: `[R, N]` int64, the new frame's.
         rgb: `[R, Hout, Wout, 3]` uint8.
-        passes: `[R]` int32, of each row, where the plan is "adaptive".
+        passes: `[R]` int32, of each row, where the plan adapts.
         broken: `[2, R]` bool, whether the dynamics and the decoder of a row gave NaN or Inf.
     """
 
@@ -73,13 +85,17 @@ class Frame:
         device = model.members.device
         num_rows, num_tokens = kind.num_rows, config.tokenizer.num_tokens
         self.inputs = Inputs(num_rows, memory.dynamics.window, memory.decoder.window, device)
+        self.loop = DecodeLoop(
+            self, plan, config, self.inputs.column("seed"), self.inputs.column("frame_index"),
+            pending=kind.pending, recalls=kind.spatial,
+        )  # fmt: skip
         self.previous = torch.zeros(num_rows, num_tokens, dtype=torch.int64, device=device)
         self.tokens = torch.zeros_like(self.previous)
         self.broken = torch.zeros(2, num_rows, dtype=torch.bool, device=device)
         self.rgb = torch.zeros(num_rows, *config.tokenizer.output_size, 3, dtype=torch.uint8, device=device)
         self.targets = self.noise = self.scratch = None
         self.passes = torch.full((num_rows,), plan.passes, dtype=torch.int32, device=device)
-        if not plan.is_static:
+        if plan.static_order is None:
             targets, noise = schedules(plan, num_tokens)
             wide = torch.promote_types(model.precision.activations, torch.float32)
             self.targets, self.noise = targets.to(device), noise.to(device, wide)
@@ -89,48 +105,18 @@ class Frame:
             layers, _, positions, heads, head_width = memory.dynamics.shape
             size = (layers, num_rows, 2, positions, heads, head_width)
             self.kept = torch.zeros(size, dtype=model.precision.activations, device=device)
-        self._order: Tensor | None = None  # of a static plan: [R or 1, N]
-        self._num_fresh = math.ceil(plan.fresh * config.num_positions)
-
-    def tokens_of(self, passes: int) -> int:
-        """Tokens that so many passes compute, of one row."""
-        num_tokens, slots = self.tokens.shape[1], self.model.members.shape[1]
-        if self.plan.reuse == "passes":
-            return num_tokens + sum(self._units(k).stop - self._units(k - 1).start for k in range(1, passes))
-        if self.plan.reuse == "frames" and self.kind.spatial:
-            return (passes - 1) * num_tokens + self._num_fresh * slots
-        return passes * num_tokens
 
     def whole(self) -> None:
         """All passes and the picture."""
         self.first()
         for k in range(1, self.plan.passes):
-            self.later(k)
+            self.loop.later(k)
         self.finish()
 
     def first(self) -> None:
         """The commit of rows that are pending, and the first pass."""
-        self.broken.zero_()
-        torch.index_select(self.memory.frames.tokens, 0, self.inputs.column("slot_in"), out=self.previous)
-        self.tokens.fill_(UNDECIDED)
-        if self.plan.is_static:
-            seeds, frames = (self.inputs.column(name) for name in ("seed", "frame_index"))
-            self._order = decision_order(self.plan, self.model.config, seeds, frames)
-        if self.kind.pending and self.plan.reuse != "none":
-            self.commit()
-        if self.plan.reuse == "frames" and self.kind.spatial:
-            self._fresh_pass()
-        else:
-            self._full_pass(0)
-        if self.plan.reuse == "frames":
-            self._keep_spatial()
-
-    def later(self, k: int) -> None:
-        """Pass `k`, from 1 on. In a row whose tokens are all decided it changes none."""
-        if self.plan.reuse == "passes":
-            self._subset_pass(k)
-        else:
-            self._full_pass(k)
+        self.start()
+        self.loop.first()
 
     def finish(self) -> None:
         """The picture, and what is kept of the frame."""
@@ -138,7 +124,70 @@ class Frame:
             self.decode()
         self.keep()
 
+    def start(self) -> None:
+        """Fetches the last frames' tokens."""
+        self.broken.zero_()
+        torch.index_select(self.memory.frames.tokens, 0, self.inputs.column("slot_in"), out=self.previous)
+
+    # The primitives of the loop.
+
+    def masked(self) -> Tensor:
+        return self.tokens.fill_(UNDECIDED)
+
     def commit(self) -> None:
+        """The pages of the last frames; where nothing is reused they are fused into the first pass."""
+        if self.plan.reuse != "none":
+            self.commit_pages()
+
+    def full(self, k: int, tokens: Tensor) -> States:
+        return States(self.hidden(fused=self.kind.pending and self.plan.reuse == "none" and k == 0), True)
+
+    def at(self, k: int, tokens: Tensor, index: Tensor) -> States:
+        index = index.int().contiguous()
+        x = self._embed(self.tokens, self.inputs.column("action"))
+        if len(index) == 1:
+            x = x.index_select(1, index[0])
+        else:
+            x = x.gather(1, index.long()[..., None].expand(-1, -1, x.shape[2]))
+        hidden = evaluate(
+            self.model.dynamics.transformer, x[:, None].contiguous(), self.memory.dynamics.memory,
+            self.inputs.later, index=index, kept=self.kept,
+        )  # fmt: skip
+        return States(hidden[:, 0], False)
+
+    def sample(self, k: int, seen: States, tokens: Tensor, among: Tensor | None, *, ranked: bool) -> Tensor:
+        """In place: returns `tokens`."""
+        previous = self.previous
+        if among is None:
+            logits = self.scores(seen.hidden)
+        else:
+            previous = previous.gather(1, among.long().expand(len(previous), -1))
+            logits = self._logits(*self._head_at(seen, among), previous)
+        inputs, adapts = self.inputs, self.plan.adapts
+        schedule = (
+            self.targets, self.noise, self.passes if adapts else None,
+            self.plan.threshold if adapts and k == 0 else None, self.scratch,
+        ) if ranked else ()  # fmt: skip
+        maskgit_sample(
+            logits, self.tokens, inputs.column("seed"), inputs.column("frame_index"), k,
+            self.plan.temperature, among, *schedule,
+        )  # fmt: skip
+        return self.tokens
+
+    def recall(self) -> Tensor:
+        assert self.kept is not None
+        memory, inputs = self.memory, self.inputs
+        self.kept.copy_(memory.dynamics.gather(inputs.column("spatial_in")).transpose(0, 1))
+        return memory.frames.change.index_select(0, inputs.column("slot_in"))
+
+    def carry(self) -> None:
+        """To pages. Later passes are full ones, and nobody reads what they would leave there."""
+        assert self.kept is not None
+        self.memory.dynamics.scatter(self.inputs.column("spatial_out"), self.kept.transpose(0, 1))
+
+    # Their parts, and what comes after them.
+
+    def commit_pages(self) -> None:
         """The pages of the last frames, from their tokens."""
         x = self._embed(self.previous, self.inputs.column("last_action"))
         memory = self.memory.dynamics.memory
@@ -160,12 +209,15 @@ class Frame:
         self.rgb.copy_(unpatchify(patches, config.decoder_patch, *config.output_size)[:, 0])
 
     def keep(self) -> None:
-        """Keeps the tokens, and how much changed, for the frames that follow."""
-        frames, slot_out = self.memory.frames, self.inputs.column("slot_out")
-        before = frames.change.index_select(0, self.inputs.column("slot_in"))
-        change = spread_of_change(self.previous, self.tokens, before, self.model.members, self.model.config)
+        """Keeps the tokens, and how much changed where that is asked for, for the frames that follow."""
+        frames, slot_in, slot_out = (self.memory.frames, *map(self.inputs.column, ("slot_in", "slot_out")))
         frames.tokens.index_copy_(0, slot_out, self.tokens)
-        frames.change.index_copy_(0, slot_out, change)
+        if self.plan.reuse == "frames":
+            before = frames.change.index_select(0, slot_in) if self.kind.spatial else None
+            config, members = self.model.config, self.model.members
+            frames.change.index_copy_(
+                0, slot_out, spread_of_change(self.previous, self.tokens, before, members, config)
+            )
 
     def hidden(self, *, fused: bool = False, on_layer: OnLayer | None = None) -> Tensor:
         """One pass at all positions: `[R, P, D]`. `fused` takes the commit in."""
@@ -193,72 +245,6 @@ class Frame:
             raised = None if raised is None else raised.index_select(1, place_of)
         return self._logits(scores, raised, self.previous)
 
-    def _full_pass(self, k: int) -> None:
-        fused = self.kind.pending and self.plan.reuse == "none" and k == 0
-        hidden = self.hidden(fused=fused)
-        if self._order is None:
-            return self._sample(self.scores(hidden), k)
-        slots = self.model.members.shape[1]
-        units = self._units(k)
-        decided = self._order[:, units.start : units.stop]
-        if slots == 1:
-            index = decided[..., None].expand(len(hidden), -1, hidden.shape[2])
-            scores, raised = self._head(hidden.gather(1, index))
-        else:
-            place = self.model.place_of[decided].expand(len(hidden), -1)
-            scores, raised = self._head(hidden)
-            scores = scores.gather(1, place[..., None].expand(-1, -1, scores.shape[2]))
-            raised = None if raised is None else raised.gather(1, place)
-        self._sample_known(scores, raised, decided, k)
-
-    def _subset_pass(self, k: int) -> None:
-        """Under `reuse="passes"`: the positions that were just decided, and those that are about to be."""
-        assert self._order is not None
-        slots = self.model.members.shape[1]
-        before, now = self._units(k - 1), self._units(k)
-        both = self._order[:, before.start : now.stop : slots]
-        decided = self._order[:, now.start : now.stop]
-        hidden = self._hidden_at((self.model.place_of[both] // slots).int().contiguous())
-        scores, raised = self._head(hidden[:, (now.start - before.start) // slots :])
-        self._sample_known(scores, raised, decided, k)
-
-    def _fresh_pass(self) -> None:
-        """The first pass under `reuse="frames"`: only where most changed lately."""
-        assert self.kept is not None
-        memory, inputs, members = self.memory, self.inputs, self.model.members
-        self.kept.copy_(memory.dynamics.gather(inputs.column("spatial_in")).transpose(0, 1))
-        change = memory.frames.change.index_select(0, inputs.column("slot_in"))
-        index = change.sort(dim=1, descending=True, stable=True).indices[:, : self._num_fresh].contiguous()
-        scores, raised = self._head(self._hidden_at(index.int()))
-        places = members[index].flatten(1)  # [R, Q S]
-        self._sample(self._logits(scores, raised, self.previous.gather(1, places.long())), 0, places)
-
-    def _keep_spatial(self) -> None:
-        """For the next frame: what spatial attention saw where every place was still masked."""
-        assert self.kept is not None
-        self.memory.dynamics.scatter(self.inputs.column("spatial_out"), self.kept.transpose(0, 1))
-        # later passes are whole ones and nobody reads what they would leave there
-
-    def _hidden_at(self, index: Tensor) -> Tensor:
-        """One pass at the positions `[R or 1, Q]` int32 alone: `[R, Q, D]`."""
-        x = self._embed(self.tokens, self.inputs.column("action"))
-        if len(index) == 1:
-            x = x.index_select(1, index[0])
-        else:
-            x = x.gather(1, index.long()[..., None].expand(-1, -1, x.shape[2]))
-        hidden = evaluate(
-            self.model.dynamics.transformer, x[:, None].contiguous(), self.memory.dynamics.memory,
-            self.inputs.later, index=index, kept=self.kept,
-        )  # fmt: skip
-        return hidden[:, 0]
-
-    def _units(self, k: int) -> range:
-        """Places in the order that pass `k` decides."""
-        slots = self.model.members.shape[1] if self.plan.reuse == "passes" else 1
-        num_units = self.tokens.shape[1] // slots
-        start = self.plan.decided_after(k - 1, num_units) if k else 0
-        return range(start * slots, self.plan.decided_after(k, num_units) * slots)
-
     def _embed(self, tokens: Tensor, actions: Tensor) -> Tensor:
         """Inputs of the dynamics for frames `[F, N]` that actions `[F]` lead to: `[F, P, D]`."""
         dynamics = self.model.dynamics
@@ -283,6 +269,19 @@ class Frame:
         weight, constant = dynamics.copy
         return scores, linear(hidden, weight).to(scores.dtype).flatten(1) + constant
 
+    def _head_at(self, seen: States, among: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`_head` of the tokens `[R or 1, n]` alone, which are as `Passes.sample` says."""
+        hidden, slots, count = seen.hidden, self.model.members.shape[1], among.shape[1]
+        if not seen.is_full:  # the last positions
+            return self._head(hidden[:, hidden.shape[1] - count // slots :])
+        if slots == 1:
+            index = among.long()[..., None].expand(len(hidden), -1, hidden.shape[2])
+            return self._head(hidden.gather(1, index))
+        place = self.model.place_of[among].expand(len(hidden), -1)
+        scores, raised = self._head(hidden)
+        scores = scores.gather(1, place[..., None].expand(-1, -1, scores.shape[2]))
+        return scores, None if raised is None else raised.gather(1, place)
+
     def _logits(self, scores: Tensor, raised: Tensor | None, previous: Tensor) -> Tensor:
         """Scores `[R, n, V]` with the copy logit on the tokens `[R, n]` of the frame before, checked.
 
@@ -294,24 +293,6 @@ class Frame:
         self._check(0, scores)
         return scores
 
-    def _sample(self, scores: Tensor, k: int, places: Tensor | None = None) -> None:
-        """Decides the most confident tokens, among all or those at `places`."""
-        inputs, adapts = self.inputs, self.plan.order == "adaptive"
-        maskgit_sample(
-            scores, self.tokens, inputs.column("seed"), inputs.column("frame_index"), k,
-            self.plan.temperature, places, self.targets, self.noise, self.passes if adapts else None,
-            self.plan.threshold if adapts and k == 0 else None, self.scratch,
-        )  # fmt: skip
-
-    def _sample_known(self, scores: Tensor, raised: Tensor | None, tokens: Tensor, k: int) -> None:
-        """Decides given tokens `[R or 1, n]`."""
-        previous = self.previous.gather(1, tokens.expand(len(self.previous), -1))
-        inputs = self.inputs
-        maskgit_sample(
-            self._logits(scores, raised, previous), self.tokens, inputs.column("seed"),
-            inputs.column("frame_index"), k, self.plan.temperature, tokens,
-        )  # fmt: skip
-
     def _check(self, part: int, values: Tensor) -> None:
         """Notes rows of which a value is NaN or Inf; their sum is as well, and reads them once."""
         total = values.flatten(1).sum(1, dtype=torch.promote_types(values.dtype, torch.float32))
@@ -321,9 +302,9 @@ class Frame:
 def schedules(plan: Plan, num_tokens: int) -> tuple[Tensor, Tensor]:
     """Tokens decided after each pass and the noise in it: `[Q, K]` int32 and float64.
 
-    `Q` is 1, but under "adaptive" `K`: entry `q` is then the "maskgit" frame of `q + 1` passes.
+    `Q` is 1, but `K` where the plan adapts: entry `q` is then the frame of `q + 1` passes.
     """
-    shortest = 1 if plan.order == "adaptive" else plan.passes
+    shortest = 1 if plan.adapts else plan.passes
     plans = [plan.replace(passes=passes) for passes in range(shortest, plan.passes + 1)]
     targets = [[own.decided_after(k, num_tokens) for k in range(plan.passes)] for own in plans]
     noise = [[own.noise_in(k) if k < own.passes else 0.0 for k in range(plan.passes)] for own in plans]

@@ -26,7 +26,7 @@ from genie_rt.runtime.model.dynamics import Dynamics
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.model.transformer import Attention, STBlock, STTransformer
 from genie_rt.runtime.model.world_model import WorldModel
-from genie_rt.runtime.order import position_tokens
+from genie_rt.runtime.orders import position_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,37 +1,38 @@
-"""Plays a bundle's exported graphs on any engine: pages are bound in place, rows run one after the other."""
+"""Plays a bundle's exported graphs on any engine; their inputs and outputs are bound to pages in place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from genie_rt.kernels.philox.reference import uniforms
-from genie_rt.runtime.backends import saved
-from genie_rt.runtime.backends.decide import change_of
+from genie_rt.errors import DeviceError
+from genie_rt.kernels.maskgit_sample.reference import gumbel
 from genie_rt.runtime.backends.exported.engine import Engine
-from genie_rt.runtime.backends.exported.graphs import Graphs
+from genie_rt.runtime.backends.exported.loaded_graphs import LoadedGraphs
 from genie_rt.runtime.backends.exported.memory import BoundPages
-from genie_rt.runtime.backends.exported.noise import uniforms_of_frames
-from genie_rt.runtime.backends.exported.passes import Passes
+from genie_rt.runtime.backends.exported.noise import host_uniforms
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES
-from genie_rt.runtime.backends.exported.whole import run_whole_frame
-from genie_rt.runtime.backends.protocol import FrameStats, Probe
-from genie_rt.runtime.backends.row import Row, check_decoded, signed
+from genie_rt.runtime.backends.protocol import FrameStats
+from genie_rt.runtime.backends.row import Row, random_keys
+from genie_rt.runtime.backends.row_by_row import RowByRowBackend, RowPasses
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.manifest import WEIGHTS
 from genie_rt.runtime.model.dynamics import UNDECIDED
-from genie_rt.runtime.order import position_tokens
-from genie_rt.runtime.pages import PagePool, Pages
+from genie_rt.runtime.pages import Page, Pages
 from genie_rt.runtime.plan import Plan
 
 REQUIRED = ("encode", "commit", "pass", "decode")
 """Graphs without which nothing can be played."""
 
+Inputs = dict[str, Tensor]
+"""Of a graph, by name."""
 
-class ExportedBackend:
+
+class ExportedBackend(RowByRowBackend[Inputs, "Samples"]):
     """Runs the graphs of a bundle. Sessions in several threads may share it.
 
     Args:
@@ -48,26 +49,19 @@ class ExportedBackend:
         DeviceError: there is not enough memory.
     """
 
-    batch_invariant = True  # rows run one after the other
+    definition = None
+    dynamics_pages: BoundPages
+    encoder_pages: BoundPages
+    decoder_pages: BoundPages
 
     def __init__(self, bundle: Bundle, precision: str, engine: Engine, *, whole_frames: bool = True) -> None:
-        self.name = engine.name
-        self.graphs = Graphs(bundle, precision, engine)
-        self.device = device = engine.device
-        self.dtype = getattr(torch, PAGE_DTYPES[precision])
-        self.config = config = bundle.config
+        config, device = bundle.config, engine.device
+        super().__init__(config, device, getattr(torch, PAGE_DTYPES[precision]), BoundPages)
+        self.name, self.arithmetic = engine.name, engine.arithmetic
+        self.graphs = LoadedGraphs(bundle, precision, engine)
         self.weight_bytes = bundle.files[WEIGHTS].size  # as stored; engines keep copies of their own making
-        num_tokens = config.tokenizer.num_tokens
-        self.dynamics_pages = BoundPages(
-            config.dynamics.transformer, config.num_positions, self.dtype, device
-        )
-        self.encoder_pages = BoundPages(config.tokenizer.encoder, num_tokens, self.dtype, device)
-        self.decoder_pages = BoundPages(config.tokenizer.decoder, num_tokens, self.dtype, device)
-        self.members = position_tokens(config).to(device)  # [P, S]
-        self.place_of = self.members.flatten().argsort()  # [N]: position * S + slot of each token
-        self.counting = torch.arange(num_tokens, device=device)
         self.positions = torch.arange(config.num_positions, device=device)
-        self.masked = torch.full((1, num_tokens), UNDECIDED, device=device)
+        self.masked = torch.full((1, config.tokenizer.num_tokens), UNDECIDED, device=device)
         self._actions = torch.arange(-1, config.dynamics.num_actions, device=device)  # NULL_ACTION is first
         self._frame_graphs = {
             plan: f"frame-{name}"
@@ -77,188 +71,189 @@ class ExportedBackend:
         for name in REQUIRED:  # what is broken is found now; what is compiled, when it is needed
             _ = self.graphs[name]
 
-    def reserve(self, num_sessions: int) -> None:
-        """Nothing: pages come in chunks that never move."""
-
     def commits_ahead(self, plan: Plan) -> bool:
         """Not where a frame graph serves the plan: it has the commit in it. See `Backend.commits_ahead`."""
         return plan not in self._frame_graphs
 
-    def batches(self, plan: Plan, most: int) -> tuple[int, ...]:
-        """Rows run one after the other; see `Backend.batches`."""
-        return (1,)
-
     @property
-    def page_bytes(self) -> int:
-        """Of the pages that somebody holds."""
-        return sum(pool.num_used * pool.page_bytes for pool in self._pools)
+    def _num_ready(self) -> int:
+        return self.graphs.num_ready
 
-    @property
-    def pool_bytes(self) -> int:
-        """Of all pages that memory is held for."""
-        return sum(pool.num_pages * pool.page_bytes for pool in self._pools)
+    def _uniforms(
+        self, rows: Sequence[Row], keys: tuple[Tensor, Tensor], num_passes: int
+    ) -> tuple[Tensor, Tensor]:
+        own = [(row.seed, row.frame_index + 1) for row in rows]
+        u, noise_u = host_uniforms(own, num_passes, self.masked.shape[1])
+        return u.to(self.device).transpose(0, 1), noise_u.to(self.device).transpose(0, 1)
 
-    @property
-    def _pools(self) -> tuple[PagePool, ...]:
-        return self.dynamics_pages, self.encoder_pages, self.decoder_pages
+    def _context(self, row: Row) -> Inputs:
+        return {"previous": row.tokens[None], **self.dynamics_pages.past(row.dynamics)}
 
-    @torch.inference_mode()
-    def prefill(self, row_seed: int, frames: Tensor, actions: Sequence[int]) -> tuple[Row, Tensor]:
-        """See `Backend.prefill`."""
-        row = Row(
-            seed=row_seed, frame_index=-1, tokens=self.counting[:0], action=actions[0], pending=False,
-            dynamics=(), encoder=(), decoder=(), spatial=(),
-            change=torch.zeros(self.config.num_positions, dtype=torch.float32, device=self.device),
-        )  # fmt: skip
-        picture = frames[0]
-        for frame, action in zip(frames.to(self.device), actions, strict=True):
-            row = self._commit(row)
-            tokens, encoder = self._encode(frame, row.encoder)
-            (row,), pictures = self.show([row], [action], tokens)
-            row, picture = replace(row, encoder=encoder), pictures[0]
-        return replace(row, encoder=()), picture
+    def _passes(
+        self, row: Row, context: Inputs, action: int, plan: Plan, u: Tensor, noise_u: Tensor
+    ) -> GraphPasses:
+        temperature = torch.tensor([plan.temperature], dtype=torch.float32, device=self.device)
+        inputs = {"action": self._action(action), "temperature": temperature, **context}
+        return GraphPasses(self, row, inputs, plan, u, noise_u)
 
-    @torch.inference_mode()
-    def frame(
-        self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, decode: bool = True
-    ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
-        """See `Backend.frame`. Where the bundle's frame graph does, the commit is part of that."""
-        if decode:
-            check_decoded(rows, self.decoder_pages.window)
-        keys = [(row.seed, row.frame_index + 1) for row in rows]
-        noise = uniforms_of_frames(keys, plan.passes, len(self.counting))
-        u, noise_u = (x.to(self.device) for x in noise)  # [R, K, N]
-        pictures = self._new_pictures(len(rows))
-        name = self._frame_graphs.get(plan)
-        done: dict[int, Row] = {}  # a row that is asked about several actions is committed once
-        num_ready = self.graphs.num_ready
-        new_rows, stats = [], []
-        for i, (row, action) in enumerate(zip(rows, actions, strict=True)):
-            shown: Pages = ()
-            spatial: Pages = ()
-            if name is not None and row.pending:
-                last, tokens, pages, took = run_whole_frame(
-                    self, name, row, action, plan, u[i], noise_u[i], pictures[i : i + 1]
-                )
-                shown = pages if decode else ()  # without a past it is no picture of this row
-            else:
-                if id(row) not in done:
-                    done[id(row)] = self._commit(row)
-                last = done[id(row)]
-                passes = Passes(self, last, action, plan, u[i], noise_u[i])
-                tokens, took, spatial = passes.decide(), passes.stats, passes.spatial
-                if decode:
-                    shown = self._decode(tokens, row.decoder, pictures[i : i + 1])
-            new_rows.append(self._advance(last, action, tokens, shown, spatial))
-            stats.append(took)
-        if self.graphs.num_ready > num_ready:  # all rows waited for it
-            stats = [replace(took, cold=True) for took in stats]
-        return new_rows, pictures if decode else None, stats
-
-    @torch.inference_mode()
-    def commit(self, rows: Sequence[Row]) -> list[Row]:
-        """See `Backend.commit`."""
-        done = {id(row): self._commit(row) for row in {id(row): row for row in rows}.values()}
-        return [done[id(row)] for row in rows]
-
-    @torch.inference_mode()
-    def probe(
-        self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor, plan: Plan, pass_index: int
-    ) -> Probe:
-        """See `Backend.probe`."""
-        u, _ = uniforms(*self.keys(rows), pass_index, tokens.shape[1])
-        shape = (*tokens.shape, self.config.tokenizer.codebook_size)
-        logits, candidates = u.new_empty(shape), torch.empty_like(tokens)
-        for i, (row, action) in enumerate(zip(rows, actions, strict=True)):
-            inputs = self.pass_inputs(row, action, plan) | {"tokens": tokens[i : i + 1], "u": u[i : i + 1]}
-            outputs = {"logits": logits[i : i + 1], "candidates": candidates[i : i + 1]}
-            self.graphs.run("pass", inputs, outputs)
-        return Probe(logits=logits, candidates=candidates)
-
-    @torch.inference_mode()
-    def show(self, rows: Sequence[Row], actions: Sequence[int], tokens: Tensor) -> tuple[list[Row], Tensor]:
-        """See `Backend.show`."""
-        pictures = self._new_pictures(len(rows))
-        new_rows = []
-        for i, (row, action) in enumerate(zip(rows, actions, strict=True)):
-            shown = self._decode(tokens[i], row.decoder, pictures[i : i + 1])
-            new_rows.append(self._advance(row, action, tokens[i], shown, ()))
-        return new_rows, pictures
-
-    def save_row(self, row: Row) -> dict[str, Tensor]:
-        """A row's tensors on the CPU, its pages gathered; see `saved.save`."""
-        return saved.save(row, self.dynamics_pages, self.decoder_pages)
-
-    @torch.inference_mode()
-    def load_row(
-        self, tensors: dict[str, Tensor], *, seed: int, frame_index: int, action: int, pending: bool
-    ) -> Row:
-        """The row that `save_row` took apart; see `saved.load`."""
-        return saved.load(
-            tensors, self.config, self.dynamics_pages, self.decoder_pages,
-            seed=seed, frame_index=frame_index, action=action, pending=pending,
-        )  # fmt: skip
-
-    def action_index(self, action: int) -> Tensor:
-        """An action as graphs take it, `[1]` int64."""
-        return self._actions[action + 1 : action + 2]
-
-    def pass_inputs(self, row: Row, action: int, plan: Plan) -> dict[str, Tensor]:
-        """What all passes of a committed row's next frame are given."""
-        return {
-            "previous": row.tokens[None],
-            "action": self.action_index(action),
-            "temperature": torch.tensor([plan.temperature], dtype=torch.float32, device=self.device),
-            **self.dynamics_pages.past(row.dynamics),
-        }
-
-    def keys(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        """Of the rows' next frames: the bits of each seed and the index of the frame, `[R]` int64 both."""
-        keys = [(signed(row.seed), row.frame_index + 1) for row in rows]
-        seeds, frames = torch.tensor(keys, device=self.device).unbind(1)
-        return seeds, frames
-
-    def _new_pictures(self, count: int) -> Tensor:
-        size = self.config.tokenizer.output_size
-        return torch.empty(count, *size, 3, dtype=torch.uint8, device=self.device)
-
-    def _advance(self, row: Row, action: int, tokens: Tensor, decoder: Pages, spatial: Pages) -> Row:
-        """The row one frame later, pending."""
-        change = row.change
-        if row.frame_index >= 0:
-            change = change_of([row], tokens[None], self.members, self.config)[0]
-        return replace(
-            row, frame_index=row.frame_index + 1, tokens=tokens, action=int(action), pending=True,
-            decoder=decoder, spatial=spatial, change=change,
-        )  # fmt: skip
-
-    def _commit(self, row: Row) -> Row:
-        """The row with its last frame's page, as it is where it has that already."""
-        if not row.pending:
-            return row
+    def _commit_page(self, row: Row) -> Page:
         pool = self.dynamics_pages
         page = pool.take()
         if pool.window > 1:  # or nobody will look at it
-            inputs = {
-                "tokens": row.tokens[None],
-                "action": self.action_index(row.action),
-                **pool.past(row.dynamics),
-            }
-            self.graphs.run("commit", inputs, {"page": pool.bound(page)})
-        return replace(row, pending=False, dynamics=pool.push(row.dynamics, page))
+            inputs = {"tokens": row.tokens[None], "action": self._action(row.action)}
+            self.graphs.run("commit", inputs | pool.past(row.dynamics), {"page": pool.bound(page)})
+        return page
 
-    def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Pages]:
-        """One picture `[H, W, 3]` uint8 after those of `pages`, to tokens `[1, N]`."""
+    def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Page]:
         pool = self.encoder_pages
         page, tokens = pool.take(), torch.empty_like(self.masked)
         inputs = {"frame": frame[None].contiguous(), **pool.past(pages)}
         self.graphs.run("encode", inputs, {"tokens": tokens, "page": pool.bound(page)})
-        return tokens, pool.push(pages, page)
+        return tokens[0], page
 
-    def _decode(self, tokens: Tensor, pages: Pages, picture: Tensor) -> Pages:
-        """Tokens `[N]` after the frames of `pages`, into a picture `[1, Hout, Wout, 3]` uint8."""
+    def _decode(self, tokens: Tensor, pages: Pages) -> tuple[Pages, Tensor]:
         pool = self.decoder_pages
-        page = pool.take()
+        page, picture = pool.take(), self._new_picture()
         inputs = {"tokens": tokens[None], **pool.past(pages)}
         self.graphs.run("decode", inputs, {"rgb": picture, "page": pool.bound(page)})
-        return pool.push(pages, page)
+        return pool.push(pages, page), picture[0]
+
+    def _new_picture(self) -> Tensor:
+        return torch.empty(1, *self.config.tokenizer.output_size, 3, dtype=torch.uint8, device=self.device)
+
+    def _whole_frame(
+        self, row: Row, action: int, plan: Plan, u: Tensor, noise_u: Tensor
+    ) -> tuple[Row, Tensor, FrameStats] | None:
+        """By the plan's frame graph: the commit of a pending row, all passes, and the picture.
+
+        Raises:
+            DeviceError: the passes that it took are none of the plan's.
+        """
+        name = self._frame_graphs.get(plan)
+        if name is None or not row.pending:
+            return None
+        dynamics, decoder = self.dynamics_pages, self.decoder_pages
+        inputs = {
+            "last_tokens": row.tokens[None],
+            "last_action": self._action(row.action),
+            "action": self._action(action),
+            "u": u[:, 0],
+            **dynamics.past(row.dynamics),
+            **decoder.past(row.decoder, "picture_"),
+        }
+        if (order := plan.static_order) is None:
+            inputs["gumbel"] = gumbel(noise_u[:, 0]).float()
+        elif not order.is_fixed:
+            keys = random_keys([row], self.device)
+            inputs["order"] = order.tokens(self.config, *keys, by_position=False)[0]
+        page, picture_page, picture = dynamics.take(), decoder.take(), self._new_picture()
+        tokens, passes = torch.empty_like(self.masked), torch.empty_like(inputs["action"])
+        outputs = {
+            "tokens": tokens,
+            "passes": passes,
+            "rgb": picture,
+            "page": dynamics.bound(page),
+            "picture_page": decoder.bound(picture_page),
+        }
+        self.graphs.run(name, inputs, outputs)
+        count = int(passes)
+        if not 1 <= count <= plan.passes:
+            raise DeviceError(
+                f"the graph {name}: expected 1 to {plan.passes} passes, found {count}; export the bundle "
+                "again with this version"
+            )
+        new_row = replace(
+            row, frame_index=row.frame_index + 1, tokens=tokens[0], action=int(action), carried=None,
+            dynamics=dynamics.push(row.dynamics, page), decoder=decoder.push(row.decoder, picture_page),
+        )  # fmt: skip
+        return new_row, picture[0], FrameStats(passes=count, tokens=count * tokens.shape[1])
+
+    def _action(self, action: int) -> Tensor:
+        """An action as graphs take it, `[1]` int64."""
+        return self._actions[action + 1 : action + 2]
+
+
+class Samples(NamedTuple):
+    """What a graph samples.
+
+    Attributes:
+        candidates, p: `[1, n]`, tokens and the probability of each.
+        is_raster: whether they are in raster order; else they stand position by position.
+    """
+
+    candidates: Tensor
+    p: Tensor
+    is_raster: bool
+
+
+class GraphPasses(RowPasses[Samples]):
+    """The passes of one row's next frame. A graph evaluates a pass and samples its tokens.
+
+    Args:
+        row: committed.
+        inputs: that all passes are given.
+        u, noise_u: `[K, 1, N]` float32.
+    """
+
+    def __init__(
+        self,
+        backend: ExportedBackend,
+        row: Row,
+        inputs: Inputs,
+        plan: Plan,
+        u: Tensor,
+        noise_u: Tensor,
+    ) -> None:
+        super().__init__(plan, noise_u)
+        self.backend, self.row, self.u = backend, row, u
+        self._inputs = inputs
+        self._spatial: Page | None = None  # keys and values of spatial attention, as last computed
+
+    def masked(self) -> Tensor:
+        return self.backend.masked
+
+    def full(self, k: int, tokens: Tensor) -> Samples:
+        if self.plan.reuse != "none" and k == 0:  # what spatial attention sees is kept
+            candidates, p, _ = self.at(k, tokens, self.backend.positions[None])
+            place_of = self.backend.place_of
+            return Samples(candidates.index_select(1, place_of), p.index_select(1, place_of), True)
+        candidates, p = torch.empty_like(tokens), torch.empty_like(self.u[0])
+        self._run("pass", k, tokens, {"candidates": candidates, "probability": p})
+        return Samples(candidates, p, True)
+
+    def at(self, k: int, tokens: Tensor, index: Tensor) -> Samples:
+        pool = self.backend.dynamics_pages
+        around = pool.blank if self._spatial is None else pool.bound(self._spatial)
+        self._spatial = pool.take()
+        count = index.shape[1] * self.backend.members.shape[1]
+        candidates, p = tokens.new_empty(1, count), self.u.new_empty(1, count)
+        outputs = {"candidates": candidates, "probability": p, "around_out": pool.bound(self._spatial)}
+        self._run("pass-at", k, tokens, outputs, index=index[0], around=around)
+        return Samples(candidates, p, False)
+
+    def draw(self, k: int, seen: Samples, among: Tensor | None) -> tuple[Tensor, Tensor]:
+        candidates, p, is_raster = seen
+        if among is None:
+            return candidates, p
+        if is_raster:
+            return candidates.gather(1, among), p.gather(1, among)
+        last = slice(candidates.shape[1] - among.shape[1], None)
+        return candidates[:, last], p[:, last]
+
+    def probe(self, k: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.u.new_empty(*tokens.shape, self.backend.config.tokenizer.codebook_size)
+        candidates = torch.empty_like(tokens)
+        self._run("pass", k, tokens, {"logits": logits, "candidates": candidates})
+        return logits, candidates
+
+    def recall(self) -> Tensor:
+        assert self.row.carried is not None
+        self._spatial = self.row.carried.spatial
+        return self.row.carried.change[None]
+
+    def carry(self) -> None:
+        self.carried = self._spatial
+
+    def _run(self, graph: str, k: int, tokens: Tensor, outputs: Inputs, **others: Tensor) -> None:
+        inputs = {"tokens": tokens, "u": self.u[k], **others, **self._inputs}
+        self.backend.graphs.run(graph, inputs, outputs)

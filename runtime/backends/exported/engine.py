@@ -34,10 +34,12 @@ class Engine(Protocol):
 
     Attributes:
         name: of the back end that runs graphs with it.
+        arithmetic: see `Backend.arithmetic`.
     """
 
     name: str
     device: torch.device
+    arithmetic: str | None
 
     def load(self, graph: CheckedGraph, signature: Signature) -> Graph:
         """Makes a graph of one that was checked. Reads no file of the bundle.

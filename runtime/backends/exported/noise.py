@@ -19,10 +19,8 @@ Words = NDArray[np.uint64]
 _MASK, _HALF = np.uint64(LOW), np.uint64(32)
 
 
-def uniforms_of_frames(
-    keys: Sequence[tuple[int, int]], num_passes: int, num_tokens: int
-) -> tuple[Tensor, Tensor]:
-    """What `uniforms_of_passes` gives for the passes and tokens from 0 on.
+def host_uniforms(keys: Sequence[tuple[int, int]], num_passes: int, num_tokens: int) -> tuple[Tensor, Tensor]:
+    """`uniforms_of_passes` for the passes and tokens from 0 on.
 
     Args:
         keys: each row's seed, its 64 bits unsigned, and the index of its new frame.

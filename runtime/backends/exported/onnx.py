@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genie_rt.errors import BundleError, DeviceError, UnsupportedError
+from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.check import check_values, check_version
 from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.onnx_model import DTYPES as CODES
 from genie_rt.runtime.backends.exported.onnx_model import Tensor as Stored
 from genie_rt.runtime.backends.exported.signature import Signature
+
+if TYPE_CHECKING:
+    from genie_rt.runtime.backends.select import BuildRequest
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -50,6 +54,7 @@ class OnnxEngine:
     """
 
     name = "onnx"
+    arithmetic: str | None = None
 
     def __init__(self, provider: str = "cpu", device_index: int = 0) -> None:
         try:
@@ -178,3 +183,9 @@ def _values(nodes: list[Any]) -> dict[str, tuple[str, list[int | None]]]:
 def _brief(error: Exception) -> str:
     """The first line of what it says, without where in its source it says so."""
     return str(error).strip().partition("\n")[0][:300]
+
+
+def build(request: BuildRequest) -> ExportedBackend:
+    """The back end of a world."""
+    device = request.choice.device
+    return ExportedBackend(request.bundle, request.precision, OnnxEngine(device.type, device.index or 0))

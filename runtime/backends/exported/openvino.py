@@ -6,19 +6,24 @@ import io
 import threading
 from collections.abc import Callable, Container, Mapping
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genie_rt.environment import compiled_cache
 from genie_rt.errors import BundleError, DeviceError, UnsupportedError
+from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.check import check_values, check_version
 from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.compiled import CompiledGraphs
 from genie_rt.runtime.backends.exported.onnx_model import write_model
 from genie_rt.runtime.backends.exported.signature import Signature
 from genie_rt.runtime.kept import Kept
+
+if TYPE_CHECKING:
+    from genie_rt.runtime.backends.select import BuildRequest
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """What OpenVINO may compute in where the graph leaves it free, by our name."""
@@ -93,7 +98,8 @@ class OpenVinoEngine:
         self.device = torch.device("cpu")
         self.runtime = openvino
         self.core = the_core()
-        self.compute = compute
+        self.arithmetic: str | None = compute
+        self._compute = compute
         version = self.core.get_versions("CPU")["CPU"].build_number
         self.compiled = CompiledGraphs(kept, f"OpenVINO {version}")
 
@@ -113,7 +119,7 @@ class OpenVinoEngine:
             ) from error
         inputs, outputs = _values(model.inputs, signature.inputs), _values(model.outputs, signature.outputs)
         check_values(path, signature, inputs, outputs)
-        compute = "float32" if "frame" in signature.inputs else self.compute
+        compute = "float32" if "frame" in signature.inputs else self._compute
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": PRECISIONS[compute],
@@ -316,3 +322,10 @@ def _brief(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     return " ".join(told or lines)[:300]
+
+
+def build(request: BuildRequest) -> ExportedBackend:
+    """The back end of a world. Of an int8 graph what is not quantised is as good in bfloat16."""
+    narrow = request.choice.dtype == "bfloat16" or (request.choice.dtype == "int8" and has_bfloat16())
+    engine = OpenVinoEngine("bfloat16" if narrow else "float32", Kept(compiled_cache()))
+    return ExportedBackend(request.bundle, request.precision, engine)

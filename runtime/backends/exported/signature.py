@@ -138,9 +138,10 @@ def signatures(config: ModelConfig, precision: str, plans: dict[str, Plan]) -> d
 def _random(plan: Plan, tokens: int) -> dict[str, Value]:
     """What a frame graph draws with: uniforms, Gumbel noise before its scale, a random order."""
     drawn = {"u": Value(dtype="float32", shape=(plan.passes, tokens))}
-    if not plan.is_static:
+    order = plan.static_order
+    if order is None:
         drawn["gumbel"] = Value(dtype="float32", shape=(plan.passes, tokens))
-    if plan.order == "random":
+    elif not order.is_fixed:
         drawn["order"] = Value(dtype="int64", shape=(tokens,))
     return drawn
 

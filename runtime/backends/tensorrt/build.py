@@ -32,7 +32,7 @@ class Built:
     timing: memoryview | None
 
 
-def build(
+def build_engine(
     flavour: Flavour,
     graph: CheckedGraph,
     signature: Signature,

@@ -8,15 +8,17 @@ import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from genie_rt.environment import engine_cache
 from genie_rt.errors import DeviceError
-from genie_rt.runtime.backends.cuda.graphs import Graphs
+from genie_rt.runtime.backends.cuda.capture import GraphCapture
+from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.signature import Signature
-from genie_rt.runtime.backends.tensorrt.build import build
+from genie_rt.runtime.backends.tensorrt.build import build_engine
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity, Settings
 from genie_rt.runtime.backends.tensorrt.flavour import Flavour
 from genie_rt.runtime.backends.tensorrt.graph import TensorRtGraph
@@ -24,6 +26,9 @@ from genie_rt.runtime.backends.tensorrt.inspect import check_ports, ports_of_eng
 from genie_rt.runtime.backends.tensorrt.target import Target
 from genie_rt.runtime.manifest import graph_file
 from genie_rt.runtime.untrusted import brief
+
+if TYPE_CHECKING:
+    from genie_rt.runtime.backends.select import BuildRequest
 
 _LOGGER = logging.getLogger("genie_rt.tensorrt")
 
@@ -60,12 +65,13 @@ class TensorRtEngine:
     ) -> None:
         self.bundle, self.precision, self.device, self.flavour = bundle, precision, device, flavour
         self.name = flavour.name
+        self.arithmetic: str | None = None
         self.rebuild, self.settings = rebuild, settings
         self.here = here or Target.here(device)
         self.target = self.here.built_for(flavour)
         self.cache = EngineCache(cache)
         self._runtime = flavour.module.Runtime(flavour.log.sink)
-        self._captures = Graphs(device)
+        self._captures = GraphCapture(device)
         self._lock = threading.Lock()
 
     def load(self, graph: CheckedGraph, signature: Signature) -> TensorRtGraph:
@@ -167,7 +173,7 @@ def obtain(
         start, timing = time.monotonic(), cache.timing_path(wanted)
         _LOGGER.info("building the graph %s with %s", wanted.graph, wanted.where)
         try:
-            built = build(
+            built = build_engine(
                 flavour, graph, signature, wanted.target, precision=wanted.precision,
                 settings=wanted.settings, timing=b"" if flavour.is_rtx else cache.read_aid(timing),
             )  # fmt: skip
@@ -183,3 +189,13 @@ def obtain(
 def _current(device: torch.device) -> AbstractContextManager[object]:
     """Within its block a device is the current one, on which TensorRT builds and loads."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def build(request: BuildRequest) -> ExportedBackend:
+    """The back end of a world, by the flavour of TensorRT that was chosen."""
+    choice, bundle = request.choice, request.bundle
+    flavour = Flavour.of(choice.backend)
+    engine = TensorRtEngine(
+        bundle.digest, request.precision, choice.device, flavour, engine_cache(), rebuild=request.rebuild
+    )
+    return ExportedBackend(bundle, request.precision, engine)

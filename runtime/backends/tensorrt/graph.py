@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import DeviceError, InputError
-from genie_rt.runtime.backends.cuda.graphs import Stage
+from genie_rt.runtime.backends.cuda.capture import Stage
 from genie_rt.runtime.backends.cuda.pages import settle
-from genie_rt.runtime.backends.cuda.turns import Turns
+from genie_rt.runtime.backends.cuda.stream_order import StreamOrder
 from genie_rt.runtime.backends.exported.signature import Signature, Value
 from genie_rt.runtime.backends.tensorrt.flavour import Log
 
@@ -41,7 +41,7 @@ Key = tuple[object, ...]
 
 
 class Captures(Protocol):
-    """Captures stages: `cuda.graphs.Graphs`."""
+    """Captures stages: `cuda.capture.GraphCapture`."""
 
     def prepare(self, stage: Stage) -> Stage:
         """Runs a stage once, and returns what runs it again."""
@@ -105,7 +105,7 @@ class TensorRtGraph:
         self._places: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         self._met: OrderedDict[Key, _Met] = OrderedDict()
         self._last: Key | None = None
-        self._turns = Turns(device)
+        self._turns = StreamOrder(device)
         # never the default stream, on which TensorRT waits for the whole device
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._scratch = self._empty((max(scratch_bytes, 1),), "uint8")

@@ -7,18 +7,14 @@ from makers import (
     make_actions,
     make_config,
     make_pictures,
-    make_tensor,
     make_world,
 )
+from naive import naive_rollout
 
 from genie_rt.bench.latency import workloads
 from genie_rt.bench.latency.baseline import RecomputedRollout
-from genie_rt.bench.parity.decisions import FrameDecision
 from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.runtime.backends.protocol import FrameStats
-from genie_rt.runtime.model.dynamics import UNDECIDED
-from genie_rt.runtime.naive import naive_rollout
-from genie_rt.runtime.order import position_tokens
 from genie_rt.runtime.plan import Plan
 
 PLANS = {
@@ -65,20 +61,6 @@ def test_the_baseline_decides_as_a_session_does(plan: Plan, seed: int) -> None:
         assert torch.equal(rollout.tokens[0, -1], session.row.tokens)
         assert session.stats is not None and rollout.stats is not None
         assert rollout.stats.passes == session.stats.passes
-
-
-def test_whole_positions_are_decided_together_where_the_plan_reuses_passes() -> None:
-    config = make_config(grid=(4, 6), merge=2)
-    plan = Plan(order="halton", passes=3, reuse="passes")
-    frame_ = FrameDecision.start(plan, config, seed=1, frame_index=4, device=torch.device("cpu"))
-    members = position_tokens(config)
-    decided = []
-    while not frame_.is_done:
-        frame_ = frame_.decide(make_tensor(1, 24, 24))
-        whole = (frame_.tokens[0] != UNDECIDED)[members]
-        assert torch.equal(whole.any(1), whole.all(1))
-        decided.append(int(whole.all(1).sum()))
-    assert decided == [plan.decided_after(k, 6) for k in range(3)]
 
 
 def test_the_baseline_recomputes_a_full_window_and_decodes_its_own() -> None:

@@ -4,7 +4,6 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ from genie_rt.bench.timer import Candidate
 from genie_rt.cli import main
 from genie_rt.errors import ConfigError, DeviceError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
-from genie_rt.runtime.backends.protocol import FrameStats
+from genie_rt.runtime.backends.protocol import FrameStats, MemoryUse
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.cost import model_cost
 from genie_rt.runtime.images import Picture
@@ -68,7 +67,7 @@ def test_all_that_is_timed_goes_on_from_a_full_window() -> None:
     assert (len(row.dynamics), len(row.decoder)) == (3, 5)
     assert len(past.tokens) == len(past.actions) == row.frame_index + 1
     assert torch.equal(past.tokens[-1], row.tokens)
-    memory = frame._memory(workloads.measured(world))
+    memory = frame._memory(world.backend)
     backend = world.backend
     assert memory.page_bytes == 3 * backend.dynamics_pages.page_bytes + 5 * backend.decoder_pages.page_bytes
     assert memory.pool_bytes > memory.page_bytes
@@ -96,10 +95,10 @@ def test_only_the_idle_commit_is_off_the_clock() -> None:
             candidate.run()
             return [name for name, _ in calls]
 
-        fused = workloads.Player.of(STEP, session).candidate
+        fused = workloads.Workload.of(STEP, session).candidate
         assert [calls_in(fused), calls_in(fused), fused.after] == [["frame"], ["frame"], None]
         assert session.row.pending
-        idle = workloads.Player.of(IDLE_COMMIT, session, idle_commit=True).candidate
+        idle = workloads.Workload.of(IDLE_COMMIT, session, idle_commit=True).candidate
         assert idle.after is not None
         for _ in range(2):
             assert not session.row.pending
@@ -115,7 +114,7 @@ def test_a_frame_that_made_something_ready_is_told_of() -> None:
     def run() -> None:
         stats.append(FrameStats(passes=1, tokens=4, cold=next(cold)))
 
-    player = workloads.Player(candidate=Candidate(name="quick", run=run), plan=Plan(passes=1), stats=stats)
+    player = workloads.Workload(candidate=Candidate(name="quick", run=run), plan=Plan(passes=1), stats=stats)
     _, _, notes = frame._time([player], 3, warm_up_s=0, on_round=None)
     assert notes == ["quick: 2 of 3 frames made something ready that later ones found there"]
 
@@ -124,7 +123,7 @@ def test_only_the_frames_that_count_are_counted() -> None:
     world = make_world(make_config(window=3))
     session = world.session(plan=Plan(order="adaptive", passes=5, threshold=0.4))
     session.reset(make_pictures(world.bundle.config, 1)[0])
-    player = workloads.Player.of(STEP, session)
+    player = workloads.Workload.of(STEP, session)
     for _ in range(4):
         player.candidate.run()  # as a warm-up does
     _, (series,), notes = frame._time([player], 3, warm_up_s=0, on_round=None)
@@ -370,8 +369,8 @@ class SealedBackend:
 
     def __init__(self, inner: ReferenceBackend) -> None:
         self._inner = inner
-        self.name, self.device, self.weight_bytes = "sealed", inner.device, 7
-        self.page_bytes, self.pool_bytes = 8, 9
+        self.name, self.device, self.arithmetic, self.definition = "sealed", inner.device, None, None
+        self.memory_use = MemoryUse(weight_bytes=7, page_bytes=8, pool_bytes=9)
 
     def __getattr__(self, name: str) -> object:
         if name == "model":
@@ -413,7 +412,7 @@ def test_a_record_says_what_the_rest_of_an_int8_graph_is_computed_in(
 ) -> None:
     world = make_world(make_config())
     backend = SealedBackend(world.backend)
-    backend.graphs = SimpleNamespace(engine=SimpleNamespace(compute="bfloat16"))
+    backend.arithmetic = "bfloat16"
     monkeypatch.setattr(World, "load", lambda *_, **__: World(world.bundle, backend, dtype))
     what = frame.FrameBench(
         source="x", passes=2, iterations=1, duration_s=0, warm_up_s=0, baseline=False, versus=()
@@ -480,13 +479,3 @@ def test_a_number_format_that_torch_lacks_is_compared_with_float32_on_a_cpu(
     assert worlds.other("reference", "float32").backend.model is model  # type: ignore[attr-defined]
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     assert notes == ["the baselines compute in float32, not in int8"]
-
-
-def test_a_back_end_that_tells_nothing_cannot_be_measured() -> None:
-    class SilentBackend:
-        name = "silent"
-        device = torch.device("cpu")
-
-    bundle = make_world(make_config()).bundle
-    with pytest.raises(UnsupportedError, match=r"'silent' cannot be measured: .* weight_bytes, page_bytes"):
-        workloads.measured(World(bundle, SilentBackend(), "float32"))  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from genie_rt.bench.parity import verify
 from genie_rt.bench.parity.verify import Parity, Variant, compare
-from genie_rt.runtime.backends.choose import BACKENDS, EXPORTED
-from genie_rt.runtime.backends.exported.graphs import Graphs
+from genie_rt.runtime.backends.exported.loaded_graphs import LoadedGraphs
 from genie_rt.runtime.backends.exported.memory import BoundPages
+from genie_rt.runtime.backends.registry import BACKENDS
 from genie_rt.runtime.bundle import open_bundle
 from genie_rt.runtime.pages import Pages
 from genie_rt.runtime.plan import Plan
@@ -21,7 +21,7 @@ GRAPHS = open_bundle("demo").graphs
 WAYS = [
     (backend, dtype)
     for backend in ("onnx", "openvino")
-    for dtype in BACKENDS[backend]
+    for dtype in BACKENDS[backend].dtypes
     if GRAPHS is not None and (dtype == "bfloat16" or dtype in GRAPHS.precisions)
 ]
 EACH_WAY = pytest.mark.parametrize(("backend", "dtype"), WAYS, scope="module")
@@ -35,7 +35,7 @@ def yardstick() -> World:
 
 @lru_cache(maxsize=1)
 def candidate(backend: str, dtype: str) -> World:
-    pytest.importorskip(EXPORTED[backend])
+    pytest.importorskip(BACKENDS[backend].needs or "")
     return World.load("demo", backend=backend, dtype=dtype)
 
 
@@ -126,13 +126,15 @@ def undecided(outputs: dict[str, Tensor]) -> None:
 def test_a_wrong_frame_graph_is_beyond_it(
     backend: str, dtype: str, mutation: Callable[[dict[str, Tensor]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Graphs.run
+    run = LoadedGraphs.run
 
-    def broken(graphs: Graphs, name: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+    def broken(
+        graphs: LoadedGraphs, name: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]
+    ) -> None:
         run(graphs, name, inputs, outputs)
         if name == "frame-default":
             mutation(outputs)
 
-    monkeypatch.setattr(Graphs, "run", broken)
+    monkeypatch.setattr(LoadedGraphs, "run", broken)
     found = judged(backend, dtype, 1, default_plan())
     assert found.failure is not None and "playing 'default'" in found.failure

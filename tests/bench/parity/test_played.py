@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from makers import make_config, make_world
+from makers import decision_order, make_config, make_world
 from torch import Tensor
 
 from genie_rt.bench.parity.bounds import may_differ
-from genie_rt.bench.parity.decisions import FrameDecision
 from genie_rt.bench.parity.played import other_plans, surely_chosen
 from genie_rt.bench.parity.verify import OTHER_FRAMES, Parity, Variant, compare
-from genie_rt.kernels.maskgit_sample.reference import sample
+from genie_rt.kernels.maskgit_sample.reference import gumbel, sample
+from genie_rt.runtime.backends.decode_loop import ProbedPasses
 from genie_rt.runtime.backends.protocol import Probe
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
@@ -229,19 +229,38 @@ def test_more_may_differ_where_passes_do() -> None:
 # --- which tokens a pass decides -------------------------------------------------------------------------
 
 
-def first_pass(plan: Plan, seed: int = 5) -> tuple[FrameDecision, Probe]:
-    frame = FrameDecision.start(plan, CONFIG, seed=seed, frame_index=1, device=torch.device("cpu"))
+def first_pass(plan: Plan, seed: int = 5) -> tuple[ProbedPasses, Probe]:
     logits = torch.randn(1, TOKENS, CODES, generator=torch.Generator().manual_seed(0)).double() * 3
-    u, _ = frame.uniforms()
-    return frame, Probe(logits=logits, candidates=sample(logits, u, plan.temperature)[0])
+    keys = torch.tensor([seed]), torch.tensor([1])
+    passes = ProbedPasses(plan, CONFIG, *keys, lambda tokens, k: logits)
+    return passes, Probe(logits=logits, candidates=sample(logits, passes.u[0], plan.temperature)[0])
+
+
+def decided(passes: ProbedPasses, logits: Tensor) -> Tensor:
+    """Tokens after a first pass that gives these logits."""
+    plan = passes.plan
+    among = None
+    if plan.static_order is not None:
+        among = decision_order(plan, CONFIG, torch.tensor([5]), torch.tensor([1]))
+        among = among[:, : plan.decided_after(0, TOKENS)]
+    return passes.sample(0, logits, passes.masked(), among, ranked=among is None)
+
+
+def judged(passes: ProbedPasses, probe: Probe, *, near: float, off: float) -> tuple[Tensor, Tensor, bool]:
+    """The tokens after a first pass, and what `surely_chosen` says of it."""
+    after = decided(passes, probe.logits)
+    noise = None
+    if passes.plan.static_order is None:
+        noise = float(passes.schedule.noise[0, 0]) * gumbel(passes.noise_u[0])
+    masked = passes.masked()
+    sure = surely_chosen(passes.plan, 0, masked, after, probe, passes.u[0], noise, near=near, off=off)
+    return after, *sure
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=lambda plan: plan.order)
 def test_without_rounding_all_that_is_decided_is_sure(plan: Plan) -> None:
-    frame, probe = first_pass(plan)
-    after = frame.decide(probe.logits)
-    chosen, is_clear = surely_chosen(frame, after, probe, near=0, off=0)
-    assert is_clear and torch.equal(chosen, after.tokens >= 0)
+    after, chosen, is_clear = judged(*first_pass(plan), near=0, off=0)
+    assert is_clear and torch.equal(chosen, after >= 0)
     assert 0 < int(chosen.sum()) < TOKENS
 
 
@@ -252,19 +271,18 @@ def test_what_rounding_may_change_is_not_sure(order: str) -> None:
     generator = torch.Generator().manual_seed(1)
     moved = 0
     for seed in range(20):
-        frame, probe = first_pass(plan, seed)
+        passes, probe = first_pass(plan, seed)
         near = error / plan.temperature
-        chosen, is_clear = surely_chosen(frame, frame.decide(probe.logits), probe, near=near, off=2 * near)
+        _, chosen, is_clear = judged(passes, probe, near=near, off=2 * near)
         noise = (torch.rand(30, *probe.logits.shape, generator=generator).double() * 2 - 1) * error
-        found = [frame.decide(probe.logits + each).tokens >= 0 for each in noise]
-        assert not any((chosen & ~decided).any() for decided in found)
-        differ = any(not torch.equal(decided, found[0]) for decided in found)
+        found = [decided(passes, probe.logits + each) >= 0 for each in noise]
+        assert not any((chosen & ~some).any() for some in found)
+        differ = any(not torch.equal(some, found[0]) for some in found)
         assert not (differ and is_clear)
         moved += differ
     assert moved
 
 
 def test_the_last_pass_decides_all_that_is_left() -> None:
-    frame, probe = first_pass(Plan(passes=1))
-    chosen, is_clear = surely_chosen(frame, frame.decide(probe.logits), probe, near=0.5, off=9.0)
+    _, chosen, is_clear = judged(*first_pass(Plan(passes=1)), near=0.5, off=9.0)
     assert is_clear and chosen.all()

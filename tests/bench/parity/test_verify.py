@@ -30,7 +30,7 @@ from genie_rt.cli import main
 from genie_rt.errors import BundleError, DeviceError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
 from genie_rt.runtime.backends.protocol import Probe
-from genie_rt.runtime.manifest import Graphs, ParityBound
+from genie_rt.runtime.manifest import GraphManifest, ParityBound
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
@@ -372,7 +372,7 @@ def test_every_variant_but_the_yardstick_is_compared() -> None:
 
 
 def test_graphs_are_compared_where_the_bundle_has_them() -> None:
-    graphs = Graphs(opset=23, precisions=("float32", "int8"))
+    graphs = GraphManifest(opset=23, precisions=("float32", "int8"))
     added = {(item.backend, item.dtype) for item in variants("cpu", graphs)} - {
         (item.backend, item.dtype) for item in variants("cpu")
     }
@@ -385,7 +385,7 @@ def test_graphs_are_compared_where_the_bundle_has_them() -> None:
 
 def test_a_bundle_declares_what_its_own_graphs_may_be_off_by() -> None:
     declared = ParityBound(means=0.3, logit=0.5, psnr_db=44.0)
-    graphs = Graphs(opset=23, precisions=("float32", "int8"), bounds={"int8": declared})
+    graphs = GraphManifest(opset=23, precisions=("float32", "int8"), bounds={"int8": declared})
     bundle = replace(make_world(CONFIG).bundle, graphs=graphs)
     for backend in ("onnx", "openvino", "tensorrt"):
         found = bound_of(bundle, backend, "int8")

@@ -15,7 +15,8 @@ from genie_rt.export.graphs import NewGraphs
 from genie_rt.export.onnx.linears import Quantisation, linear_names
 from genie_rt.export.onnx.write import check_onnx, write_graphs
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES
-from genie_rt.runtime.plan import ORDERS, Plan
+from genie_rt.runtime.orders import ORDERS
+from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
 CONFIG = make_config(grid=(3, 5), window=2, num_layers=1)

@@ -22,6 +22,7 @@ from graph_runs import (
 )
 from makers import make_config
 from numpy.testing import assert_allclose, assert_array_equal
+from torch_engine import context_of
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -29,10 +30,10 @@ pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 from genie_rt.export.onnx.write import write_graphs
 from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.runtime.backends.exported.signature import Signature, signatures
-from genie_rt.runtime.backends.subset import evaluate
+from genie_rt.runtime.backends.frame_forward import forward_frame
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.world_model import WorldModel
-from genie_rt.runtime.order import position_tokens
+from genie_rt.runtime.orders import position_tokens
 from genie_rt.runtime.plan import Plan
 
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
@@ -187,21 +188,21 @@ def test_pass_at_is_the_dynamics_at_some_positions(written: Written) -> None:
 
 
 def at_positions(model: WorldModel, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits `[1, Q S, V]` and the new `around` by `runtime/backends/subset.py`."""
+    """Logits `[1, Q S, V]` and the new `around` by `runtime/backends/frame_forward.py`."""
     config, dynamics, index = model.config, model.dynamics, inputs["index"]
     ages, history = history_of(config.dynamics.transformer, inputs)
-    here = history and [(k[:, :, index], v[:, :, index]) for k, v in history]
     table = model.token_table()
     x = dynamics.embed(
         inputs["tokens"][:, None], inputs["previous"][:, None], inputs["action"][:, None], table
     )
-    around = inputs["around"].double()[:, None, None]
+    around = inputs["around"].double()
     kept = [(around[2 * i], around[2 * i + 1]) for i in range(config.dynamics.transformer.num_layers)]
-    hidden, _, seen = evaluate(dynamics.transformer, x[:, :, index], ages, here, kept=kept, index=index[None])
+    context = context_of(ages, history, kept).at(index)
+    done = forward_frame(dynamics.transformer, x[0, 0, index], context, spatial=kept, index=index)
     tokens = position_tokens(config)[index].flatten()
     previous = inputs["previous"][:, tokens]
-    logits = dynamics.logits_at(hidden[:, 0], torch.arange(len(tokens))[None], previous, table)
-    return logits, torch.stack([part[0, 0] for layer in seen for part in layer])
+    logits = dynamics.logits_at(done.hidden[None], torch.arange(len(tokens))[None], previous, table)
+    return logits, torch.stack([part for layer in done.spatial for part in layer])
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -16,7 +16,7 @@ from torch import Tensor
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnxruntime is not installed")
 
-import genie_rt.runtime.model.by_frame as definition
+import genie_rt.runtime.model.transformer as definition
 from genie_rt.export.onnx.linears import Quantisation, linear_names
 from genie_rt.export.onnx.write import write_graphs
 from genie_rt.runtime.backends.exported.signature import signatures

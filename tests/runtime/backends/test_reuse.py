@@ -8,11 +8,10 @@ from comparator import assert_close_norm
 from makers import make_actions, make_backend, make_config, make_pictures, make_tensor
 from torch import Tensor
 
-from genie_rt.kernels.temporal_attention.reference import causal_ages
-from genie_rt.runtime.backends.decide import FORGET, Decision, change_of
-from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.backends.frame_forward import AttentionContext, FrameForward, forward_frame
+from genie_rt.runtime.backends.frame_reuse import FORGET, spread_of_change
+from genie_rt.runtime.backends.reference import Evaluated, ReferenceBackend, ReferencePasses
 from genie_rt.runtime.backends.row import Row
-from genie_rt.runtime.backends.subset import at_positions, evaluate
 from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED
 from genie_rt.runtime.plan import Plan
 
@@ -49,45 +48,48 @@ def same(a: list[Tensor], b: list[Tensor]) -> list[bool]:
     return [torch.equal(x, y) for x, y in zip(a, b, strict=True)]
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_all_positions_in_any_order_are_the_transformer(count: int) -> None:
+def make_context(seed: int = 0) -> AttentionContext:
+    """Two past frames, newest first."""
+    keys_values = [
+        (make_tensor(2, P, 2, 6, seed=seed + i), make_tensor(2, P, 2, 6, seed=seed + 9 + i)) for i in range(3)
+    ]
+    return AttentionContext(keys_values=keys_values, ages=torch.arange(3))
+
+
+def test_all_positions_in_any_order_are_the_transformer() -> None:
     transformer = make_backend(CONFIG).model.dynamics.transformer
-    x = make_tensor(2, count, P, 16, seed=1)
-    history = [(make_tensor(2, 2, P, 2, 6, seed=i), make_tensor(2, 2, P, 2, 6, seed=9 + i)) for i in range(3)]
-    ages = causal_ages(count + 2, 4)[:, 2:].expand(2, -1, -1)
-    expected, kept = transformer(x, ages, history)
-    hidden, _, spatial = evaluate(transformer, x, ages, history)
-    assert_close_norm(hidden, expected)
-    junk = [(k + 7, v - 7) for k, v in spatial]
-    for index in (torch.randperm(P)[None], torch.stack([torch.randperm(P) for _ in range(2)])):
-        part = [(at_positions(k, index), at_positions(v, index)) for k, v in history]
-        hidden, new, around = evaluate(
-            transformer, at_positions(x, index), ages, part, kept=junk, index=index
-        )
-        assert_close_norm(hidden, at_positions(expected, index))
-        for layer in range(3):
-            for i in range(2):
-                assert_close_norm(new[layer][i], at_positions(kept[layer][i], index))
-                assert_close_norm(around[layer][i], spatial[layer][i])
+    x, context = make_tensor(P, 16, seed=1), make_context()
+    history = [(k[None], v[None]) for k, v in context.keys_values]
+    expected, kept = transformer(x[None, None], torch.tensor([[[1, 2, 0]]]), history)
+    whole = forward_frame(transformer, x, context)
+    assert_close_norm(whole.hidden, expected[0, 0])
+    junk = [(k + 7, v - 7) for k, v in whole.spatial]
+    index = torch.randperm(P, generator=torch.Generator().manual_seed(3))
+    part = forward_frame(transformer, x[index], context.at(index), spatial=junk, index=index)
+    assert_close_norm(part.hidden, expected[0, 0, index])
+    for layer in range(3):
+        for i in range(2):
+            assert_close_norm(whole.temporal[layer][i], kept[layer][i][0, 0])
+            assert_close_norm(part.temporal[layer][i], kept[layer][i][0, 0, index])
+            assert_close_norm(part.spatial[layer][i], whole.spatial[layer][i])
 
 
 def test_positions_that_are_left_out_keep_what_spatial_attention_saw() -> None:
     transformer = make_backend(CONFIG).model.dynamics.transformer
-    x, ages = make_tensor(1, 1, P, 16), causal_ages(1, 4)
-    index = torch.tensor([[4, 1]])
-    _, _, before = evaluate(transformer, x, ages, None)
+    x, context, index = make_tensor(P, 16), make_context(), torch.tensor([4, 1])
+    before = forward_frame(transformer, x, context).spatial
     saved = [(k.clone(), v.clone()) for k, v in before]
-    other = make_tensor(1, 1, 2, 16, seed=5)
-    hidden, _, after = evaluate(transformer, other, ages, None, kept=before, index=index)
+    other = make_tensor(2, 16, seed=5)
+    part = forward_frame(transformer, other, context.at(index), spatial=before, index=index)
     for layer in range(3):
-        for old, kept, new in zip(saved[layer], before[layer], after[layer], strict=True):
+        for old, kept, new in zip(saved[layer], before[layer], part.spatial[layer], strict=True):
             assert torch.equal(old, kept)  # not written to
-            unchanged = (old == new).all(-1).all(-1)[0, 0]
+            unchanged = (old == new).all(-1).all(-1)
             assert unchanged.tolist() == [True, False, True, True, False, True]
     whole = x.clone()
-    whole[:, :, index[0]] = other
-    expected, _, _ = evaluate(transformer, whole, ages, None)
-    assert not torch.allclose(hidden, expected[:, :, index[0]])  # it is an approximation
+    whole[index] = other
+    expected = forward_frame(transformer, whole, context).hidden
+    assert not torch.allclose(part.hidden, expected[index])  # it is an approximation
 
 
 @pytest.mark.parametrize("passes", [2, 4, 12])
@@ -108,20 +110,26 @@ def test_passes_that_recompute_every_position_are_exact(order: str, monkeypatch:
     reused, computed = play(backend, start(backend), plan)
     assert set(computed) == {2 * N}
 
-    at = Decision.at
+    at = ReferencePasses.at
 
-    def everywhere(decision: Decision, tokens: Tensor, index: Tensor) -> Tensor:
+    def first(done: Evaluated, index: Tensor) -> Evaluated:
+        forward = FrameForward(
+            hidden=done.forward.hidden[index], temporal=done.forward.temporal, spatial=done.forward.spatial
+        )
+        return Evaluated(forward, False)
+
+    def everywhere(passes: ReferencePasses, k: int, tokens: Tensor, index: Tensor) -> Evaluated:
         others = [position for position in range(P) if position not in index[0].tolist()]
         order = [*index[0].tolist(), *others]
-        return at(decision, tokens, torch.tensor([order]))[:, : index.shape[1]]
+        return first(at(passes, k, tokens, torch.tensor([order])), torch.arange(index.shape[1]))
 
-    def whole(decision: Decision, tokens: Tensor, index: Tensor) -> Tensor:
-        return decision.full(tokens)[:, index[0]]
+    def whole(passes: ReferencePasses, k: int, tokens: Tensor, index: Tensor) -> Evaluated:
+        return first(passes.full(k, tokens), index[0])
 
     for passes in (2, 3, 6):
         found = []
         for way in (everywhere, whole):
-            monkeypatch.setattr(Decision, "at", way)
+            monkeypatch.setattr(ReferencePasses, "at", way)
             backend = make_backend(CONFIG)
             found.append(play(backend, start(backend), plan.replace(passes=passes))[0])
         assert all(same(*found))
@@ -147,16 +155,18 @@ def test_tokens_computed_are_those_of_the_query_sets() -> None:
 def test_the_first_pass_computes_where_most_changed_lately() -> None:
     backend = make_backend(CONFIG)
     row = with_kept_keys(backend, start(backend))
-    row = replace(row, change=torch.tensor([0.0, 3.0, 1.0, 3.0, 9.0, 0.5]))
+    assert row.carried is not None
+    change = torch.tensor([0.0, 3.0, 1.0, 3.0, 9.0, 0.5])
+    row = replace(row, carried=replace(row.carried, change=change))
     asked = []
-    at = Decision.at
+    at = ReferencePasses.at
 
-    def record(decision: Decision, tokens: Tensor, index: Tensor) -> Tensor:
+    def record(passes: ReferencePasses, k: int, tokens: Tensor, index: Tensor) -> Evaluated:
         asked.append(index.tolist())
-        return at(decision, tokens, index)
+        return at(passes, k, tokens, index)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Decision, "at", record)
+        patch.setattr(ReferencePasses, "at", record)
         backend.frame([row], [0], Plan(passes=2, reuse="frames", fresh=0.5))
         backend.frame([row], [0], Plan(passes=2, reuse="frames", fresh=0.01))
     assert asked == [[[4, 1, 3]], [[4]]]
@@ -164,11 +174,11 @@ def test_the_first_pass_computes_where_most_changed_lately() -> None:
 
 def test_change_counts_new_tokens_around_and_forgets_by_half() -> None:
     backend = make_backend(CONFIG)  # positions 2 x 3
-    row = replace(start(backend), change=torch.tensor([8.0, 0, 0, 0, 0, 0]))
+    row, before = start(backend), torch.tensor([[8.0, 0, 0, 0, 0, 0]])
     tokens = row.tokens.clone()
     tokens[0] = (tokens[0] + 1) % 24  # token 0 lies at position 0
     tokens[23] = (tokens[23] + 1) % 24  # token 23 at position 5
-    found = change_of([row], tokens[None], backend.members, CONFIG)[0]
+    found = spread_of_change(row.tokens[None], tokens[None], before, backend.members, CONFIG)[0]
     assert found.tolist() == [8 * FORGET + 1, 2, 1, 1, 2, 1]
 
 
@@ -179,7 +189,7 @@ def test_a_row_without_kept_keys_computes_everything_once() -> None:
     assert stats.tokens == 2 * N
     (exact,), _, _ = backend.frame([row], [0], plan.replace(reuse="none"))
     assert torch.equal(exact.tokens, reused.tokens)
-    assert reused.spatial and not exact.spatial
+    assert reused.carried is not None and exact.carried is None
     _, _, (stats,) = backend.frame([reused], [0], plan)
     assert stats.tokens == N // 2 + N
 
@@ -190,13 +200,15 @@ def test_what_is_kept_is_of_the_first_pass() -> None:
     backend = make_backend(CONFIG)
     row, plan = start(backend), Plan(passes=4, reuse="frames")
     later = with_kept_keys(backend, row, plan)
-    kept = backend.dynamics_pages.view(later.spatial[0])
-    decision = Decision(backend, [row], [2], plan)
-    decision.full(torch.full((1, N), UNDECIDED))
-    assert decision._around is not None
-    for layer, around in enumerate(decision._around):
+    assert later.carried is not None
+    kept = backend.dynamics_pages.view(later.carried.spatial)
+    (row,) = backend.commit([row])
+    uniforms = torch.zeros(4, 1, N)
+    passes = ReferencePasses(backend, row, backend._context(row), 2, plan, uniforms, uniforms)
+    done = passes.full(0, torch.full((1, N), UNDECIDED))
+    for layer, around in enumerate(done.forward.spatial):
         for page, expected in zip(kept[layer], around, strict=True):
-            assert torch.equal(page, expected[0, 0])
+            assert torch.equal(page, expected)
 
 
 @pytest.mark.parametrize(

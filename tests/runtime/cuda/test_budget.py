@@ -95,7 +95,7 @@ def test_pages_are_those_that_are_reserved(name: str, num_sessions: int) -> None
     backend = make_backend(config, name, num_sessions=num_sessions)
     budget = MemoryBudget.of(config, backend.precision, num_sessions=num_sessions)
     memory = backend.memory
-    assert budget.page_bytes == backend.pool_bytes
+    assert budget.page_bytes == backend.memory_use.pool_bytes
     assert budget.dynamics_bytes == memory.dynamics.num_pages * memory.dynamics.page_bytes
     assert len(memory.frames.tokens) == FRAME_SLOTS
 
@@ -109,7 +109,7 @@ def test_a_session_takes_no_more_pages_than_were_counted() -> None:
         session.step(action)
     tokenizer, precision = config.tokenizer, backend.precision
     encoder = GROWTH * page_bytes(tokenizer.encoder, tokenizer.num_tokens, precision)
-    assert backend.pool_bytes == MemoryBudget.of(config, precision).page_bytes + encoder
+    assert backend.memory_use.pool_bytes == MemoryBudget.of(config, precision).page_bytes + encoder
 
 
 # Work: an upper estimate, and a near one.
@@ -239,7 +239,7 @@ def test_a_large_encoder_decides_the_work(precision: str, as_on_cuda: None) -> N
     config = replace(config, tokenizer=replace(config.tokenizer, encoder=replace(encoder, num_layers=2)))
     size = config.tokenizer.height, config.tokenizer.width, 3
     with counted_backend(config, precision) as (backend, live):
-        backend.memory.encoder.reserve(1)
+        backend.encoder_pages.reserve(1)
         pages = live.now
         picture = torch.zeros(size, dtype=torch.uint8, device=META)
         with pytest.raises((RuntimeError, NotImplementedError)):  # once all is done it looks at numbers

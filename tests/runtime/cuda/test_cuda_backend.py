@@ -15,9 +15,10 @@ from makers import make_actions, make_config, make_model, make_pictures, make_wo
 from genie_rt.errors import DeviceError, StateError
 from genie_rt.runtime.backends.cuda import backend as backend_module
 from genie_rt.runtime.backends.cuda.backend import CudaBackend
+from genie_rt.runtime.backends.cuda.capture import GraphCapture
 from genie_rt.runtime.backends.cuda.frame import Frame
-from genie_rt.runtime.backends.cuda.graphs import Graphs
 from genie_rt.runtime.backends.cuda.precision import Precision
+from genie_rt.runtime.backends.decode_loop import DecodeLoop
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.plan import ORDERS, Plan
 from genie_rt.runtime.session import Session
@@ -128,19 +129,19 @@ def test_rows_that_fill_up_a_batch_decide_no_passes() -> None:
     for player in players:
         player.reset(make_pictures(config, 1)[0])
     passes: list[int] = []
-    first, later = Frame.first, Frame.later
+    first, later = Frame.first, DecodeLoop.later
 
     def started(frame: Frame) -> None:
         passes.append(1)
         first(frame)
 
-    def noted(frame: Frame, k: int) -> None:
+    def noted(loop: Any, k: int) -> None:
         passes[-1] += 1
-        later(frame, k)
+        later(loop, k)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Frame, "first", started)
-        patch.setattr(Frame, "later", noted)
+        patch.setattr(DecodeLoop, "later", noted)
         for t in range(8):
             pool.step(dict.fromkeys(players, t % 3))
             most = max(player.stats.passes for player in players if player.stats)
@@ -151,13 +152,13 @@ def test_rows_that_fill_up_a_batch_decide_no_passes() -> None:
 @pytest.mark.parametrize("order", ["adaptive", "maskgit"])
 def test_nothing_is_captured_in_play(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config, captured = make_config(), list[Any]()
-    prepare = Graphs.prepare
+    prepare = GraphCapture.prepare
 
-    def noted(graphs: Graphs, stage: Any) -> Any:
+    def noted(graphs: GraphCapture, stage: Any) -> Any:
         captured.append(stage)
         return prepare(graphs, stage)
 
-    monkeypatch.setattr(Graphs, "prepare", noted)
+    monkeypatch.setattr(GraphCapture, "prepare", noted)
     session = make_cuda_world(config).session(seed=3, plan=Plan(order=order, passes=6, threshold=0.05))
     session.reset(make_pictures(config, 1)[0])
     session.step(0)
@@ -174,13 +175,13 @@ def test_nothing_is_captured_in_play(order: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("pooled", [False, True])
 def test_a_capture_does_not_cost_passes(pooled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what a frame takes once it is captured says whether it comes in time."""
-    now, prepare = [0], Graphs.prepare
+    now, prepare = [0], GraphCapture.prepare
 
-    def slow(graphs: Graphs, stage: Any) -> Any:
+    def slow(graphs: GraphCapture, stage: Any) -> Any:
         now[0] += 400_000_000
         return prepare(graphs, stage)
 
-    monkeypatch.setattr(Graphs, "prepare", slow)
+    monkeypatch.setattr(GraphCapture, "prepare", slow)
     config = make_config()
     world = make_cuda_world(config)
     session = world.session(seed=3, target_ms=40, plan=Plan(order="adaptive", passes=6))
@@ -310,7 +311,7 @@ def test_pages_and_slots_return_when_nobody_holds_them() -> None:
     assert len(memory.frames.tokens) == slots
     window = config.dynamics.transformer.window
     assert memory.dynamics.num_used <= window + 1
-    assert memory.encoder.num_used == 0
+    assert world.backend.encoder_pages.num_used == 0
     del session
     assert memory.dynamics.num_used == memory.decoder.num_used == 0
     assert len(memory.frames.free) == slots - 1

@@ -9,11 +9,11 @@ import pytest
 import torch
 from makers import make_actions, make_config, make_model, make_pictures, make_world
 
-from genie_rt.runtime.backends.choose import find_device
 from genie_rt.runtime.backends.cuda import backend as backend_module
 from genie_rt.runtime.backends.cuda.backend import CudaBackend
-from genie_rt.runtime.backends.cuda.graphs import Graphs
+from genie_rt.runtime.backends.cuda.capture import GraphCapture
 from genie_rt.runtime.backends.cuda.precision import Precision
+from genie_rt.runtime.backends.select import find_device
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Session
@@ -62,11 +62,11 @@ def empty_device() -> Iterator[None]:
 def test_graphs_give_what_eager_stages_give(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     captured = play(make_gpu_world().session(seed=3, plan=PLANS[name]), 20)
 
-    def eager(graphs: Graphs, stage: Any) -> Any:
+    def eager(graphs: GraphCapture, stage: Any) -> Any:
         stage()
         return stage
 
-    monkeypatch.setattr(Graphs, "prepare", eager)
+    monkeypatch.setattr(GraphCapture, "prepare", eager)
     assert play(make_gpu_world().session(seed=3, plan=PLANS[name]), 20) == captured
 
 

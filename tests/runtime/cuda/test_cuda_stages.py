@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from genie_rt.runtime.backends.cuda.backend import CudaBackend
 from genie_rt.runtime.backends.cuda.frame import Frame
 from genie_rt.runtime.backends.cuda.precision import Precision
+from genie_rt.runtime.backends.decode_loop import DecodeLoop
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
@@ -46,15 +47,15 @@ class Operators(TorchDispatchMode):
 def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """The operators of every stage that runs, by stage."""
     seen: list[tuple[str, list[str]]] = []
-    for name in ("first", "later", "finish", "commit"):
-        stage = getattr(Frame, name)
+    for owner, name in ((Frame, "first"), (DecodeLoop, "later"), (Frame, "finish"), (Frame, "commit_pages")):
+        stage = getattr(owner, name)
 
-        def noted(frame: Frame, *arguments: Any, stage: Any = stage, name: str = name) -> None:
+        def noted(self: Any, *arguments: Any, stage: Any = stage, name: str = name) -> None:
             with Operators() as operators:
-                stage(frame, *arguments)
+                stage(self, *arguments)
             seen.append((name, operators.names))
 
-        monkeypatch.setattr(Frame, name, noted)
+        monkeypatch.setattr(owner, name, noted)
     return seen
 
 

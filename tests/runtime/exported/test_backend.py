@@ -244,7 +244,7 @@ def test_pages_return_when_nobody_holds_them() -> None:
         assert world.backend.encoder_pages.num_used == 0
         del session
         assert used_pages(world) == [0, 0, 0]
-    assert world.backend.pool_bytes > world.backend.page_bytes == 0
+    assert world.backend.memory_use.pool_bytes > world.backend.memory_use.page_bytes == 0
 
 
 def test_sessions_in_threads_do_not_disturb_each_other() -> None:

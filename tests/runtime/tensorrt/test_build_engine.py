@@ -9,7 +9,7 @@ from tensorrt_place import ADA, SIGNATURE, Place
 
 from genie_rt.errors import BundleError, DeviceError
 from genie_rt.runtime.backends.exported.signature import Signature, Value
-from genie_rt.runtime.backends.tensorrt.build import Built, build
+from genie_rt.runtime.backends.tensorrt.build import Built, build_engine
 from genie_rt.runtime.backends.tensorrt.cache import Settings
 
 
@@ -17,7 +17,7 @@ def build_here(
     place: Place, signature: Signature = SIGNATURE, precision: str = "float32", **more: Any
 ) -> Built:
     settings = Settings(level=4, workspace_bytes=1 << 30)
-    return build(
+    return build_engine(
         place.flavour, place.graph, signature, ADA, precision=precision, settings=settings, **more
     )  # fmt: skip
 

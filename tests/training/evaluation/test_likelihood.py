@@ -14,7 +14,7 @@ from genie_rt.runtime.backends.cuda.backend import CudaBackend
 from genie_rt.runtime.backends.cuda.precision import Precision
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED, previous_frame
-from genie_rt.runtime.order import halton_order
+from genie_rt.runtime.orders.halton import halton_order
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.likelihood import negative_log_likelihood

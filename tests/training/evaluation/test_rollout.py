@@ -1,6 +1,7 @@
 """Batched rollouts are what sessions give, one by one."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_a_nan_in_the_last_step_is_not_passed_over() -> None:
 
 def test_the_definition_beside_another_back_end_is_the_bundle_s() -> None:
     reference = World.load("demo", backend="reference")
-    foreign: Any = object()  # some back end without a `WorldModel`
+    foreign: Any = SimpleNamespace(definition=None, device=torch.device("cpu"))
     own, read = definition_of(reference), definition_of(World(reference.bundle, foreign, "int8"))
     frames = np.stack([make_pictures(reference.bundle.config, 2)])
     assert torch.equal(encoded(own, frames), encoded(read, frames))

@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from genie_rt.errors import UnsupportedError
-from genie_rt.runtime.backends import choose
-from genie_rt.runtime.backends.choose import ALL_GRAPHS, BACKENDS, EXPORTED, Choice
-from genie_rt.runtime.manifest import Graphs
+from genie_rt.runtime.backends import registry
+from genie_rt.runtime.backends.registry import BACKENDS
+from genie_rt.runtime.backends.select import ALL_GRAPHS, Choice
+from genie_rt.runtime.manifest import GraphManifest
 from genie_rt.runtime.world import World
 
 BOTH = ("float32", "int8")
+EXPORTED = {spec.name: spec.needs for spec in BACKENDS.values() if spec.runs_graphs and spec.needs}
 
 
-def graphs(*precisions: str, **changes: float) -> Graphs:
-    return Graphs(opset=23, precisions=precisions, psnr_change_db=changes)
+def graphs(*precisions: str, **changes: float) -> GraphManifest:
+    return GraphManifest(opset=23, precisions=precisions, psnr_change_db=changes)
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def find(name: str) -> Any:
             return (name in names or None) if name in EXPORTED.values() else real(name)
 
-        monkeypatch.setattr(choose, "find_spec", find)
+        monkeypatch.setattr(registry, "find_spec", find)
 
     return install
 
@@ -54,7 +56,10 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     ],
 )
 def test_the_fastest_that_is_there_and_known_to_be_good_is_taken(
-    installed: Callable[..., None], packages: tuple[str, ...], found: Graphs | None, expected: tuple[str, str]
+    installed: Callable[..., None],
+    packages: tuple[str, ...],
+    found: GraphManifest | None,
+    expected: tuple[str, str],
 ) -> None:
     installed(*packages)
     choice = Choice.of("auto", "auto", None, found)
@@ -151,6 +156,6 @@ def test_random_weights_have_no_graphs(installed: Callable[..., None], backend: 
 def test_a_format_that_a_back_end_lacks_is_named(backend: str, dtype: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         Choice.of(backend, dtype, "cpu")
-    assert f"does not compute in {dtype!r}: expected one of {', '.join(BACKENDS[backend])}" in str(
+    assert f"does not compute in {dtype!r}: expected one of {', '.join(BACKENDS[backend].dtypes)}" in str(
         caught.value
     )

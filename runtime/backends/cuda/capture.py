@@ -12,7 +12,7 @@ import torch
 from genie_rt.errors import DeviceError, UnsupportedError
 from genie_rt.runtime.backends.cuda.frame import Frame
 from genie_rt.runtime.backends.cuda.pages import captures
-from genie_rt.runtime.backends.cuda.turns import out_of_memory
+from genie_rt.runtime.backends.cuda.stream_order import out_of_memory
 
 Stage = Callable[[], None]
 
@@ -45,7 +45,7 @@ class Graph:
         return int(count)
 
 
-class Graphs:
+class GraphCapture:
     """Captures stages on one device; all graphs share their temporary memory, since they run one by one."""
 
     def __init__(self, device: torch.device) -> None:
@@ -134,18 +134,18 @@ class CapturedFrame:
         self.cold = True
         self._stages: dict[str, Stage] = {}
 
-    def run(self, graphs: Graphs, num_rows: int) -> list[int]:
+    def run(self, graphs: GraphCapture, num_rows: int) -> list[int]:
         """The whole frame. Returns the passes that each of the first rows took; the others fill it up."""
         frame, plan = self.frame, self.frame.plan
         self.cold = False
-        if plan.order != "adaptive":
+        if not plan.adapts:
             self._stage("whole", frame.whole, graphs)
             return [plan.passes] * num_rows
         self._stage("first", frame.first, graphs)
         passes: list[int] = frame.passes.tolist()[:num_rows]  # waits for the first pass
         # at first all of them, so that none is captured in play: a pass too many has nothing to decide
         for k in range(1, max(passes) if "finish" in self._stages else plan.passes):
-            self._stage(f"pass {k}", partial(frame.later, k), graphs)
+            self._stage(f"pass {k}", partial(frame.loop.later, k), graphs)
         self._stage("finish", frame.finish, graphs)
         return passes
 
@@ -153,20 +153,18 @@ class CapturedFrame:
         """Of the graph of each stage that was captured."""
         return {name: stage.num_nodes for name, stage in self._stages.items() if isinstance(stage, Graph)}
 
-    def commit(self, graphs: Graphs) -> None:
+    def commit(self, graphs: GraphCapture) -> None:
         """The commit alone."""
         frame = self.frame
 
         def stage() -> None:
-            frame.broken.zero_()
-            slots = frame.inputs.column("slot_in")
-            torch.index_select(frame.memory.frames.tokens, 0, slots, out=frame.previous)
-            frame.commit()
+            frame.start()
+            frame.commit_pages()
 
         self.cold = False
         self._stage("commit", stage, graphs)
 
-    def _stage(self, name: str, stage: Stage, graphs: Graphs) -> None:
+    def _stage(self, name: str, stage: Stage, graphs: GraphCapture) -> None:
         if name in self._stages:
             self._stages[name]()
         else:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from makers import make_config
+from makers import decision_order, make_config
 
 from genie_rt.kernels.philox.reference import STREAM_ORDER, uniforms
-from genie_rt.runtime.order import decision_order, halton_order, position_tokens, radical_inverse
+from genie_rt.runtime.orders import position_tokens
+from genie_rt.runtime.orders.halton import halton_order, radical_inverse
 from genie_rt.runtime.plan import Plan
 
 CONFIG = make_config(grid=(4, 6), merge=2)

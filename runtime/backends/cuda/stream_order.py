@@ -15,7 +15,7 @@ from genie_rt.runtime.backends.cuda.frame import Frame
 from genie_rt.runtime.units import scaled
 
 
-class Turns:
+class StreamOrder:
     """Orders calls that work on the same memory, whichever threads and streams they come from."""
 
     def __init__(self, device: torch.device) -> None:

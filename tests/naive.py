@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from makers import decision_order
 from torch import Tensor
 
 from genie_rt.kernels.maskgit_sample.reference import maskgit_sample, sample
@@ -16,7 +17,6 @@ from genie_rt.kernels.philox.reference import uniforms
 from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED, previous_frame
 from genie_rt.runtime.model.world_model import WorldModel
-from genie_rt.runtime.order import decision_order
 from genie_rt.runtime.plan import Plan
 
 
@@ -84,7 +84,7 @@ def naive_rollout(
                 num_unsure = int((p < plan.threshold).sum())
                 schedule = plan.replace(order="maskgit", passes=plan.passes_for(num_unsure, num_tokens))
             keep = schedule.decided_after(k, num_tokens) - int(decided.sum())
-            if plan.is_static:
+            if plan.static_order is not None:
                 now = decision_order(plan, model.config, key, frame)[0, int(decided.sum()) :][:keep]
                 current[0, now] = candidates[0, now]
                 decided[0, now] = True

@@ -13,7 +13,7 @@ from genie_rt.runtime.backends.exported.checked import CheckedGraph, check_graph
 from genie_rt.runtime.backends.exported.engine import Engine, Graph
 from genie_rt.runtime.backends.exported.limits import limits_of
 from genie_rt.runtime.backends.exported.signature import Value, signatures
-from genie_rt.runtime.backends.reference import check_finite
+from genie_rt.runtime.backends.finite import check_finite
 from genie_rt.runtime.bundle import Bundle, read_file, read_weights
 from genie_rt.runtime.manifest import WEIGHTS, graph_file
 
@@ -39,7 +39,7 @@ CODES = ("tokens", "candidates")
 """Outputs that are read again, as indices of the codebook."""
 
 
-class Graphs:
+class LoadedGraphs:
     """Graphs by name. Several threads may ask.
 
     Their files and the weights are read now, into memory of this process alone: what happens to the files

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from genie_rt.errors import InputError
 from genie_rt.kernels.temporal_attention.reference import indexable
+from genie_rt.runtime.backends.frame_reuse import Carried
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.pages import PagePool, Pages
@@ -13,19 +14,21 @@ EXCHANGED = (torch.float32, torch.bfloat16)
 """Dtypes of pages that are loaded into pools of each other: back ends of one number format keep either."""
 
 
-def save(row: Row, dynamics: PagePool, decoder: PagePool) -> dict[str, Tensor]:
+def save(row: Row, config: ModelConfig, dynamics: PagePool, decoder: PagePool) -> dict[str, Tensor]:
     """Copies a row's tensors to the CPU.
 
     Returns:
-        `tokens` `[N]` int64, `change` `[P]` float32, and the pages `dynamics`, `decoder` and `spatial`,
-        newest first, `[n, L, 2, P, H, Dh]` each, in the dtype of their pool.
+        `tokens` `[N]` int64; the pages `dynamics` and `decoder`, newest first, `[n, L, 2, P, H, Dh]` each, in
+        the dtype of their pool; of what is `Carried` the page `spatial`, none where there is none, and
+        `change` `[P]` float32, then zeros.
     """
+    carried = row.carried
     return {
         "tokens": row.tokens.cpu().clone(),
-        "change": row.change.cpu().clone(),
+        "change": torch.zeros(config.num_positions) if carried is None else carried.change.cpu().clone(),
         "dynamics": _gather(dynamics, row.dynamics),
         "decoder": _gather(decoder, row.decoder),
-        "spatial": _gather(dynamics, row.spatial),
+        "spatial": _gather(dynamics, () if carried is None else (carried.spatial,)),
     }
 
 
@@ -68,10 +71,13 @@ def load(
     pages: dict[str, Pages] = {
         name: tuple(pool.load(page) for page in tensors[name]) for name, pool in pools.items()
     }
+    carried = None
+    if pages["spatial"]:
+        change = tensors["change"].to(dynamics.device, copy=True)
+        carried = Carried(spatial=pages["spatial"][0], change=change)
     return Row(
         seed=seed, frame_index=frame_index, tokens=tensors["tokens"].to(dynamics.device, copy=True),
-        action=action, pending=pending, encoder=(), change=tensors["change"].to(dynamics.device, copy=True),
-        dynamics=pages["dynamics"], decoder=pages["decoder"], spatial=pages["spatial"],
+        action=action, pending=pending, dynamics=pages["dynamics"], decoder=pages["decoder"], carried=carried,
     )  # fmt: skip
 
 
