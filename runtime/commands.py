@@ -6,11 +6,12 @@ import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.parsing import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,13 +30,17 @@ GPU_PRECISIONS = ("fp32", "bf16", "fp8", "int8")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InfoCommand:
-    """Parameters, operations and memory of a preset or a bundle, part by part.
+    """Print the size of a world: parameters, FLOPs and memory, part by part.
 
-    Everything follows from the sizes: nothing is measured, and no weight is loaded.
+    Computed from the configuration alone: no weights are loaded and nothing is measured.
+
+    Examples:
+        genie-rt info
+        genie-rt info genie-10b --json
     """
 
-    source: tyro.conf.Positional[str] = "demo"
-    """A bundle that came with genie-rt, a preset, or a bundle's folder, looked up in this order."""
+    source: tyro.conf.Positional[Annotated[str, shown(metavar="[SOURCE]")]] = "demo"
+    """Name of a shipped bundle, name of a preset, or path of a bundle folder, tried in this order."""
 
     json: bool = False
     """Print JSON instead of tables."""

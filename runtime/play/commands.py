@@ -6,12 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import tyro
+from typing import TYPE_CHECKING, Annotated
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
-from genie_rt.runtime.flags import check_file, set_threads
+from genie_rt.parsing import shown
+from genie_rt.runtime.flags import BundleName, check_file, set_threads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,68 +25,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayCommand:
-    """Play a world: arrows or WASD and space to move, H for help.
+    """Play a world in a window. Arrow keys or WASD and space move; H shows all keys.
 
-    With --headless no window opens: the actions are played, times are printed, and --out keeps the frames.
+    With --headless no window opens: the actions of --actions are played and frame times are printed.
+
+    Examples:
+        genie-rt play
+        genie-rt play --headless --actions "right*20 right+jump*8" --out run.gif
     """
 
-    bundle: tyro.conf.Positional[str] = "demo"
-    """Name of a bundle that came with genie-rt, or the folder of any other."""
+    bundle: BundleName = "demo"
+    """Name of a shipped bundle, or path of a bundle folder."""
 
     headless: bool = False
-    """Play --actions without a window."""
+    """Play --actions without opening a window."""
 
-    steps: int | None = None
-    """Steps to play from --actions; as many as it has, or 64 if it ends in "...", unless set."""
+    steps: Annotated[int | None, shown(default='length of --actions, or 64 if it ends in "..."')] = None
+    """Number of steps to play from --actions, which repeats if it is shorter."""
 
-    actions: str | None = None
-    """Script such as "right*20 jump ...", by names or by index from 0, as keys count too; or a .txt, .json or
-    @FILE of actions, or log to replay. A log's picture is looked up in the log's folder, then in this one."""
+    actions: Annotated[str | None, shown(default="the keyboard; with --headless a built-in script")] = None
+    """Actions to play: a script such as "right*20 jump ...", a file or @FILE with one, or a --log file."""
 
-    out: Path | None = None
+    out: Annotated[Path | None, shown(default="none written")] = None
     """Clip to write: .gif, .mp4, or .png with all frames side by side."""
 
-    log: Path | None = None
-    """Action log to write, which --actions plays again bit for bit."""
+    log: Annotated[Path | None, shown(default="none written")] = None
+    """Action log to write. Playing it with --actions reproduces the session bit for bit."""
 
-    prompt: int | Path | None = None
-    """Picture to start from: an index into the bundle's own, or a file; 0 unless set."""
+    prompt: Annotated[int | Path | None, shown(default="0, or the log's", metavar="INDEX|FILE")] = None
+    """Image to start from: an index into the bundle's prompt images, or an image file."""
 
-    seed: int | None = None
-    """Seed of the world's chance; 0 unless set."""
+    seed: Annotated[int | None, shown(default="0, or the log's")] = None
+    """Random seed."""
 
-    plan: str | None = None
-    """Plan of the bundle, by name; "default" unless set."""
+    plan: Annotated[str | None, shown(default='"default", or the log\'s')] = None
+    """Name of the bundle's decoding plan to use."""
 
-    passes: int | None = None
-    """Passes per frame, fewer are faster; the plan's unless set."""
+    passes: Annotated[int | None, shown(default="the plan's")] = None
+    """MaskGIT passes per frame. Fewer passes are faster."""
 
-    temperature: float | None = None
-    """Temperature of sampling; the plan's unless set."""
+    temperature: Annotated[float | None, shown(default="the plan's")] = None
+    """Sampling temperature."""
 
-    target_ms: float | None = None
-    """Milliseconds that a frame may take: takes as many passes as fit, at most the plan's."""
+    target_ms: Annotated[float | None, shown(default="no limit", metavar="MS")] = None
+    """Time budget per frame in milliseconds. Each frame gets as many passes as fit, up to the plan's."""
 
     fps: float = 15.0
-    """Target rate of the window, and the rate of clips."""
+    """Frame rate of the window and of clips."""
 
-    scale: int | None = None
-    """Enlargement of the window, and of clips; what fits unless set."""
+    scale: Annotated[int | None, shown(default="what fits")] = None
+    """Integer factor by which the window and clips are enlarged."""
 
-    backend: str | None = None
-    """Back end that computes the frames; "auto", the fastest, or that of a log, unless set."""
+    backend: Annotated[str | None, shown(default="the fastest, or the log's")] = None
+    """Back end to compute with: reference, cuda, onnx, openvino, tensorrt, tensorrt-rtx, or auto."""
 
-    dtype: str | None = None
-    """Number format that the back end computes in; "auto", or that of a log, unless set."""
+    dtype: Annotated[str | None, shown(default="the fastest, or the log's")] = None
+    """Precision to compute in, such as float32 or bfloat16, or auto."""
 
-    device: str | None = None
-    """Device that the back end computes on."""
+    device: Annotated[str | None, shown(default="the back end's")] = None
+    """Device to compute on, such as cpu or cuda."""
 
     rebuild: bool = False
-    """Build TensorRT's engines anew, in place of those that it kept."""
+    """Rebuild TensorRT engines instead of loading cached ones."""
 
-    threads: int | None = None
-    """CPU threads to compute with; all unless set."""
+    threads: Annotated[int | None, shown(default="all cores")] = None
+    """Number of CPU threads."""
 
     def run(self) -> int:
         from rich.console import Console
