@@ -127,19 +127,19 @@ class BenchCommand:
             print(f"wrote {self.export_times}")
 
     def _check_source(self) -> None:
-        """A bundle, or a preset with random weights."""
+        """Refuse anything but a bundle, or a preset with random weights."""
         if self.preset is not None and self.bundle is not None:
             raise InputError(
                 f"expected a bundle or --preset, found {self.bundle!r} and {self.preset!r}; leave one out"
             )
         if self.preset is not None and not self.random_weights:
             raise InputError(
-                "--preset: expected --random-weights beside it, for a preset has sizes and no weights; or "
+                "--preset: expected --random-weights too, since a preset has sizes and no weights; or "
                 "name a bundle to measure"
             )
         if self.preset is None and self.random_weights:
             raise InputError(
-                "--random-weights: expected --preset beside it, for their sizes, such as --preset coinrun"
+                "--random-weights: expected --preset too, for the model's sizes, such as --preset coinrun"
             )
 
     def _sweep(self) -> tuple[int, ...]:
@@ -149,7 +149,7 @@ class BenchCommand:
         return passes
 
     def _words(self) -> str:
-        """The command again; a bundle stands by its place."""
+        """Format this command line, the bundle first."""
         command = words("bench", replace(self, bundle=None))
         if self.preset is not None:
             return command
@@ -390,7 +390,7 @@ class VerifyCommand:
         if not asked:
             names = ", ".join(f"{item.backend} {item.dtype}" for item in known)
             remedy = "" if graphs else "; `genie-rt export BUNDLE --out NEW --onnx` writes graphs for others"
-            raise InputError(f"there is nothing of that kind to compare; {self.device} has {names}{remedy}")
+            raise InputError(f"nothing of that kind to compare; {self.device} has {names}{remedy}")
         asked, left_out = runnable(asked)
         yardstick = World.load(
             self.bundle, backend=YARDSTICK.backend, dtype=YARDSTICK.dtype, device=YARDSTICK.device
@@ -423,5 +423,5 @@ class VerifyCommand:
 
 
 def _plan(world: World, name: str, **changes: Any) -> Plan:
-    """A plan of the world, with the changes that are set."""
+    """Return a plan of the world, with the changes that are not None."""
     return world.plan(name, **{key: value for key, value in changes.items() if value is not None})

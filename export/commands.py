@@ -84,7 +84,7 @@ class ExportCommand:
     """Replace an existing bundle at --out."""
 
     def run(self) -> None:
-        """Read, write, and say what came of it."""
+        """Read the source, write the bundle and print a summary."""
         from genie_rt.export.bundle import check_target, write_bundle
         from genie_rt.export.run_card import read_record
         from genie_rt.export.source import random_source, read_source
@@ -100,7 +100,7 @@ class ExportCommand:
             assert self.preset is not None  # `_check` saw to it
             source = random_source(self.preset)
         if self.limit and source.card is not None and record is None:
-            raise InputError("--limit: expected --metrics FILE beside it, which writes a bundle's card anew")
+            raise InputError("--limit: expected --metrics FILE too, which rewrites a bundle's model card")
         plans = self._plans(source)
         graphs = self._graphs(source, plans)
         size = source.config.tokenizer.height, source.config.tokenizer.width
@@ -133,12 +133,12 @@ class ExportCommand:
             )
         if self.int8 and self.clips is None:
             raise InputError(
-                "--int8: expected --clips beside it, a clip store to calibrate by, as `genie-rt data` makes"
+                "--int8: expected --clips too, a clip store to calibrate with, as `genie-rt data` writes"
             )
         if self.clips is not None and not self.int8:
-            raise InputError("--clips: expected --int8 beside it, which is what clips calibrate")
+            raise InputError("--clips: expected --int8 too, which is what clips calibrate")
         if self.plan and not self._writes_graphs:
-            raise InputError("--plan: expected --onnx beside it, which writes a graph of each")
+            raise InputError("--plan: expected --onnx too, which writes a graph of each plan")
 
     @property
     def _writes_graphs(self) -> bool:
@@ -161,6 +161,7 @@ class ExportCommand:
         from genie_rt.export.graphs import KeptGraphs, NewGraphs, calibration_of, read_psnr_changes
         from genie_rt.export.onnx.linears import linear_names
         from genie_rt.runtime.bundle import open_bundle
+        from genie_rt.runtime.units import plural
 
         changes = None if self.precisions is None else read_psnr_changes(self.precisions)
         if not self._writes_graphs:
@@ -183,33 +184,36 @@ class ExportCommand:
             return graphs
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(
-                f"calibrating int8 by {self.clips}", total=len(linear_names(source.config))
+                f"calibrating int8 with {self.clips}", total=len(linear_names(source.config))
             )
             calibration = calibration_of(source, self.clips, on_linear=lambda: progress.advance(task))
         print(
-            f"{len(calibration.limits)} linears in int8, kept in floating point: "
+            f"{plural(len(calibration.limits), 'linear layer')} in int8, kept in floating point: "
             f"{', '.join(calibration.kept) or 'none'}"
         )
         return replace(graphs, precisions=(*graphs.precisions, "int8"), calibration=calibration)
 
     def _tell(self, source: Source, bundle: Bundle) -> None:
+        from genie_rt.runtime.units import plural
+
         megabytes = sum(file.size for file in bundle.files.values()) / 1e6
         print(
             f"{bundle.path}: {source.num_parameters:,} parameters of {source.name}, {megabytes:.1f} MB, "
-            f"{len(bundle.prompts)} prompts"
+            f"{plural(len(bundle.prompts), 'prompt image')}"
         )
         if bundle.graphs is not None:
             print(
-                f"graphs of opset {bundle.graphs.opset} in {', '.join(bundle.graphs.precisions)}; "
-                f"compare them with the definition: genie-rt verify {bundle.path}"
+                f"ONNX graphs, opset {bundle.graphs.opset}, in {', '.join(bundle.graphs.precisions)}; "
+                f"to check them against the reference: genie-rt verify {bundle.path}"
             )
             unknown = [name for name in bundle.graphs.precisions if name not in bundle.graphs.psnr_change_db]
             if unmeasured := [name for name in unknown if name != "float32"]:
                 print(
-                    f"nobody has measured what {' and '.join(unmeasured)} cost, so they are taken only when "
-                    "asked for; see genie-rt bench quality --versus, and --precisions"
+                    f"the quality loss of {' and '.join(unmeasured)} is not measured, so --dtype auto does "
+                    "not pick it; measure it with genie-rt bench quality --versus, then export with "
+                    "--precisions"
                 )
         if not bundle.prompts:
             print(
-                "it has no picture to start from: play it with --prompt FILE, or export it with --prompt FILE"
+                "the bundle has no prompt image: play it with --prompt FILE, or export it with --prompt FILE"
             )

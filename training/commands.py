@@ -57,7 +57,7 @@ class TokenizerCommand:
     loop: LoopFlags = field(default_factory=_loop)
 
     def run(self) -> int:
-        """Train, and say where the checkpoint is."""
+        """Train, and print where the checkpoint is."""
         from genie_rt.training.tokenizer import TokenizerObjective
 
         check_folder("--out", self.out)
@@ -91,7 +91,7 @@ class LamCommand:
     loop: LoopFlags = field(default_factory=lambda: _loop(learning_rate=3e-5, final_learning_rate=3e-6))
 
     def run(self) -> int:
-        """Train, and say where the checkpoint is."""
+        """Train, and print where the checkpoint is."""
         from genie_rt.training.frozen import load_tokenizer
         from genie_rt.training.lam import LamObjective
 
@@ -144,7 +144,7 @@ class DynamicsCommand:
     )
 
     def run(self) -> int:
-        """Train, and say where the checkpoint is."""
+        """Train, and print where the checkpoint is."""
         from genie_rt.training.dynamics import DynamicsObjective
         from genie_rt.training.frozen import load_lam, load_tokenizer, run_summary
 
@@ -241,6 +241,7 @@ def run_loop(
     Kind, config, data and `recipe` are recorded in each checkpoint for `genie-rt export`; a run is resumed
     only with the same.
     """
+    from genie_rt.runtime.units import plural
     from genie_rt.training.loop import train
 
     describe = {
@@ -253,7 +254,7 @@ def run_loop(
     }
     result = train(objective, store.clips(length=length, split="train"), loop, out, describe=describe)
     if result.interrupted is not None:
-        print(f"stopped at step {result.step}; the same command goes on from {result.checkpoint}")
+        print(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}")
         return 128 + result.interrupted
-    print(f"{kind}: {result.step} steps done, weights in {result.checkpoint}")
+    print(f"{kind}: {plural(result.step, 'step')} done, weights in {result.checkpoint}")
     return 0

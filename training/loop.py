@@ -29,6 +29,7 @@ from genie_rt.errors import BundleError, ConfigError, DeviceError, UnsupportedEr
 from genie_rt.interrupt import StopRequest
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.folder_lock import sole_writer
+from genie_rt.runtime.units import plural
 from genie_rt.training.checkpoint import (
     Checkpoint,
     resumed_checkpoint,
@@ -353,7 +354,7 @@ def _device_name(device: torch.device) -> str:
     """For the record of a run: the GPU's name, or the kind of CPU and how many threads torch uses of it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} {device.type}, {plural(torch.get_num_threads(), 'thread')}"
 
 
 def _use_bf16(precision: str, device: torch.device) -> bool:

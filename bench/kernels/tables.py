@@ -9,7 +9,7 @@ from genie_rt.bench.kernels.roofline import bounds
 from genie_rt.bench.tables import print_warnings
 from genie_rt.kernels.launch import Config
 from genie_rt.runtime.tables import figure_table
-from genie_rt.runtime.units import scaled
+from genie_rt.runtime.units import plural, scaled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,12 +46,12 @@ def print_compiled(console: Console, body: CompileBody, *, everything: bool) -> 
     console.print(table)
     chosen = [row for row in body.rows if row.chosen]
     broken = [row for row in body.rows if row.problem is not None]
-    console.print(f"\nTriton {body.triton}: {len(chosen)} that launches take", end="")
+    console.print(f"\nTriton {body.triton}: {plural(len(chosen), 'configuration')} in use", end="")
     if everything:
-        console.print(f", {len(body.rows)} in all, {len(broken)} of them with a flaw", end="")
+        console.print(f", {len(body.rows)} in total, {len(broken)} of them flawed", end="")
     console.print()
     for row in broken:
-        mark = "launches take it: " if row.chosen else ""
+        mark = "in use: " if row.chosen else ""
         where = f"{row.kernel} {row.variant} {row.architecture} {config_name(row.config)}"
         console.print(f"{where}: {mark}{row.problem}", style="yellow", soft_wrap=True)
 
@@ -85,7 +85,7 @@ def print_timed(console: Console, record: Record[KernelsBody]) -> None:
     copy = body.ceilings.copy.best or 0.0
     console.print(f"{record.header.device.model}, Triton {body.triton}, copies {scaled(copy, 'B/s')}\n")
     table = figure_table(
-        "op", "case", "dtype", "µs", "p95", "rate", "% of ceiling", "error", "strongest other", "µs", "faster"
+        "op", "case", "dtype", "µs", "p95", "rate", "% of ceiling", "error", "fastest other", "µs", "faster"
     )
     for row in body.rows:
         if row.failure is None:

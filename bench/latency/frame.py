@@ -28,6 +28,7 @@ from genie_rt.bench.latency.frame_record import (
     ColdStart,
     FrameBody,
     Memory,
+    described,
 )
 from genie_rt.bench.latency.workloads import Measured, Past, Player, first_picture, measured, remarks
 from genie_rt.bench.noise_check import Counters, disturbances
@@ -38,6 +39,7 @@ from genie_rt.errors import DeviceError, InputError, UnsupportedError
 from genie_rt.runtime.backends.choose import BACKENDS
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.units import plural
 from genie_rt.runtime.world import World
 
 SWEEP_ITERATIONS = 15
@@ -315,8 +317,8 @@ def _time(
         series.append(Series.of(player.candidate.name, player.plan, taken, counted))
         if num_cold := sum(item.cold for item in counted):
             notes.append(
-                f"{player.candidate.name}: {num_cold} of {len(counted)} frames made something ready that "
-                "later ones found there"
+                f"{described(player.candidate.name)}: {num_cold} of {plural(len(counted), 'measured frame')} "
+                "included one-time preparation"
             )
     return times, series, notes
 

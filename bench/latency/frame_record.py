@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from genie_rt.bench.record import Subject
 from genie_rt.bench.series import Series
+from genie_rt.runtime.units import plural
 
 STEP = "step"
 IDLE_COMMIT = "step_idle_commit"
@@ -22,6 +23,22 @@ VERSUS = "versus "
 
 SWEEP = "sweep_"
 PLAN = "plan_"
+
+_DESCRIBED = {
+    STEP: "commit in the step",
+    IDLE_COMMIT: "commit in idle time",
+    RECOMPUTED: "the paper's recipe",
+    COMPILED: "torch.compile",
+}
+
+
+def described(name: str) -> str:
+    """Describe a series to a user: "commit in idle time" rather than "step_idle_commit"."""
+    if name.startswith(SWEEP):
+        return plural(int(name.removeprefix(SWEEP)), "pass", "passes")
+    if name.startswith(PLAN):
+        return f"plan {name.removeprefix(PLAN)}"
+    return _DESCRIBED.get(name, name.removeprefix(VERSUS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ class PlayCommand:
         return any(flag is not None for flag in flags)
 
     def _read_actions(self) -> ActionLog | str | None:
-        """What --actions means: a log or a script."""
+        """Read --actions: a log or a script; None if it is not given."""
         from genie_rt.runtime.play.action_log import read_actions
         from genie_rt.runtime.play.script import script_path
 
@@ -129,14 +129,14 @@ class PlayCommand:
         return self.actions if path is None else read_actions(path)
 
     def _log_folder(self) -> Path:
-        """Where the log that --actions names lies."""
+        """Return the folder of the log that --actions names."""
         from genie_rt.runtime.play.script import script_path
 
         path = script_path(self.actions or "")
         return Path() if path is None else path.parent
 
     def _load(self, log: ActionLog | None, console: Console) -> World:
-        """The world with the back end that was asked for, else that of the log, else the fastest."""
+        """Load the world with the back end that was asked for, else the log's, else the fastest."""
         from genie_rt import World
 
         def load(backend: str | None, dtype: str | None) -> World:
@@ -153,8 +153,8 @@ class PlayCommand:
         except (UnsupportedError, BundleError) as error:  # not here, or no such graphs
             world = load(None, None)
             console.print(
-                f"the log was played with {log.computed_by}, which cannot be had ({error}); "
-                f"taking {world.backend.name} {world.dtype}"
+                f"the log was played with {log.computed_by}, which is not available ({error}); "
+                f"using {world.backend.name} {world.dtype}"
             )
             return world
 
@@ -182,7 +182,7 @@ class PlayCommand:
         given = {name: value for name, value in changes.items() if value is not None}
         if self.target_ms is not None and log is not None:
             raise InputError(
-                "expected --target-ms or an action log, found both: a log says how many passes a step takes"
+                "expected --target-ms or an action log, found both: a log fixes the number of passes per step"
             )
         session = world.session(seed=seed, plan=plan, **given)
         _warm_up(world, self._plans(session, log), console)
@@ -205,7 +205,7 @@ class PlayCommand:
         return game
 
     def _plans(self, session: Session, log: ActionLog | None) -> list[Plan]:
-        """Those that the game needs from its first step on."""
+        """List the plans that the game needs from its first step on."""
         plan, passes = session.plan, {session.plan.passes}
         if log is not None and self.plan is None and self.passes is None:
             passes.update(log.passes)
@@ -214,7 +214,7 @@ class PlayCommand:
         return [plan.replace(passes=each) for each in sorted(passes, reverse=True)]
 
     def _script(self, game: Game, actions: ActionLog | str | None) -> tuple[int, ...]:
-        """The actions to play before, or without, the keys."""
+        """List the actions to play before keys are read, or without any."""
         from genie_rt.runtime.play.script import action_index, default_script, expand
 
         if actions is None:
@@ -237,10 +237,12 @@ class PlayCommand:
         from genie_rt.runtime.play.action_log import write_log
         from genie_rt.runtime.play.clip import write_clip
         from genie_rt.runtime.play.headless import play_headless
+        from genie_rt.runtime.units import plural
 
         plan = game.session.plan
         console.print(
-            f"{game.bundle}: {len(actions)} steps from {game.prompt.name}, {plan.passes} passes, "
+            f"{game.bundle}: {plural(len(actions), 'step')} from {game.prompt.name}, "
+            f"{plural(plan.passes, 'pass', 'passes')}, "
             f"temperature {plan.temperature:g}, seed {game.seed}; {game.computed_on}"
         )
         with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -260,7 +262,7 @@ class PlayCommand:
         if self.out is not None:
             captions = ["", *(game.action_names[index] for index in actions)]
             write_clip(self.out, rollout.frames, fps=self.fps, scale=self.scale, captions=captions)
-            console.print(f"wrote {self.out}: {len(rollout.frames)} frames")
+            console.print(f"wrote {self.out}: {plural(len(rollout.frames), 'frame')}")
         if self.log is not None:
             write_log(self.log, game.log(rollout.trail, plan, game.prompt))
             console.print(f"wrote {self.log}")
@@ -300,39 +302,41 @@ class PlayCommand:
         return signum
 
     def _print_passes(self, trail: Trail, console: Console) -> None:
-        """How many passes fitted into --target-ms."""
+        """Print how many passes fitted into --target-ms."""
         from genie_rt.runtime.play.pace import percentile
 
         passes = trail.passes
         if self.target_ms is not None and passes:
             console.print(
-                f"passes a frame for {self.target_ms:g} ms: {min(passes)} least, "
-                f"{percentile(passes, 50)} median, {max(passes)} most"
+                f"passes per frame within {self.target_ms:g} ms: {min(passes)} min, "
+                f"{percentile(passes, 50)} median, {max(passes)} max"
             )
 
 
 def _warm_up(world: World, plans: Sequence[Plan], console: Console) -> None:
-    """Makes plans ready, and says how long that took."""
+    """Prepare the plans, and print how long that took."""
     start = time.perf_counter()
     console.print(f"preparing {world.backend.name} {world.dtype} ...", end=" ")
     try:
         for plan in plans:
             world.warm_up(plan)
     except BaseException:
-        console.print()  # what is said next starts on a line of its own
+        console.print()  # the error message starts on its own line
         raise
     console.print(f"{time.perf_counter() - start:.1f} s")
 
 
 def _times(played: Played) -> str:
-    """What steps took, the first apart."""
+    """Format step times, the first step apart."""
+    from genie_rt.runtime.units import plural
+
     p50, p95, fps = played.percentile_ms(50), played.percentile_ms(95), played.fps
     told = f"first frame {played.first_ms:.1f} ms"
     if p50 is not None and p95 is not None and fps is not None:
         told += f"; the others {p50:.1f} ms p50, {p95:.1f} ms p95 from action to frame, "
         told += f"{fps:.1f} FPS with commits"
     if played.num_cold:
-        told += f"; {played.num_cold} not counted, which made something ready"
+        told += f"; {plural(played.num_cold, 'step')} with one-time preparation not counted"
     return told
 
 
@@ -341,11 +345,11 @@ def _replay_verdict(log: ActionLog, trail: Trail, game: Game) -> str:
 
     different = compare(log, trail)
     if different is None:
-        return f"replay: all {len(trail) + 1} frames are bit for bit those of the log"
+        return f"replay: all {len(trail) + 1} frames match the log bit for bit"
     if None not in (log.bundle_sha256, game.bundle_sha256) and log.bundle_sha256 != game.bundle_sha256:
-        return "replay: the log is of another bundle, so the frames differ"
+        return "replay: the log was recorded with another bundle, so the frames differ"
     return (
-        f"replay: frames differ from the log's from step {different} on; the log was played with "
+        f"replay: frames differ from the log from step {different} on; the log was played with "
         f"{log.computed_by or 'an unknown back end'}, this with {game.backend} {game.dtype}; back ends, "
         "number formats, machines, thread counts and versions round differently"
     )

@@ -42,6 +42,7 @@ class CoinrunCommand:
 
     def run(self) -> None:
         """Record, and print what the store holds."""
+        from genie_rt.runtime.units import plural
         from genie_rt.training.data.coinrun import record, replay
 
         check_folder("--out", self.out)
@@ -55,7 +56,7 @@ class CoinrunCommand:
         )
         print(summary(store))
         if self.verify:
-            print(f"{replay(store)} frames equal the game's, bit for bit")
+            print(f"{plural(replay(store), 'frame')} replayed, bit for bit the same")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,7 @@ class PromptsCommand:
         from PIL import Image
 
         from genie_rt.runtime.atomic import atomic_file
+        from genie_rt.runtime.units import plural
         from genie_rt.training.data.store import ClipStore
 
         check_folder("--out", self.out)
@@ -151,17 +153,19 @@ class PromptsCommand:
             path = self.out / f"prompt-{number}.png"
             with atomic_file(path) as temporary:
                 Image.fromarray(store.episode_frames(episode)[self.frame]).save(temporary, format="PNG")
-        print(f"{self.count} pictures in {self.out}")
+        print(f"{plural(self.count, 'image')} in {self.out}")
 
 
 def summary(store: ClipStore) -> str:
     """A few lines that say what a store holds."""
+    from genie_rt.runtime.units import plural
     from genie_rt.training.data.store import SPLITS
 
-    lines = [f"{store.path}: {store.num_frames} frames of {store.width}x{store.height} from {store.source}"]
+    frames = plural(store.num_frames, "frame")
+    lines = [f"{store.path}: {frames} of {store.width}x{store.height} from {store.source}"]
     for split in SPLITS:
         lengths = [entry.length for entry in store.episodes if entry.split == split]
-        lines.append(f"  {split}: {sum(lengths)} frames in {len(lengths)} episodes")
+        lines.append(f"  {split}: {plural(sum(lengths), 'frame')} in {plural(len(lengths), 'episode')}")
     if store.action_names:
         lines.append(f"  actions: {', '.join(store.action_names)}")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ import numpy as np
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
 from genie_rt.interrupt import Cleanup
+from genie_rt.runtime.units import plural
 from genie_rt.training.data.progress import progress_bar
 from genie_rt.training.data.store import INDEX_NAME, SPLITS, ClipStore, Frames, Split
 from genie_rt.training.data.writer import ClipStoreWriter
@@ -89,7 +90,7 @@ class VideoResult:
     problem: str | None
 
     def __str__(self) -> str:
-        kept = f"{self.num_frames} frames in {self.num_episodes} episodes"
+        kept = f"{plural(self.num_frames, 'frame')} in {plural(self.num_episodes, 'episode')}"
         if self.problem is None:
             return f"{self.file}: {kept}"
         return f"{self.file}: {'kept ' + kept if self.num_frames else 'skipped'}: {self.problem}"

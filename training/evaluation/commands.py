@@ -85,10 +85,10 @@ class EvaluateCommand:
         console = Console(highlight=False, markup=False)
         console.print(
             f"{world.bundle.name} on {device_name(world)}, {choice.backend} in {world.dtype}\n"
-            f"Truth: {_describe(clips)}"
+            f"ground truth: {_describe(clips)}"
         )
         with progress_bar() as progress:
-            task = progress.add_task("Measuring", total=self.clips)
+            task = progress.add_task("measuring", total=self.clips)
             evaluation = evaluate(rollouts, clips, settings, lambda count: progress.advance(task, count))
         print_report(console, evaluation, settings)
         if self.json is not None:
@@ -289,11 +289,16 @@ def _check_game_size(bundle: Bundle) -> None:
 
 
 def _describe(clips: TrueClips) -> str:
+    from genie_rt.runtime.units import plural
+
     num, length = clips.frames.shape[:2]
     origin = clips.origin
     if origin["kind"] == "game":
         return (
-            f"{num} clips of {length} frames of {origin['env']} ({origin['visuals']} visuals), "
-            f"{origin['levels']} different held-out levels"
+            f"{plural(num, 'clip')} of {plural(length, 'frame')} of {origin['env']} "
+            f"({origin['visuals']} visuals), {plural(origin['levels'], 'held-out level')}"
         )
-    return f"{num} held-out clips of {length} frames of {origin['source']}, {origin['episodes']} episodes"
+    return (
+        f"{plural(num, 'held-out clip')} of {plural(length, 'frame')} of {origin['source']}, "
+        f"{plural(origin['episodes'], 'episode')}"
+    )

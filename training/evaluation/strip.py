@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genie_rt.runtime.atomic import atomic_file
+from genie_rt.runtime.units import plural
 from genie_rt.training.data.store import Frames
 from genie_rt.training.evaluation.branches import Branch
 from genie_rt.training.evaluation.metrics import decibels, psnr
@@ -36,7 +37,8 @@ def print_steps(console: Console, branches: Sequence[Branch]) -> None:
         console.print(table)
         if branch.cut:
             console.print(
-                f"the game ended the level after {len(branch.actions)} steps; the comparison stops there"
+                f"the game ended the level after {plural(len(branch.actions), 'step')}; the comparison "
+                "stops there"
             )
 
 
