@@ -34,7 +34,7 @@ MAX_RECORD_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What computed.
+    """Device that computed.
 
     Attributes:
         name: "cpu", or a torch device such as "cuda".
@@ -70,7 +70,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Software:
-    """What was running.
+    """Software versions.
 
     Attributes:
         commit: of genie-rt's own checkout, "-dirty" where files differ from it; None for an installed
@@ -96,7 +96,7 @@ class Software:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What was measured: a bundle, by its digest, and how it was run.
+    """Measured bundle, by its digest, and how it was run.
 
     Attributes:
         digest: of the bundle; empty for a world that never was one.
@@ -123,7 +123,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What all records have in common.
+    """Header of every record.
 
     Attributes:
         kind: of the body.
@@ -156,7 +156,7 @@ BodyT = TypeVar("BodyT", bound=Body)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(Generic[BodyT]):
-    """One measurement."""
+    """Record of one measurement."""
 
     header: Header
     body: BodyT

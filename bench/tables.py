@@ -1,4 +1,4 @@
-"""Records as a person reads them: a table of what was compared, one line of what it comes to."""
+"""Records for the terminal: a table of what was compared, and a line that sums it up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genie_rt.runtime.plan import Plan
 
 COLUMNS = 4
-"""Of a table of candidates, as fit a terminal."""
+"""Candidates per table, so that it fits a terminal."""
 
 _ROWS = {
     IDLE_COMMIT: "commit in idle time",

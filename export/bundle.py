@@ -185,7 +185,7 @@ def _check_target(out: Path, overwrite: bool, folder: Path) -> None:
 
 
 def _listed(manifest: Path) -> set[str]:
-    """What a bundle of any version, or a broken one, says it consists of."""
+    """Return the files that a bundle lists, even one of another version or a broken one."""
     try:
         found = read_json(manifest, max_bytes=MAX_MANIFEST_BYTES, expected="what a bundle says it holds")
         return {MANIFEST, *found["files"].object()}

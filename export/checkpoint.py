@@ -99,7 +99,7 @@ def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
 
 
 def _find(run: Path) -> Path:
-    """The checkpoint that `run` is, or its newest, whole or not: nobody asked for an older one."""
+    """Find the checkpoint that `run` is, or its newest one, even if that is incomplete."""
     if (run / STATE_FILE).is_file():
         return run
     folders = checkpoint_folders(run)
@@ -110,7 +110,7 @@ def _find(run: Path) -> Path:
 
 
 def _source(name: str) -> str:
-    """What a run calls the weight that `WorldModel.state_dict()` calls `name`."""
+    """Return a run's name for the weight that `WorldModel.state_dict()` calls `name`."""
     if name == "lam_codebook":
         return "lam.codebook"
     part, _, rest = name.partition(".")

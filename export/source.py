@@ -1,4 +1,4 @@
-"""What is exported: a trained run, or a bundle that gets graphs, plans or another number format."""
+"""Source of an export: a training run, or a bundle that gets graphs, plans or another precision."""
 
 from __future__ import annotations
 

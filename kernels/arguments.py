@@ -1,4 +1,4 @@
-"""What a launcher asks of its arguments before anything is launched."""
+"""Argument checks that launchers make before anything is launched."""
 
 from __future__ import annotations
 

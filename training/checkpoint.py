@@ -46,7 +46,7 @@ _LOGGER = logging.getLogger("genie_rt.training")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint folder holds; all tensors on the CPU. `state` is state.json as parsed."""
+    """Content of a checkpoint folder; all tensors on the CPU. `state` is state.json as parsed."""
 
     step: int
     model: dict[str, Tensor]

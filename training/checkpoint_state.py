@@ -40,7 +40,7 @@ REMEDY = "restore it from a copy, or take an older checkpoint beside it"
 
 
 def checkpoint_folder(out: Path, step: int) -> Path:
-    """Where the checkpoint after `step` finished steps lies, or would lie."""
+    """Return the path of the checkpoint after `step` finished steps, whether it exists or not."""
     return out / f"checkpoint-{step:08d}"
 
 

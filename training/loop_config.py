@@ -1,4 +1,4 @@
-"""How long, how fast and in which precision one model is trained: `LoopConfig` and its schedule."""
+"""Settings of the training loop: length, learning rate schedule, optimiser, precision."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MAY_CHANGE_ON_RESUME = frozenset({"steps", "checkpoint_every", "keep_checkpoints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """How long, how fast and in which precision to train."""
+    """Length, learning rate, optimiser, precision and checkpoints."""
 
     steps: int
     """Total number of optimiser steps, at which the learning rate schedule ends."""

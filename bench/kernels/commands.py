@@ -194,7 +194,7 @@ class KernelsCommand:
 
 
 def _chosen_ops(names: Sequence[str]) -> tuple[str, ...]:
-    """Operators of the catalogue, each by its own name or by that of one that its folder registers."""
+    """Resolve operators of the catalogue, each named by itself or by an operator its folder registers."""
     from torch._ops import OpOverloadPacket
 
     from genie_rt.kernels.catalogue import OPS, chosen_ops

@@ -1,4 +1,4 @@
-"""What a record of kind "frame" holds: the latency of a frame, and what else a player would meet."""
+"""Record of kind "frame": frame latency, cold start and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMPARED = (STEP, IDLE_COMMIT, RECOMPUTED)
 """Names of the series that a record compares; its sweep's are `sweep_K`, those of other plans `plan_NAME`."""
 
 COMPILED = "compiled"
-"""One more that is compared, where it was asked for: the same model under `torch.compile`."""
+"""Series of the same model under `torch.compile`, compared on request."""
 
 VERSUS = "versus "
 """Others that are compared: `versus BACKEND DTYPE`."""
@@ -43,7 +43,7 @@ def described(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart:
-    """From the command to the second picture, in milliseconds; files may lie in the system's cache already.
+    """Time from the command to the second picture, in milliseconds; files may be in the system's cache.
 
     Attributes:
         import_ms: to import torch and genie-rt; next to nothing where the process had them.

@@ -1,4 +1,4 @@
-"""What two computations of the same passes and pictures differ by, added up."""
+"""Accumulated differences between two computations of the same passes and pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genie_rt.runtime.backends.protocol import Probe
 
 
 def distance_to_token(cdf: Tensor, u: Tensor, token: Tensor) -> Tensor:
-    """How far `u` is from the interval `[cdf[token - 1], cdf[token])` that a token is sampled in.
+    """Distance of `u` from the interval `[cdf[token - 1], cdf[token])` that a token is sampled in.
 
     Args:
         cdf: `[M, V]` float64, cumulative, the last entry 1. u: `[M]` float64. token: `[M]` int64.
@@ -112,5 +112,5 @@ class Tally:
 
     @property
     def distances(self) -> Tensor:
-        """Of all mismatches, `[M]` float64."""
+        """Distances of all mismatches, `[M]` float64."""
         return torch.cat(self._distances) if self._distances else torch.empty(0)

@@ -144,7 +144,7 @@ class QualityCommand:
             raise InputError(f"{flags}: expected in a comparison {where} alone; leave one of them out")
 
     def words(self) -> str:
-        """These settings as a command line."""
+        """Format these settings as a command line."""
         words = ["genie-rt", "bench", "quality", self.bundle]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

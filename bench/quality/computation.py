@@ -1,4 +1,4 @@
-"""Which back end computes a world, in which number format, and whether it is emulated on a CPU."""
+"""Choice of back end and precision, and of emulation on a CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genie_rt.runtime.world import World, load_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computation:
-    """One way to compute a world.
+    """Back end, precision and device that compute a world.
 
     Attributes:
         backend, dtype, device: as `World.load` takes them, none of them left open.
@@ -75,7 +75,7 @@ class Computation:
 
     @property
     def name(self) -> str:
-        """Such as "cuda int8 (emulated)"."""
+        """Name such as "cuda int8 (emulated)"."""
         return f"{self.backend} {self.dtype}" + (" (emulated)" if self.emulated else "")
 
     def load(self, source: str | Path) -> World:

@@ -1,4 +1,4 @@
-"""`bench quality --versus`: computation against computation, with the same plans, clips and chance."""
+"""`bench quality --versus`: compare computations on the same plans, clips and seed."""
 
 from __future__ import annotations
 

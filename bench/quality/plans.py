@@ -90,7 +90,7 @@ def _finish(
     rows: Sequence[QualityRow],
     baselines: Baselines,
 ) -> None:
-    """Writes CSV, record and plot, prints the table."""
+    """Write CSV, record and plot, and print the table."""
     out, chosen = bench.asked.out, recommend(rows, baselines)
     write_csv(out, [row.columns(protocol) for row in rows])
     rule = (inspect.getdoc(recommend) or "").partition("\n\nReturns:")[0]

@@ -135,7 +135,7 @@ def _dress(axes: Axes, values: Sequence[float], *, against_passes: bool, timed: 
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Those of 1, 2, 5, 10, 20, ... between `low` and `high`."""
+    """List axis ticks among 1, 2, 5, 10, 20, ... between `low` and `high`."""
     ladder = (digit * 10.0**power for power in range(-4, 8) for digit in (1, 2, 5))
     return [value for value in ladder if low <= value <= high]
 

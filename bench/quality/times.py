@@ -85,7 +85,7 @@ def time_worlds(
 
 
 def _moments(world: World, clips: TrueClips, protocol: Protocol) -> list[tuple[Snapshot, list[int]]]:
-    """Where sessions start, and the actions that follow."""
+    """List the snapshots that sessions start from, and the actions that follow."""
     seen, session, found = protocol.seen[-1], world.session(), []
     for frames, actions in zip(clips.frames[:CLIPS], clips.actions[:CLIPS], strict=True):
         session.reset(frames[:seen], actions[1:seen].tolist())

@@ -74,7 +74,7 @@ class Work:
         return cls(folder, _digest(settings))
 
     def outcome(self, plan: Plan) -> Outcome | None:
-        """What is known of a plan, None where it is not.
+        """Return the stored outcome of a plan, or None.
 
         Raises:
             InputError: its file is broken.

@@ -1,4 +1,4 @@
-"""One decision of a pass: a launch that samples every token, and one that keeps the most confident.
+"""Token decisions of a pass: one launch samples every token, another keeps the most confident.
 
 Only device tensors say what changes from frame to frame, and no launch reads what another program of the
 same launch writes: a CUDA graph may hold both, and any order of their programs gives the same result.
@@ -410,7 +410,7 @@ def _launch(
 
 @lru_cache(maxsize=256)
 def _fitted(config: Config, block_v: int) -> Config:
-    """With as many warps more as a long row of logits needs to stay in registers."""
+    """Add as many warps as a long row of logits needs to stay in registers."""
     elements = max(dict(config.blocks)["ELEMENTS"], block_v)
     return dataclasses.replace(
         config, num_warps=min(max(config.num_warps, elements // (32 * THREAD_ELEMENTS)), 16)

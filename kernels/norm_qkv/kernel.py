@@ -75,7 +75,7 @@ def _norm_qkv_quantised(
     x_ptr, delta_ptr, weight_ptr, y_ptr, scale_ptr, num_rows,
     D: tl.constexpr, BLOCK_D: tl.constexpr, HAS_DELTA: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """As `_norm_qkv`, then `scale = max |y| / largest` and `y = round(y / scale)` of each row.
+    """Compute `_norm_qkv`, then `scale = max |y| / largest` and `y = round(y / scale)` of each row.
 
     In fp8 or int8, as `y_ptr` says.
     """

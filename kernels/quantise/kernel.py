@@ -28,10 +28,10 @@ from genie_rt.kernels.shapes import SHAPES
 
 MAX_ROWS = 2**30
 MAX_WIDTH = 16384
-"""Of a row that one program holds."""
+"""Largest width of a row, which one program holds."""
 
 MAX_COLUMNS = 2**20
-"""Of a product, which is no row of one program."""
+"""Largest width of a product, whose rows are shared by several programs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def _variant(dtype: torch.dtype, width: int) -> str:
 
 
 def _variants(form: Format) -> tuple[Variant, ...]:
-    """For what attention gives: all other inputs of a block's GEMMs are quantised where they are computed."""
+    """List the variants for attention's output: other GEMM inputs are quantised where they are computed."""
     return tuple(
         Variant(
             name=_variant(dtype, width),
@@ -309,7 +309,7 @@ def _quantise(
 
 
 def cost(num_rows: int, width: int, dtype: torch.dtype) -> Cost:
-    """Of either way to 8 bits: reads `x`, writes a byte a number and the scales."""
+    """Cost of quantising to either 8-bit format: reads `x`, writes one byte per number and the scales."""
     return Cost(flops=0, bytes=num_rows * (width * (dtype.itemsize + 1) + 4))
 
 

@@ -38,7 +38,7 @@ MAX_FRAMES = 2
 MAX_WINDOW = 64
 MAX_SESSIONS = 1024
 MAX_WIDTH = 2**14
-"""Of all heads together: offsets within a frame's qkv, `3 * MAX_POSITIONS * MAX_WIDTH` numbers, are int32."""
+"""Largest width of all heads: offsets in a frame's qkv, `3 * MAX_POSITIONS * MAX_WIDTH`, are int32."""
 
 _SIZES = (
     "layer", "num_pages", "num_layers", "batch_size", "positions", "queries", "heads", "index_stride"
@@ -459,7 +459,7 @@ def cost(
     dtype: torch.dtype, *, batch: int, frames: int, queries: int, heads: int, head_width: int, window: int,
     past: int | None = None, written: int = 0, page_dtype: torch.dtype | None = None,
 ) -> Cost:  # fmt: skip
-    """Where every row reads `past` pages (None: as many as its query frames see) and writes `written` ones.
+    """Cost if every row reads `past` pages (None: all that its query frames see) and writes `written`.
 
     Pages are in `page_dtype`; None: as the rest. Both products count as matrix products, which they are,
     though with one query a key they run on vector units and hide behind the bytes.

@@ -23,7 +23,7 @@ from genie_rt.errors import GenieError, UnsupportedError
 
 
 class Entry(NamedTuple):
-    """Where a command lives, what it does in one line, and the extra that brings its libraries."""
+    """Command's location, one-line summary, and the extra that installs its libraries."""
 
     target: str
     summary: str
@@ -117,13 +117,13 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
 
 
 class Command(Protocol):
-    """What every command class offers once its flags are parsed."""
+    """Interface of every command class once its flags are parsed."""
 
     def run(self) -> int | None: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `genie-rt` with the given words, by default the process's own, and returns the exit code.
+    """Run `genie-rt` with the given words, by default the process's own, and return the exit code.
 
     Raises:
         SystemExit: `--help` of a command (0), or words and flags that do not exist (2).

@@ -1,4 +1,4 @@
-"""How commands are parsed and their help is printed: what all of them share, on top of tyro.
+"""Parsing of commands and printing of their help, shared by all, on top of tyro.
 
 Help shows a command's docstring down to "Examples:", then its flags, then the examples. `shown` sets the
 default that help states for a flag. Every flag may also be spelled in camelCase, as in trtexec; help does not

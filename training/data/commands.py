@@ -157,7 +157,7 @@ class PromptsCommand:
 
 
 def summary(store: ClipStore) -> str:
-    """A few lines that say what a store holds."""
+    """Summarise the contents of a store in a few lines."""
     from genie_rt.runtime.units import plural
     from genie_rt.training.data.store import SPLITS
 

@@ -44,7 +44,7 @@ SLACK = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoOptions:
-    """How videos become episodes.
+    """Settings for turning videos into episodes.
 
     Attributes:
         height, width: size to store, pixels; the picture is shrunk to cover it and cropped at the centre.
@@ -82,7 +82,7 @@ class VideoOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoResult:
-    """What became of one file. `problem` is None where all of it was read."""
+    """Result of importing one file. `problem` is None where all of it was read."""
 
     file: Path
     num_frames: int

@@ -203,7 +203,7 @@ class ClipStoreWriter:
 
     @property
     def num_frames(self) -> int:
-        """How many frames are committed."""
+        """Number of committed frames."""
         return sum(self._shards)
 
     def _num_pending(self) -> int:

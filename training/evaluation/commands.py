@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_SCRIPT = "right+jump*8 right*8 left*8 right+jump*8"
-"""What `compare` plays: CoinRun's levels begin with flat ground that ends where one has to jump."""
+"""Script that `compare` plays by default: CoinRun's levels begin with flat ground and then need a jump."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ class EvaluateCommand:
         return with_latent_actions(clips, self.lam, model, world.action_names, self.batch)
 
     def _command(self) -> str:
-        """These settings as a command line."""
+        """Format these settings as a command line."""
         words = ["genie-rt", "evaluate", self.bundle]
         for flag, value in (
             ("data", self.data),
@@ -247,7 +247,7 @@ class CompareCommand:
         console.print(f"wrote {strip} and {gif}")
 
     def _outputs(self) -> tuple[Path, Path]:
-        """The strip and the GIF."""
+        """Paths of the strip and the GIF."""
         prefix = self.out / "compare" if self.out.is_dir() else self.out
         if prefix.suffix.lower() in (".png", ".gif"):
             prefix = prefix.with_suffix("")
@@ -257,7 +257,7 @@ class CompareCommand:
         return strip, gif
 
     def _scripts(self, action_names: tuple[str, ...]) -> list[list[str]]:
-        """The actions of every branch."""
+        """List the actions of every branch."""
         scripts = self.branches or (self.actions or DEFAULT_SCRIPT,)
         return [self._expand(script, self.steps, action_names) for script in scripts]
 
@@ -274,7 +274,7 @@ class CompareCommand:
 
 
 def game_visuals(bundle: Bundle) -> Visuals:
-    """The look of the game that a bundle was trained on; "plain" where its provenance is silent."""
+    """Return the visual style that a bundle was trained on; "plain" if its provenance does not say."""
     data = bundle.provenance.get("data")
     return "full" if isinstance(data, dict) and data.get("visuals") == "full" else "plain"
 

@@ -1,4 +1,4 @@
-"""What `evaluate` prints, and the record that it writes."""
+"""Terminal report of `evaluate`, and the record that it writes."""
 
 import dataclasses
 import datetime
@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1
 
 
 def print_report(console: Console, evaluation: Evaluation, settings: Settings) -> None:
-    """Prints all figures, each with its baselines and its number of frames."""
+    """Print all figures, each with its baselines and its number of frames."""
     plan = settings.plan
     console.print(
         f"PSNR in dB: pooled over pixels / mean of per-frame dB, where a frame counts at most "
@@ -149,7 +149,7 @@ def record(
 
 
 def write_record(path: Path, values: dict[str, Any]) -> None:
-    """Writes the record, whole or not at all.
+    """Write the record atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -159,7 +159,7 @@ def write_record(path: Path, values: dict[str, Any]) -> None:
 
 
 def device_name(world: World) -> str:
-    """The device that a world computes on, in words."""
+    """Describe the device that a world computes on."""
     device = world.backend.device
     threads = "" if device.type == "cuda" else f", {plural(torch.get_num_threads(), 'thread')}"
     return processor_name(device) + threads
