@@ -188,7 +188,7 @@ class Record(Generic[BodyT]):
 
 
 def write_record(path: Path, record: Record[BodyT]) -> None:
-    """Writes a record, its folders too.
+    """Write a record, and make its folders.
 
     Raises:
         InputError: the file cannot be written.
@@ -197,7 +197,7 @@ def write_record(path: Path, record: Record[BodyT]) -> None:
 
 
 def read_record(path: Path, body: type[BodyT]) -> Record[BodyT]:
-    """Reads a record of one kind.
+    """Read a record of one kind.
 
     Args:
         body: class of its body, such as `FrameBody`.
@@ -217,7 +217,7 @@ def read_record(path: Path, body: type[BodyT]) -> Record[BodyT]:
 
 
 def write_json(path: Path, values: object) -> None:
-    """Writes JSON that a person can read, the file's folders too, whole or not at all.
+    """Write indented JSON atomically, and make the file's folders.
 
     Raises:
         InputError: the file cannot be written.

@@ -35,7 +35,7 @@ _ROWS = {
 
 
 def print_frames(console: Console, record: Record[FrameBody], percentiles: Sequence[float]) -> None:
-    """Prints a record of kind "frame".
+    """Print a record of kind "frame".
 
     Args:
         percentiles: to show; the record knows all times.
@@ -67,7 +67,7 @@ def print_frames(console: Console, record: Record[FrameBody], percentiles: Seque
 
 
 def print_ceilings(console: Console, record: Record[CeilingsBody]) -> None:
-    """Prints a record of kind "ceilings"."""
+    """Print a record of kind "ceilings"."""
     body = record.body
     console.print(f"{_where(record)}\n")
     table = figure_table("ceiling", "best", "at", "all sizes")
@@ -83,7 +83,7 @@ def print_ceilings(console: Console, record: Record[CeilingsBody]) -> None:
 
 
 def print_parity(console: Console, record: Record[VerifyBody]) -> None:
-    """Prints a record of kind "verify"."""
+    """Print a record of kind "verify"."""
     body = record.body
     how = f"{_how(body.plan)}, temperature {body.plan.temperature:g}"
     console.print(f"{body.subject.bundle}, {plural(body.frames, 'frame')}, {how}\n")
@@ -96,7 +96,7 @@ def print_parity(console: Console, record: Record[VerifyBody]) -> None:
 
 
 def print_long(console: Console, record: Record[LongBody]) -> None:
-    """Prints a record of kind "long"."""
+    """Print a record of kind "long"."""
     body = record.body
     what = f"{body.subject.bundle}, {body.steps} steps, {_how(body.plan)}"
     console.print(f"{what}, {_backend(body.subject)} on {_where(record)}\n")
@@ -127,7 +127,7 @@ def print_long(console: Console, record: Record[LongBody]) -> None:
 
 
 def print_peek(console: Console, record: Record[PeekBody]) -> None:
-    """Prints a record of kind "peek"."""
+    """Print a record of kind "peek"."""
     from genie_rt.bench.latency.peek import ALONE, FREE_STEP_MS, PEEK
 
     body = record.body

@@ -62,7 +62,7 @@ class Times:
 
     @property
     def per_second(self) -> float:
-        """Runs per second when one follows the other, what comes after each included."""
+        """Rate of runs that follow each other, per second, with the work after each run included."""
         return len(self.run_ns) * 1e9 / (sum(self.run_ns) + sum(self.after_ns))
 
     def missed(self, rate_hz: float) -> float:
@@ -100,7 +100,7 @@ def measure(
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     on_round: Callable[[], object] | None = None,
 ) -> dict[str, Times]:
-    """Times the candidates, interleaved.
+    """Time the candidates, interleaved.
 
     Args:
         candidates: at least one.
@@ -156,6 +156,6 @@ def paired_ratio(slow: Times, fast: Times) -> float:
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until a device has done all that was asked of it."""
+    """Wait until a device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -62,7 +62,7 @@ def write_bundle(
     graphs: Callable[[Path], Graphs] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Writes a bundle and opens it again with the reader that everybody uses.
+    """Write a bundle, and open it again with the usual reader.
 
     The same arguments and library versions give the same bytes. After an error or Ctrl-C
     `out` is as it was.
@@ -233,7 +233,7 @@ def _check_readable(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Forces all data to the disk, so that a power cut after the rename finds no empty files."""
+    """Force all data to the disk, so that a power cut after the rename finds no empty files."""
     for path in [*folder.rglob("*"), folder]:
         _sync_one(path)
 

@@ -174,7 +174,7 @@ def rounded_rows(weight: Tensor) -> Tensor:
 
 
 def quantised(model: WorldModel, limit_of: Mapping[str, float]) -> TorchFunctionMode:
-    """Rounds the inputs and the weights of the named linears for as long as it is active."""
+    """Round the inputs and weights of the named linears within a `with` block."""
     weights = {name: rounded_rows(linears(model)[name].weight.detach()) for name in limit_of}
 
     def visit(name: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,7 +245,7 @@ def calibrate(
     allowed: Damage = ALLOWED,
     on_linear: Callable[[], object] | None = None,
 ) -> Calibration:
-    """Chooses limits and the linears that are rounded.
+    """Choose limits and the linears that are rounded.
 
     Args:
         model: float32 on the CPU. Not changed.

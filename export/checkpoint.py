@@ -56,7 +56,7 @@ class DynamicsCheckpoint:
 
 
 def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
-    """Reads the newest checkpoint of a dynamics run, once it is clear that all of it is there.
+    """Read the newest checkpoint of a dynamics run, after checking that it is complete.
 
     Args:
         run: the folder that `genie-rt train dynamics --out` wrote, or one checkpoint in it.

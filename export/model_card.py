@@ -92,7 +92,7 @@ def render_model_card(
     attribution_source: str = "",
     limits: Sequence[str] = LIMITS,
 ) -> str:
-    """Renders the model card. Every number in it is an argument or follows from `config`.
+    """Render the model card. Every number in it is an argument or follows from `config`.
 
     Args:
         name: of the bundle.

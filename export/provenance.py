@@ -63,7 +63,7 @@ def provenance_of(checkpoint: DynamicsCheckpoint) -> dict[str, Any]:
 
 
 def check_provenance(provenance: Mapping[str, Any]) -> None:
-    """Checks that it has the shape of what `provenance_of` gives: a card can be made of it.
+    """Check that a provenance has the structure that `provenance_of` gives, as a model card needs.
 
     A run's state and a bundle's manifest may hold anything there.
 

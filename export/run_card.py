@@ -29,7 +29,7 @@ def card_of_run(
     record: Mapping[str, Any] | None = None,
     limits: Sequence[str] = (),
 ) -> str:
-    """Renders the model card of a bundle.
+    """Render the model card of a bundle.
 
     Args:
         provenance: from `provenance_of`.

@@ -92,7 +92,7 @@ def is_bundle(source: str | Path) -> bool:
 
 
 def read_source(source: str | Path, *, averaged: bool = False) -> Source:
-    """Reads a run or a bundle.
+    """Read a run or a bundle.
 
     Args:
         source: the folder of a dynamics run, a checkpoint in it, a bundle's folder, or a shipped bundle's

@@ -39,7 +39,7 @@ class Closeness:
 
 
 def closeness(actual: Tensor, expected: Tensor) -> Closeness:
-    """Compares two tensors of one shape, both finite.
+    """Compare two tensors of one shape, both finite.
 
     The whole tensor alone would let a kernel pass that forgets one row in a million; elements alone would
     need a tolerance for the smallest of them.

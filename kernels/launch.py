@@ -109,7 +109,7 @@ class Kernel:
         return _chosen(self.name, variant, capability) or self.space[0]
 
     def launch(self, grid: tuple[int, ...], config: Config, *arguments: Any, **constants: Any) -> None:
-        """Enqueues the kernel on the current stream of the current device.
+        """Enqueue the kernel on the current stream of the current device.
 
         The first launch of a specialisation compiles and loads it, which a CUDA graph cannot hold: whoever
         captures runs the same calls once before.
@@ -155,14 +155,14 @@ def capability_of(device: torch.device) -> int:
 
 
 def on_device(device: torch.device) -> AbstractContextManager[object]:
-    """Makes a device the current one, which costs nothing where it is already."""
+    """Make a device the current one, which costs nothing where it is already."""
     if device.type != "cuda" or device.index == torch.cuda.current_device():
         return nullcontext()
     return torch.cuda.device(device)
 
 
 def check_device(x: Tensor, kernel: Kernel) -> None:
-    """Raises `UnsupportedError` where a tensor lies where its kernel cannot run.
+    """Raise `UnsupportedError` if a tensor lies where its kernel cannot run.
 
     A CPU will do while Triton interprets its kernels (TRITON_INTERPRET=1 when they were imported).
     """

@@ -190,14 +190,14 @@ def _with_logged_actions(config: ModelConfig, store: ClipStore) -> ModelConfig:
 
 
 def _seed(seed: int) -> None:
-    """Makes the initial weights a function of the seed."""
+    """Seed torch, so that initial weights depend on the seed alone."""
     import torch
 
     torch.manual_seed(seed)
 
 
 def clip_length(asked: int | None, window: int, *, least: int = 2) -> int:
-    """Frames per clip: as asked, or twice the window, so that each age is also seen with a history before it.
+    """Return the frames per clip: as asked, or twice the window, so that every age has a history.
 
     Raises:
         InputError: that is less than the model learns from.
@@ -208,7 +208,7 @@ def clip_length(asked: int | None, window: int, *, least: int = 2) -> int:
 
 
 def open_matching(data: Path, config: ModelConfig) -> ClipStore:
-    """Opens a clip store whose pictures have the model's size.
+    """Open a clip store whose pictures have the model's size.
 
     Raises:
         InputError: they have another.
@@ -236,7 +236,7 @@ def run_loop(
     action_names: tuple[str, ...] = (),
     recipe: dict[str, Any] | None = None,
 ) -> int:
-    """Trains and reports; the exit code is 128 + signal where one stopped the run.
+    """Train and report the result; the exit code is 128 + signal if a signal stopped the run.
 
     Kind, config, data and `recipe` are recorded in each checkpoint for `genie-rt export`; a run is resumed
     only with the same.

@@ -52,7 +52,7 @@ class Tally:
         self._sum_error = self._sum = self._sum_squares = self._sum_pixel_squares = 0.0
 
     def add_pass(self, expected: Probe, found: Probe, u: Tensor) -> None:
-        """Compares one pass.
+        """Compare one pass.
 
         Args:
             u: `[B, N]`, that both sampled with.
@@ -78,7 +78,7 @@ class Tally:
         self.add_tokens(cdf, expected.candidates, found.candidates, u)
 
     def add_tokens(self, cdf: Tensor, expected: Tensor, found: Tensor, u: Tensor) -> None:
-        """Compares the tokens of one pass, `[B, N]` each, in the yardstick's distribution `[B, N, V]`."""
+        """Compare the tokens of one pass, `[B, N]` each, in the yardstick's distribution `[B, N, V]`."""
         differs = found.cpu() != expected
         distance = distance_to_token(cdf[differs], u[differs].double(), found.cpu()[differs])
         self.passes += 1
@@ -86,7 +86,7 @@ class Tally:
         self._distances.append(distance)
 
     def add_picture(self, expected: Tensor, found: Tensor) -> None:
-        """Compares pictures, uint8."""
+        """Compare pictures, uint8."""
         self._sum_pixel_squares += float((found.cpu().double() - expected.double()).square().sum())
         self._pixels += expected.numel()
 

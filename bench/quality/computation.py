@@ -39,7 +39,7 @@ class Computation:
         *,
         emulate: bool = False,
     ) -> Computation:
-        """Finds out what is meant, as `Choice.of` does; with `emulate` "cuda" needs no such device.
+        """Resolve back end, dtype and device as `Choice.of` does; with `emulate` "cuda" needs no such device.
 
         Raises:
             UnsupportedError: there is no such back end or format, or not here.

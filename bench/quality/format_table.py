@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_precisions(console: Console, body: PrecisionBody) -> None:
-    """Prints all plans, what they are held against, and what was stopped."""
+    """Print all plans, the baselines that they are compared with, and the computations that stopped."""
     protocol, baselines = body.protocol, body.baselines
     for name, plan in body.plans.items():
         console.print(

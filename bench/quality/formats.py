@@ -28,7 +28,7 @@ from genie_rt.training.evaluation.rollout import ModelRollouts
 
 
 def compare_computations(bench: QualityBench, computations: Sequence[Computation]) -> bool:
-    """Measures what is missing, writes CSV and record, prints the table.
+    """Measure missing figures, write CSV and record, and print the table.
 
     Args:
         computations: at least two; the first is the baseline.

@@ -199,7 +199,7 @@ def prepare(
     batch: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[Batch]:
-    """Shows the clips to the model, once for all plans: rows are immutable, so all start from the same ones.
+    """Show the clips to the model, once for all plans: rows are immutable, so all start from the same ones.
 
     Args:
         clips: at least `protocol.clip_length` frames each; actions index the model's.
@@ -280,7 +280,7 @@ def measure_plan(
     features: FrameFeatures,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Outcome:
-    """Decodes all clips with a plan.
+    """Decode all clips with a plan.
 
     Args:
         batches: from `prepare`.

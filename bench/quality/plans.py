@@ -26,7 +26,7 @@ from genie_rt.training.evaluation.rollout import ModelRollouts
 
 
 def compare_plans(bench: QualityBench, computation: Computation) -> None:
-    """Measures what is missing of the command's grid; writes CSV, record and plot, prints the table."""
+    """Measure missing plans of the command's grid, write CSV, record and plot, and print the table."""
     asked, console = bench.asked, bench.console
     world = computation.load(asked.bundle)
     rollouts, config = ModelRollouts(world), world.bundle.config

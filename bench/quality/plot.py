@@ -45,7 +45,7 @@ def draw(
     *,
     title: str,
 ) -> None:
-    """Writes the plot as a PNG, whole or not at all.
+    """Write the plot as a PNG, atomically.
 
     Above: PSNR after 4 and after 4W steps and likelihood against passes. Below: both PSNRs and the clip
     distance against the milliseconds of a frame, or against the passes that it took where nothing was timed.

@@ -210,7 +210,7 @@ def print_quality(
     protocol: Protocol,
     chosen: Mapping[str, Plan],
 ) -> None:
-    """Prints the table, what its figures are held against, and the plans that it comes to."""
+    """Print the table, the baselines, and the recommended plans."""
     console.print()
     console.print(quality_table(rows, protocol))
     last = protocol.num_steps

@@ -146,7 +146,7 @@ class QualityBench:
         plans: Sequence[Plan],
         on_plan: Callable[[], None] = lambda: None,
     ) -> None:
-        """Decodes the clips with every plan whose outcome is not known yet, and keeps that.
+        """Decode the clips with every plan whose outcome is not known yet, and store the outcomes.
 
         Args:
             on_plan: called after each plan.

@@ -82,7 +82,7 @@ class Work:
         return self._read(Outcome, self._path(plan))
 
     def keep(self, plan: Plan, outcome: Outcome) -> None:
-        """Writes an outcome, whole or not at all."""
+        """Write an outcome atomically."""
         self._write(self._path(plan), _arrays(outcome))
 
     def truth(self) -> Truth | None:

@@ -155,7 +155,7 @@ def embed_tokens(
     out: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """Launches `reference.embed_tokens` on the current stream; does not synchronise.
+    """Launch `reference.embed_tokens` on the current stream; does not synchronise.
 
     Indices out of range are never followed and count as in the reference: tokens, previous tokens and
     members as none, actions as the null action.

@@ -117,7 +117,7 @@ CONFIDENCE_MARGIN = 32 * MARGIN
 
 
 def make_decisive(inputs: Inputs, seed: int = 1) -> None:
-    """Draws logits anew, in place, until rounding decides nothing: two ways to compute it agree exactly.
+    """Draw logits anew, in place, until rounding decides nothing: two ways to compute it agree exactly.
 
     What could be decided otherwise: a token whose uniform is next to the end of its share of the distribution
     function; its probability next to the threshold; the last confidence that is kept, next to the first

@@ -81,7 +81,7 @@ def sample_kernel(
     SPARE: tl.constexpr,
     ELEMENTS: tl.constexpr,
 ):
-    """Samples tokens by inverse CDF with one Philox uniform each.
+    """Sample tokens by inverse CDF with one Philox uniform each.
 
         e_v   = exp((logits_v - max logits) / temperature)
         token = min { v : e_0 + ... + e_v > u sum e },   p = e_token / sum e
@@ -203,7 +203,7 @@ def select_kernel(
     BLOCK_I: tl.constexpr,
     BLOCK_J: tl.constexpr,
 ):
-    """Decides the most confident of what `sample_kernel` sampled.
+    """Decide the most confident of the tokens that `sample_kernel` sampled.
 
         confidence = log p + noise gumbel
         rank_i     = | { j : (confidence_j, -j) > (confidence_i, -i) } |

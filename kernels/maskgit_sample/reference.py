@@ -7,7 +7,7 @@ from genie_rt.kernels.philox.reference import uniforms
 
 
 def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Samples by inverse CDF with one uniform per token.
+    """Sample by inverse CDF with one uniform per token.
 
         p = softmax(logits / temperature)
         token = min { v : p_0 + ... + p_v > u }
@@ -40,7 +40,7 @@ def maskgit_sample(
     temperature: float,
     noise: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Samples every token with `sample`, then decides those that `most_confident` chooses.
+    """Sample every token with `sample`, then decide those that `most_confident` chooses.
 
     Args:
         logits: `[B, N, V]`, any floating dtype; computed in at least fp32.

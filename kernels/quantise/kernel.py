@@ -197,7 +197,7 @@ KERNELS = (KERNEL_FP8, KERNEL_INT8, KERNEL_PRODUCT)
 def quantise_rows(
     x: Tensor, *, out: tuple[Tensor, Tensor] | None = None, config: Config | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Launches `reference.quantise_rows` on the current stream; does not synchronise. From sm_89 on.
+    """Launch `reference.quantise_rows` on the current stream; does not synchronise. From sm_89 on.
 
     Args:
         x: `[M, D]` fp32, fp16 or bf16, contiguous, D at most 16384.
@@ -216,7 +216,7 @@ def quantise_rows(
 def quantise_rows_int8(
     x: Tensor, *, out: tuple[Tensor, Tensor] | None = None, config: Config | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Launches `reference.quantise_rows_int8` on the current stream; does not synchronise.
+    """Launch `reference.quantise_rows_int8` on the current stream; does not synchronise.
 
     Args:
         x, config: as `quantise_rows` takes them.
@@ -234,7 +234,7 @@ def quantise_rows_int8(
 def dequantise_product(
     product: Tensor, row_scale: Tensor, column_scale: Tensor, out: Tensor, *, config: Config | None = None
 ) -> None:
-    """Launches `reference.dequantise_product` on the current stream; neither allocates nor synchronises.
+    """Launch `reference.dequantise_product` on the current stream; neither allocates nor synchronises.
 
     Args:
         product: `[M, N]` int32, contiguous.

@@ -314,7 +314,7 @@ def vq_lookup(
     partials: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """Launches `reference.vq_lookup` on the current stream; does not synchronise.
+    """Launch `reference.vq_lookup` on the current stream; does not synchronise.
 
     Scores are fp32, from products that are exact (16 bits) or rounded to fp32, and never all in memory.
     Where two codes' scores differ by less than twice `score_error` either may be found; equal codes give the
@@ -382,7 +382,7 @@ def vq_decode(
     out: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """Launches `reference.vq_decode` on the current stream; does not synchronise.
+    """Launch `reference.vq_decode` on the current stream; does not synchronise.
 
     An index outside of `0 ... V-1` gives a row of zeros, and nothing is read for it.
 

@@ -56,7 +56,7 @@ def play_branches(
     seed: int,
     passes: int | None = None,
 ) -> list[Branch]:
-    """Plays the warm-up in the real game, shows the world its last frames, then plays every script in both.
+    """Play the warm-up in the real game, show its last frames to the world, then play each script in both.
 
     Args:
         world: of logged actions, whose names the game knows.

@@ -110,7 +110,7 @@ class FrameFeatures:
 
 
 def describe(frames: Frames, features: FrameFeatures, window: int) -> Descriptors:
-    """Cuts clips into windows and describes each.
+    """Cut clips into windows and describe each.
 
     Args:
         frames: `[M, T, H, W, 3]` uint8; frames after the last whole window do not count.
