@@ -1,4 +1,4 @@
-"""What commands that measure have in common: their words in a record, a progress bar, a written record."""
+"""Shared parts of the measuring commands: command line for the record, progress bar, written record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OUTPUTS = ("export_times", "json")
 
 
 def words(name: str, command: Any) -> str:
-    """The command that measures the same again, without the files that it wrote."""
+    """Format the command line that repeats a measurement, without its output files."""
     found = ["genie-rt", *name.split()]
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
@@ -39,7 +39,7 @@ def words(name: str, command: Any) -> str:
 
 
 def console(least_width: int = 0) -> Console:
-    """The terminal. Where it is narrower than `least_width`, lines are wrapped by it and not cut by us."""
+    """Open the terminal, at least `least_width` wide: a narrower one wraps lines itself, so none is cut."""
     from rich.console import Console
 
     terminal = Console(highlight=False, markup=False)
@@ -50,7 +50,7 @@ def console(least_width: int = 0) -> Console:
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[], object]]:
-    """A progress bar on a terminal, without a thread of its own; gives what advances it by one."""
+    """Show a progress bar, without a thread of its own; yields a function that advances it by one."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -13,7 +13,8 @@ import tyro
 
 from genie_rt.bench.command_line import console, progress, words, write
 from genie_rt.errors import InputError
-from genie_rt.runtime.flags import check_file, set_threads
+from genie_rt.parsing import shown
+from genie_rt.runtime.flags import BundleName, check_file, set_threads
 
 if TYPE_CHECKING:
     from genie_rt.bench.latency.frame_record import FrameBody
@@ -25,72 +26,81 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchCommand:
-    """Latency of a frame, from the action to the picture, beside the paper's recipe and torch.compile.
+    """Measure frame latency from action to picture, next to the paper's recipe and torch.compile.
 
-    All rows are measured in one process, one frame each in turn, with the same weights, passes and threads.
-    Without a checkpoint: --preset NAME --random-weights.
-    Other measurements: genie-rt bench ceilings, kernels, long, peek, quality.
+    All rows are measured in one process, taking turns frame by frame, with the same weights, number of passes
+    and threads. To measure a model size without a checkpoint, use --preset with --random-weights.
+
+    Flags can also be spelled in camelCase as in trtexec: --warmUp, --exportTimes. Other benchmarks are
+    `genie-rt bench ceilings`, `kernels`, `long`, `peek` and `quality`.
+
+    Examples:
+        genie-rt bench --versus reference:float32 onnx:float32 --json record.json
+        genie-rt bench --preset coinrun --random-weights --passes 4
     """
 
-    bundle: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[BUNDLE]")]] = None
-    """Name of a bundle that came with genie-rt, or the folder of any other; demo unless given."""
+    bundle: tyro.conf.Positional[Annotated[str | None, shown(default="demo", metavar="[BUNDLE]")]] = None
+    """Name of a shipped bundle, or path of a bundle folder."""
 
-    preset: str | None = None
-    """Measure a world of this preset's sizes in place of a bundle; with --random-weights."""
+    preset: Annotated[str | None, shown(default="none")] = None
+    """Measure a model with the sizes of this preset instead of a bundle. Needs --random-weights."""
 
     random_weights: bool = False
-    """That it has random weights, made on the device: they change no time. With --preset."""
+    """Use random weights; timing does not depend on them. Needs --preset."""
 
     plan: str = "default"
-    """A plan of the bundle."""
+    """Name of the bundle's decoding plan to measure."""
 
-    passes: int | None = None
-    """Passes per frame; those of the plan unless set."""
+    passes: Annotated[int | None, shown(default="the plan's")] = None
+    """MaskGIT passes per frame."""
 
     iterations: int = 60
-    """Frames that count, of each row, at least."""
+    """Minimum number of measured frames per row."""
 
     duration: float = 3.0
-    """Seconds that the frames that count go on, at least."""
+    """Minimum measuring time in seconds."""
 
-    warm_up: Annotated[int, tyro.conf.arg(aliases=["--warmUp"])] = 2000
-    """Milliseconds that frames go on before them, which do not count."""
+    warm_up: int = 2000
+    """Warm-up time before measuring, in milliseconds."""
 
-    percentile: tuple[float, ...] = (50, 90, 95, 99)
+    percentile: Annotated[tuple[float, ...], shown(metavar="P ...")] = (50, 90, 95, 99)
     """Percentiles to print."""
 
-    sweep: tuple[int | Literal["none"], ...] = (1, 2, 4, 8)
-    """Passes per frame to compare with each other afterwards, such as --sweep 1 4; none leaves that out."""
+    sweep: Annotated[tuple[int | Literal["none"], ...], shown(metavar="K ...|none")] = (1, 2, 4, 8)
+    """Numbers of passes per frame to compare afterwards, such as --sweep 1 4; none skips this."""
 
     compare_plans: bool = False
-    """Compare all plans of the bundle with each other afterwards."""
+    """Also compare all plans of the bundle."""
 
     baseline: bool = True
-    """Time the paper's recipe too: the last frames recomputed in each pass."""
+    """Also time the paper's recipe, which recomputes the whole window of frames in every pass."""
 
-    compiled: tyro.conf.DisallowNone[bool | None] = None
-    """Time the same model under torch.compile too, which first compiles for minutes; on a GPU unless said."""
+    compiled: Annotated[tyro.conf.DisallowNone[bool | None], shown(default="on a GPU only")] = None
+    """Also time the same model under torch.compile, which takes minutes to compile first."""
 
-    versus: tyro.conf.DisallowNone[tuple[str, ...] | None] = None
-    """Other back ends to time beside it, as BACKEND:DTYPE; reference unless said, where that is another."""
+    versus: Annotated[
+        tyro.conf.DisallowNone[tuple[str, ...] | None],
+        shown(default="reference, unless --backend is reference", metavar="BACKEND:DTYPE ..."),
+    ] = None
+    """Other back ends to time alongside."""
 
     backend: str = "auto"
-    """Back end that computes the frames."""
+    """Back end to compute with: reference, cuda, onnx, openvino, tensorrt, tensorrt-rtx, or auto."""
 
     dtype: str = "auto"
-    """Number format that the back end computes in."""
+    """Precision to compute in, such as float32 or bfloat16; auto takes the fastest."""
 
-    device: str | None = None
-    """Device that the back end computes on; its own unless set."""
+    device: Annotated[str | None, shown(default="the back end's")] = None
+    """Device to compute on, such as cpu or cuda."""
 
-    threads: int | None = None
-    """CPU threads to compute with; all unless set."""
+    threads: Annotated[int | None, shown(default="all cores")] = None
+    """Number of CPU threads."""
 
-    export_times: Annotated[Path | None, tyro.conf.arg(aliases=["--exportTimes"])] = None
-    """JSON file for the times of every frame."""
+    export_times: Annotated[Path | None, shown(default="none written")] = None
+    """JSON file for the time of every frame."""
 
-    json: Path | None = None
-    """JSON file for the whole record: times, machine, versions, bundle, command."""
+    json: Annotated[Path | None, shown(default="none written")] = None
+    """JSON file for the whole record: times, machine, versions, bundle and command."""
 
     def run(self) -> None:
         from genie_rt.bench.latency.frame_record import COMPARED, COMPILED, VERSUS
@@ -117,19 +127,19 @@ class BenchCommand:
             print(f"wrote {self.export_times}")
 
     def _check_source(self) -> None:
-        """A bundle, or a preset with random weights."""
+        """Refuse anything but a bundle, or a preset with random weights."""
         if self.preset is not None and self.bundle is not None:
             raise InputError(
                 f"expected a bundle or --preset, found {self.bundle!r} and {self.preset!r}; leave one out"
             )
         if self.preset is not None and not self.random_weights:
             raise InputError(
-                "--preset: expected --random-weights beside it, for a preset has sizes and no weights; or "
+                "--preset: expected --random-weights too, since a preset has sizes and no weights; or "
                 "name a bundle to measure"
             )
         if self.preset is None and self.random_weights:
             raise InputError(
-                "--random-weights: expected --preset beside it, for their sizes, such as --preset coinrun"
+                "--random-weights: expected --preset too, for the model's sizes, such as --preset coinrun"
             )
 
     def _sweep(self) -> tuple[int, ...]:
@@ -139,7 +149,7 @@ class BenchCommand:
         return passes
 
     def _words(self) -> str:
-        """The command again; a bundle stands by its place."""
+        """Format this command line, the bundle first."""
         command = words("bench", replace(self, bundle=None))
         if self.preset is not None:
             return command
@@ -178,18 +188,23 @@ class BenchCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CeilingsCommand:
-    """The most that this device gives: bytes copied, matrices multiplied, operators launched per second."""
+    """Measure the ceilings of a device: memory copies, matrix products and operator launches per second.
+
+    Examples:
+        genie-rt bench ceilings --threads 1
+        genie-rt bench ceilings --device cuda --json ceilings.json
+    """
 
     device: str = "cpu"
-    """Device to measure."""
+    """Device to measure, such as cpu or cuda."""
 
     repeats: int = 7
-    """Timed calls of each size; their median counts."""
+    """Timed calls per size; the median is reported."""
 
-    threads: int | None = None
-    """CPU threads to compute with; all unless set."""
+    threads: Annotated[int | None, shown(default="all cores")] = None
+    """Number of CPU threads."""
 
-    json: Path | None = None
+    json: Annotated[Path | None, shown(default="none written")] = None
     """JSON file for the whole record."""
 
     def run(self) -> None:
@@ -208,22 +223,27 @@ class CeilingsCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongCommand:
-    """Memory and latency over a long rollout: both should stay flat.
+    """Check over a long rollout that memory and latency stay flat.
 
-    Fails where memory does not. Latency is told, and no failure: others may use the machine.
+    Exits with 1 if memory grows. Latency is reported only, since other processes may disturb it.
+
+    Examples:
+        genie-rt bench long
+        genie-rt bench long demo --steps 10000
     """
 
-    bundle: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[BUNDLE]")]] = None
-    """Name of a bundle that came with genie-rt, or the folder of any other, as in `genie-rt bench long demo`;
-    a small model with random weights unless given."""
+    bundle: tyro.conf.Positional[
+        Annotated[str | None, shown(default="a small model with random weights", metavar="[BUNDLE]")]
+    ] = None
+    """Name of a shipped bundle, or path of a bundle folder."""
 
     steps: int = 100_000
-    """Steps of the rollout."""
+    """Number of steps."""
 
-    threads: int | None = None
-    """CPU threads to compute with; all unless set."""
+    threads: Annotated[int | None, shown(default="all cores")] = None
+    """Number of CPU threads."""
 
-    json: Path | None = None
+    json: Annotated[Path | None, shown(default="none written")] = None
     """JSON file for the whole record."""
 
     def run(self) -> int:
@@ -246,39 +266,44 @@ class LongCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeekCommand:
-    """What it costs to see all futures at once, beside stepping each action alone."""
+    """Compare computing the next frame of all actions in one batch with stepping each action on its own.
 
-    bundle: tyro.conf.Positional[str] = "demo"
-    """Name of a bundle that came with genie-rt, or the folder of any other."""
+    Examples:
+        genie-rt bench peek
+        genie-rt bench peek demo --passes 1 --json peek.json
+    """
+
+    bundle: BundleName = "demo"
+    """Name of a shipped bundle, or path of a bundle folder."""
 
     plan: str = "default"
-    """A plan of the bundle."""
+    """Name of the bundle's decoding plan to measure."""
 
-    passes: int | None = None
-    """Passes per frame; those of the plan unless set."""
+    passes: Annotated[int | None, shown(default="the plan's")] = None
+    """MaskGIT passes per frame."""
 
     iterations: int = 20
-    """Rounds that count, at least."""
+    """Minimum number of measured rounds."""
 
     duration: float = 3.0
-    """Seconds that they go on, at least."""
+    """Minimum measuring time in seconds."""
 
-    warm_up: Annotated[int, tyro.conf.arg(aliases=["--warmUp"])] = 2000
-    """Milliseconds that rounds go on before them, which do not count."""
+    warm_up: int = 2000
+    """Warm-up time before measuring, in milliseconds."""
 
     backend: str = "auto"
-    """Back end that computes the frames."""
+    """Back end to compute with: reference, cuda, onnx, openvino, tensorrt, tensorrt-rtx, or auto."""
 
     dtype: str = "auto"
-    """Number format that the back end computes in."""
+    """Precision to compute in, such as float32 or bfloat16; auto takes the fastest."""
 
-    device: str | None = None
-    """Device that the back end computes on; its own unless set."""
+    device: Annotated[str | None, shown(default="the back end's")] = None
+    """Device to compute on, such as cpu or cuda."""
 
-    threads: int | None = None
-    """CPU threads to compute with; all unless set."""
+    threads: Annotated[int | None, shown(default="all cores")] = None
+    """Number of CPU threads."""
 
-    json: Path | None = None
+    json: Annotated[Path | None, shown(default="none written")] = None
     """JSON file for the whole record."""
 
     def run(self) -> None:
@@ -301,43 +326,47 @@ class PeekCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyCommand:
-    """Every back end and number format of this machine against the yardstick, which is float64.
+    """Compare every back end and precision available on this machine with the float64 reference.
 
-    Each is given the yardstick's tokens in every pass, so that both see the same input. Fails where anything
-    is further off than its number format explains.
+    In every pass each back end is given the reference's tokens, so errors do not accumulate. Exits with 1 if
+    a result differs by more than its precision explains.
+
+    Examples:
+        genie-rt verify
+        genie-rt verify demo --backend onnx --frames 8
     """
 
-    bundle: tyro.conf.Positional[str] = "demo"
-    """Name of a bundle that came with genie-rt, or the folder of any other."""
+    bundle: BundleName = "demo"
+    """Name of a shipped bundle, or path of a bundle folder."""
 
     frames: int = 32
-    """Frames to compare."""
+    """Number of frames to compare."""
 
     plan: str = "default"
-    """A plan of the bundle; what it says about reuse is left out."""
+    """Name of the bundle's decoding plan to use; its reuse setting is ignored."""
 
-    passes: int | None = None
-    """Passes per frame; those of the plan unless set."""
+    passes: Annotated[int | None, shown(default="the plan's")] = None
+    """MaskGIT passes per frame."""
 
-    temperature: float | None = None
-    """Temperature that tokens are sampled at; the plan's unless set."""
+    temperature: Annotated[float | None, shown(default="the plan's")] = None
+    """Sampling temperature."""
 
-    backend: str | None = None
-    """Compare this back end only."""
+    backend: Annotated[str | None, shown(default="all")] = None
+    """Compare only this back end."""
 
-    dtype: str | None = None
-    """Compare this number format only."""
+    dtype: Annotated[str | None, shown(default="all")] = None
+    """Compare only this precision."""
 
     device: str = "cpu"
-    """Device that the candidates compute on."""
+    """Device to compute on; the float64 reference always runs on the CPU."""
 
     iterations: int = 10
-    """Frames of each to time; 0 for none."""
+    """Number of frames to time per back end and precision; 0 skips timing."""
 
-    threads: int | None = None
-    """CPU threads to compute with; all unless set."""
+    threads: Annotated[int | None, shown(default="all cores")] = None
+    """Number of CPU threads."""
 
-    json: Path | None = None
+    json: Annotated[Path | None, shown(default="none written")] = None
     """JSON file for the whole record."""
 
     def run(self) -> int:
@@ -361,7 +390,7 @@ class VerifyCommand:
         if not asked:
             names = ", ".join(f"{item.backend} {item.dtype}" for item in known)
             remedy = "" if graphs else "; `genie-rt export BUNDLE --out NEW --onnx` writes graphs for others"
-            raise InputError(f"there is nothing of that kind to compare; {self.device} has {names}{remedy}")
+            raise InputError(f"nothing of that kind to compare; {self.device} has {names}{remedy}")
         asked, left_out = runnable(asked)
         yardstick = World.load(
             self.bundle, backend=YARDSTICK.backend, dtype=YARDSTICK.dtype, device=YARDSTICK.device
@@ -394,5 +423,5 @@ class VerifyCommand:
 
 
 def _plan(world: World, name: str, **changes: Any) -> Plan:
-    """A plan of the world, with the changes that are set."""
+    """Return a plan of the world, with the changes that are not None."""
     return world.plan(name, **{key: value for key, value in changes.items() if value is not None})

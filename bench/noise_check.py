@@ -1,4 +1,4 @@
-"""Whether a machine was quiet while something was timed: what speaks against the figures, in sentences.
+"""Check whether the machine was quiet during a measurement; report disturbances in sentences.
 
 A shared machine gives wrong times and says so in its own counters: processor time that the hypervisor gave to
 other guests (steal), processor time of other processes, a quota that stopped this one, a clock that was
@@ -30,7 +30,7 @@ MAX_DRIFT = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """What a system counts, Linux above all; None where it does not tell.
+    """System counters, mostly of Linux; None where the system does not have them.
 
     Attributes:
         load_per_core: processes that ran or wanted to in the last minute, per core.
@@ -53,7 +53,7 @@ class Counters:
 
     @classmethod
     def read(cls, root: Path = Path("/")) -> Counters:
-        """The counters of this moment.
+        """Read the counters now.
 
         Args:
             root: where `proc` and `sys` are.
@@ -76,7 +76,7 @@ class Counters:
 
 
 def disturbances(before: Counters, after: Counters, times: Mapping[str, Times] | None = None) -> list[str]:
-    """What speaks against figures that were taken in between, one sentence each; none on a quiet machine.
+    """List disturbances between two readings, one sentence each; none on a quiet machine.
 
     Args:
         before: read before the measurement, which is itself a load.
@@ -100,7 +100,7 @@ def disturbances(before: Counters, after: Counters, times: Mapping[str, Times] |
 
 
 def _shared(before: Counters, after: Counters) -> list[str]:
-    """Processor time that went elsewhere."""
+    """Describe processor time that other guests and processes took."""
     if before.total_s is None or after.total_s is None or after.total_s <= before.total_s:
         return []
     found, total = [], after.total_s - before.total_s

@@ -34,7 +34,7 @@ MAX_RECORD_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What computed.
+    """Device that computed.
 
     Attributes:
         name: "cpu", or a torch device such as "cuda".
@@ -70,7 +70,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Software:
-    """What was running.
+    """Software versions.
 
     Attributes:
         commit: of genie-rt's own checkout, "-dirty" where files differ from it; None for an installed
@@ -96,7 +96,7 @@ class Software:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What was measured: a bundle, by its digest, and how it was run.
+    """Measured bundle, by its digest, and how it was run.
 
     Attributes:
         digest: of the bundle; empty for a world that never was one.
@@ -123,7 +123,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What all records have in common.
+    """Header of every record.
 
     Attributes:
         kind: of the body.
@@ -156,7 +156,7 @@ BodyT = TypeVar("BodyT", bound=Body)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(Generic[BodyT]):
-    """One measurement."""
+    """Record of one measurement."""
 
     header: Header
     body: BodyT
@@ -188,7 +188,7 @@ class Record(Generic[BodyT]):
 
 
 def write_record(path: Path, record: Record[BodyT]) -> None:
-    """Writes a record, its folders too.
+    """Write a record, and make its folders.
 
     Raises:
         InputError: the file cannot be written.
@@ -197,7 +197,7 @@ def write_record(path: Path, record: Record[BodyT]) -> None:
 
 
 def read_record(path: Path, body: type[BodyT]) -> Record[BodyT]:
-    """Reads a record of one kind.
+    """Read a record of one kind.
 
     Args:
         body: class of its body, such as `FrameBody`.
@@ -217,7 +217,7 @@ def read_record(path: Path, body: type[BodyT]) -> Record[BodyT]:
 
 
 def write_json(path: Path, values: object) -> None:
-    """Writes JSON that a person can read, the file's folders too, whole or not at all.
+    """Write indented JSON atomically, and make the file's folders.
 
     Raises:
         InputError: the file cannot be written.

@@ -74,7 +74,7 @@ class Series:
 
 
 def write_times(path: Path, series: Sequence[Series]) -> None:
-    """Writes one JSON object per round: its number and the milliseconds of every series.
+    """Write one JSON object per round: its number and the milliseconds of every series.
 
     Raises:
         InputError: the file cannot be written.

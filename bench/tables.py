@@ -1,4 +1,4 @@
-"""Records as a person reads them: a table of what was compared, one line of what it comes to."""
+"""Records for the terminal: a table of what was compared, and a line that sums it up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from genie_rt.bench.latency.frame_record import COMPILED, IDLE_COMMIT, PLAN, RECOMPUTED, STEP, SWEEP, VERSUS
 from genie_rt.runtime.tables import figure_table
-from genie_rt.runtime.units import scaled
+from genie_rt.runtime.units import plural, scaled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genie_rt.runtime.plan import Plan
 
 COLUMNS = 4
-"""Of a table of candidates, as fit a terminal."""
+"""Candidates per table, so that it fits a terminal."""
 
 _ROWS = {
     IDLE_COMMIT: "commit in idle time",
@@ -35,7 +35,7 @@ _ROWS = {
 
 
 def print_frames(console: Console, record: Record[FrameBody], percentiles: Sequence[float]) -> None:
-    """Prints a record of kind "frame".
+    """Print a record of kind "frame".
 
     Args:
         percentiles: to show; the record knows all times.
@@ -49,13 +49,15 @@ def print_frames(console: Console, record: Record[FrameBody], percentiles: Seque
         console.print(f"\n{faster} {passes(plan.passes)}", style="bold green")
         ours, theirs = (body.find(name).tokens_per_frame for name in (STEP, RECOMPUTED))
         if ours is not None and theirs is not None:
-            console.print(f"{_count(ours)} tokens are computed for a frame, by the recipe {_count(theirs)}")
+            console.print(
+                f"tokens computed per frame: {_count(ours)}, by the paper's recipe {_count(theirs)}"
+            )
     if body.times_faster_than_compiled is not None:
         ratio = f"{body.times_faster_than_compiled:.2f}"
         console.print(f"{ratio} times the speed of the same model under torch.compile", style="bold")
     for name, ratio_to in body.times_faster_than.items():
         console.print(f"{ratio_to:.2f} times the speed of {name}", style="bold")
-    for title, prefix in (("passes a frame", SWEEP), ("plan", PLAN)):
+    for title, prefix in (("passes per frame", SWEEP), ("plan", PLAN)):
         compared = [series for series in body.series if series.name.startswith(prefix)]
         if compared:
             console.print()
@@ -65,7 +67,7 @@ def print_frames(console: Console, record: Record[FrameBody], percentiles: Seque
 
 
 def print_ceilings(console: Console, record: Record[CeilingsBody]) -> None:
-    """Prints a record of kind "ceilings"."""
+    """Print a record of kind "ceilings"."""
     body = record.body
     console.print(f"{_where(record)}\n")
     table = figure_table("ceiling", "best", "at", "all sizes")
@@ -81,10 +83,10 @@ def print_ceilings(console: Console, record: Record[CeilingsBody]) -> None:
 
 
 def print_parity(console: Console, record: Record[VerifyBody]) -> None:
-    """Prints a record of kind "verify"."""
+    """Print a record of kind "verify"."""
     body = record.body
     how = f"{_how(body.plan)}, temperature {body.plan.temperature:g}"
-    console.print(f"{body.subject.bundle}, {body.frames} frames, {how}\n")
+    console.print(f"{body.subject.bundle}, {plural(body.frames, 'frame')}, {how}\n")
     for first in range(0, len(body.rows), COLUMNS):
         console.print(_parity(body, body.rows[first : first + COLUMNS]))
     for row in body.rows:
@@ -94,11 +96,11 @@ def print_parity(console: Console, record: Record[VerifyBody]) -> None:
 
 
 def print_long(console: Console, record: Record[LongBody]) -> None:
-    """Prints a record of kind "long"."""
+    """Print a record of kind "long"."""
     body = record.body
     what = f"{body.subject.bundle}, {body.steps} steps, {_how(body.plan)}"
     console.print(f"{what}, {_backend(body.subject)} on {_where(record)}\n")
-    table = figure_table("steps", "p50 us", "times young", "resident", "pages in use", "pages held")
+    table = figure_table("steps", "p50 us", "vs fresh", "resident", "pages in use", "pages held")
     every = max(len(body.windows) // 10, 1)
     for window in body.windows[every - 1 :: every]:
         resident = "unknown" if window.resident_bytes is None else scaled(window.resident_bytes, "B")
@@ -109,15 +111,15 @@ def print_long(console: Console, record: Record[LongBody]) -> None:
     growth = "unknown" if body.memory_growth_bytes is None else scaled(body.memory_growth_bytes, "B")
     change = body.last_times_control / body.first_times_control - 1
     console.print(
-        f"\nmemory {'flat' if body.is_memory_flat else 'GROWS'}: {growth} over the later half, "
-        f"{scaled(body.allowed_growth_bytes, 'B')} are allowed",
+        f"\nmemory {'flat' if body.is_memory_flat else 'GROWS'}: {growth} over the second half, "
+        f"{scaled(body.allowed_growth_bytes, 'B')} allowed",
         style="bold green" if body.is_memory_flat else "bold red",
     )
     console.print(
-        f"latency {'flat' if body.is_latency_flat else 'NOT FLAT'}: a step takes "
-        f"{body.first_times_control:.3f} times as long as a young session's in the first tenth, "
-        f"{body.last_times_control:.3f} in the last ({change:+.1%}); p50 {body.first_p50_us:.0f} us and "
-        f"{body.last_p50_us:.0f} us",
+        f"latency {'flat' if body.is_latency_flat else 'NOT FLAT'}: relative to a fresh session, a step "
+        f"takes {body.first_times_control:.3f} times as long in the first tenth and "
+        f"{body.last_times_control:.3f} times in the last ({change:+.1%}); "
+        f"p50 {body.first_p50_us:.0f} us and {body.last_p50_us:.0f} us",
         style="bold green" if body.is_latency_flat else "yellow",
         soft_wrap=True,
     )
@@ -125,7 +127,7 @@ def print_long(console: Console, record: Record[LongBody]) -> None:
 
 
 def print_peek(console: Console, record: Record[PeekBody]) -> None:
-    """Prints a record of kind "peek"."""
+    """Print a record of kind "peek"."""
     from genie_rt.bench.latency.peek import ALONE, FREE_STEP_MS, PEEK
 
     body = record.body
@@ -137,14 +139,14 @@ def print_peek(console: Console, record: Record[PeekBody]) -> None:
         table.add_row(label, *(milliseconds(ms) for ms in (series.p50_ms, series.p95_ms, series.max_ms)))
     console.print(table)
     console.print(
-        f"\nratio {body.ratio:.2f}; by the work it would be {body.expected_ratio:.2f} with a decoder of "
-        f"{body.decoder_passes:.2f} passes by its operations, {body.measured_expected_ratio:.2f} with "
-        f"{body.measured_decoder_passes:.2f} by its time",
+        f"\nratio {body.ratio:.2f}; expected {body.expected_ratio:.2f} from the decoder's operations "
+        f"({body.decoder_passes:.2f} passes), {body.measured_expected_ratio:.2f} from its measured time "
+        f"({body.measured_decoder_passes:.2f} passes)",
         style="bold green",
     )
     free = body.following_step_ms < FREE_STEP_MS
     console.print(
-        f"the step that follows: {body.following_step_ms:.3f} ms, expected below {FREE_STEP_MS:g} ms",
+        f"the step after it: {body.following_step_ms:.3f} ms, expected below {FREE_STEP_MS:g} ms",
         style=None if free else "bold red",
     )
     print_warnings(console, record.header.warnings)
@@ -169,7 +171,7 @@ def _latency(body: FrameBody, percentiles: Sequence[float]) -> Table:
 
 
 def _compared(title: str, prefix: str, compared: Sequence[Series]) -> Table:
-    table = figure_table(title, "p50 ms", "p95 ms", "FPS", "passes\na frame", "tokens\na frame")
+    table = figure_table(title, "p50 ms", "p95 ms", "FPS", "passes\nper frame", "tokens\nper frame")
     for series in compared:
         table.add_row(
             series.name.removeprefix(prefix), milliseconds(series.p50_ms), milliseconds(series.p95_ms),
@@ -189,7 +191,7 @@ def _backend(subject: Subject) -> str:
 
 def _how(plan: Plan) -> str:
     reused = "" if plan.reuse == "none" else f", reuse of {plan.reuse}"
-    return f"{passes(plan.passes)} a frame, order {plan.order}{reused}"
+    return f"{passes(plan.passes)} per frame, order {plan.order}{reused}"
 
 
 def _ceiling(ceiling: Ceiling, unit: str, per_second: str) -> tuple[str, str, str]:
@@ -232,8 +234,8 @@ def _parity(body: VerifyBody, rows: Sequence[Parity]) -> Table:
         }
     if any(row.ms is not None for row in rows):
         figures |= {
-            "ms a frame, p50": lambda row: _optional(row.ms, milliseconds),
-            "  the yardstick beside it": lambda row: _optional(row.yardstick_ms, milliseconds),
+            "ms per frame, p50": lambda row: _optional(row.ms, milliseconds),
+            "  float64 reference": lambda row: _optional(row.yardstick_ms, milliseconds),
             "  times faster": lambda row: _optional(row.times_faster, "{:.1f}".format),
         }
     figures["verdict"] = lambda row: "ok" if row.passed else "FAILED"
@@ -281,8 +283,8 @@ def milliseconds(value: float) -> str:
 
 
 def passes(count: int) -> str:
-    """How many passes, such as "2 passes"."""
-    return f"{count} pass" if count == 1 else f"{count} passes"
+    """Format a number of passes, such as "2 passes"."""
+    return plural(count, "pass", "passes")
 
 
 def _count(value: float | None) -> str:

@@ -43,7 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """What one candidate took, in nanoseconds: entry `i` is of round `i`.
+    """Times of one candidate, in nanoseconds: entry `i` is of round `i`.
 
     Attributes:
         run_ns: of the timed work: what a player waits for.
@@ -62,7 +62,7 @@ class Times:
 
     @property
     def per_second(self) -> float:
-        """Runs per second when one follows the other, what comes after each included."""
+        """Rate of runs that follow each other, per second, with the work after each run included."""
         return len(self.run_ns) * 1e9 / (sum(self.run_ns) + sum(self.after_ns))
 
     def missed(self, rate_hz: float) -> float:
@@ -73,7 +73,7 @@ class Times:
 
     @property
     def drift(self) -> float:
-        """How much slower the later half was than the earlier one, by their medians; negative if faster."""
+        """Slowdown of the second half against the first, by their medians; negative if faster."""
         half = len(self.run_ns) // 2
         if half == 0:
             return 0.0
@@ -100,7 +100,7 @@ def measure(
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     on_round: Callable[[], object] | None = None,
 ) -> dict[str, Times]:
-    """Times the candidates, interleaved.
+    """Time the candidates, interleaved.
 
     Args:
         candidates: at least one.
@@ -150,12 +150,12 @@ def _run(candidate: Candidate, clock_ns: Callable[[], int]) -> tuple[int, int]:
 
 
 def paired_ratio(slow: Times, fast: Times) -> float:
-    """How many times longer `slow` took than `fast`: the median of the ratios within each round."""
+    """Return the median over rounds of the ratio of `slow` to `fast`."""
     pairs = zip(slow.run_ns, fast.run_ns, strict=True)
     return statistics.median(a / b for a, b in pairs)
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until a device has done all that was asked of it."""
+    """Wait until a device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -62,7 +62,7 @@ def write_bundle(
     graphs: Callable[[Path], GraphManifest] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Writes a bundle and opens it again with the reader that everybody uses.
+    """Write a bundle, and open it again with the usual reader.
 
     The same arguments and library versions give the same bytes. After an error or Ctrl-C
     `out` is as it was.
@@ -185,7 +185,7 @@ def _check_target(out: Path, overwrite: bool, folder: Path) -> None:
 
 
 def _listed(manifest: Path) -> set[str]:
-    """What a bundle of any version, or a broken one, says it consists of."""
+    """Return the files that a bundle lists, even one of another version or a broken one."""
     try:
         found = read_json(manifest, max_bytes=MAX_MANIFEST_BYTES, expected="what a bundle says it holds")
         return {MANIFEST, *found["files"].object()}
@@ -233,7 +233,7 @@ def _check_readable(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Forces all data to the disk, so that a power cut after the rename finds no empty files."""
+    """Force all data to the disk, so that a power cut after the rename finds no empty files."""
     for path in [*folder.rglob("*"), folder]:
         _sync_one(path)
 

@@ -70,7 +70,7 @@ def linears(model: WorldModel) -> dict[str, nn.Linear]:
 
 
 class _EachLinear(TorchFunctionMode):
-    """For as long as it is active, a function may change what each linear of a model takes.
+    """Mode in which a function may change the input of every linear of a model.
 
     Args:
         visit: gets a linear's name, its inputs `[..., in]` and its weight `[out, in]`; gives both again.
@@ -92,7 +92,7 @@ class _EachLinear(TorchFunctionMode):
 
 
 def part_of(name: str) -> str:
-    """Which of `PARTS` a linear has an effect on."""
+    """Return which of `PARTS` a linear affects."""
     return "logits" if name.startswith("dynamics.") else "pixels"
 
 
@@ -105,7 +105,7 @@ def pixels_of(model: WorldModel, clip: Clip) -> Tensor:
 
 @torch.inference_mode()
 def logits_of(model: WorldModel, clip: Clip) -> Tensor:
-    """Of the frames `1 ... T-1`, each from its clean past, `[T-1, N, V]`.
+    """Compute logits of the frames `1 ... T-1`, each from its clean past, `[T-1, N, V]`.
 
     All of a frame is masked where `t` is odd, half of it elsewhere, the same half whenever it is asked.
     """
@@ -125,11 +125,11 @@ PARTS: dict[str, Callable[[WorldModel, Clip], Tensor]] = {
     "logits": logits_of,
     "pixels": pixels_of,
 }
-"""What the model gives for a clip."""
+"""Model outputs of a clip, by part."""
 
 
 def limits(model: WorldModel, clips: Sequence[Clip]) -> dict[str, float]:
-    """How far what each linear multiplies has to be told apart: the limit of its steps, by name."""
+    """Compute the limit that each linear's inputs are clipped to in int8, by name."""
     samples: dict[str, list[Tensor]] = {}
     largest: dict[str, float] = {}
 
@@ -174,7 +174,7 @@ def rounded_rows(weight: Tensor) -> Tensor:
 
 
 def quantised(model: WorldModel, limit_of: Mapping[str, float]) -> TorchFunctionMode:
-    """Rounds the inputs and the weights of the named linears for as long as it is active."""
+    """Round the inputs and weights of the named linears within a `with` block."""
     weights = {name: rounded_rows(linears(model)[name].weight.detach()) for name in limit_of}
 
     def visit(name: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,7 +187,7 @@ def quantised(model: WorldModel, limit_of: Mapping[str, float]) -> TorchFunction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """What rounding does to a model's outputs.
+    """Effect of rounding on a model's outputs.
 
     Attributes:
         logits: RMS error of the logits without their mean, which no sampling sees, by their RMS.
@@ -206,10 +206,10 @@ class Damage:
 
 
 LEAST, MOST_PSNR_DB = 1e-3, 48.0
-"""Of a bound, where next to nothing was off: engines may compute what is not rounded in bfloat16."""
+"""Tightest bounds, where int8 changed next to nothing: engines may compute the rest in bfloat16."""
 
 ALLOWED = Damage(logits=0.05, pixels=0.001)
-"""Of a world in int8: a twentieth of what is told apart, and an eighth of a level of 255 in the pictures.
+"""Allowed damage of int8: a twentieth of the logits' RMS, and an eighth of a pixel level of 255.
 
 Pictures forgive less, for what rounding adds is the same everywhere and at all times. A decoder of the demo
 that was off by two levels kept its PSNR within 0.3 dB and added 8 to a clip distance of 15; by half a level,
@@ -219,7 +219,7 @@ that was off by two levels kept its PSNR within 0.3 dB and added 8 to a clip dis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """How to compute a model in int8.
+    """Settings with which a model is computed in int8.
 
     Attributes:
         limits: by linear, of those that are rounded.
@@ -245,7 +245,7 @@ def calibrate(
     allowed: Damage = ALLOWED,
     on_linear: Callable[[], object] | None = None,
 ) -> Calibration:
-    """Chooses limits and the linears that are rounded.
+    """Choose limits and the linears that are rounded.
 
     Args:
         model: float32 on the CPU. Not changed.
@@ -258,7 +258,7 @@ def calibrate(
     exact = {part: [evaluate(model, clip) for clip in judged] for part, evaluate in PARTS.items()}
 
     def outputs(names: Sequence[str]) -> dict[str, list[Tensor]]:
-        """Of the parts that rounding these linears has an effect on."""
+        """Compute the parts that rounding these linears affects."""
         with quantised(model, {name: found[name] for name in names}):
             parts = {part_of(name) for name in names}
             return {part: [PARTS[part](model, clip) for clip in judged] for part in parts}

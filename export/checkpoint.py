@@ -56,7 +56,7 @@ class DynamicsCheckpoint:
 
 
 def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
-    """Reads the newest checkpoint of a dynamics run, once it is clear that all of it is there.
+    """Read the newest checkpoint of a dynamics run, after checking that it is complete.
 
     Args:
         run: the folder that `genie-rt train dynamics --out` wrote, or one checkpoint in it.
@@ -99,7 +99,7 @@ def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
 
 
 def _find(run: Path) -> Path:
-    """The checkpoint that `run` is, or its newest, whole or not: nobody asked for an older one."""
+    """Find the checkpoint that `run` is, or its newest one, even if that is incomplete."""
     if (run / STATE_FILE).is_file():
         return run
     folders = checkpoint_folders(run)
@@ -110,7 +110,7 @@ def _find(run: Path) -> Path:
 
 
 def _source(name: str) -> str:
-    """What a run calls the weight that `WorldModel.state_dict()` calls `name`."""
+    """Return a run's name for the weight that `WorldModel.state_dict()` calls `name`."""
     if name == "lam_codebook":
         return "lam.codebook"
     part, _, rest = name.partition(".")

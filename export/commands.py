@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.parsing import shown
 from genie_rt.runtime.flags import check_folder
 
 if TYPE_CHECKING:
@@ -24,61 +25,66 @@ if TYPE_CHECKING:
 class ExportCommand:
     """Write a world as a bundle: one folder that play, bench and evaluate open.
 
-    SOURCE is a trained run, or a bundle that gets ONNX graphs, other plans or another number format; what is
-    not said stays as it is there.
+    SOURCE is a training run, or a bundle that gets ONNX graphs, other plans or another precision; settings
+    that are not given are kept.
 
-    To put measured figures on its model card, export, run `genie-rt evaluate --json FILE`, and export again
+    To put measured figures on the model card: export, run `genie-rt evaluate --json FILE`, then export again
     with --metrics FILE --overwrite.
+
+    Examples:
+        genie-rt export runs/dynamics --out my-world --prompt prompts/*.png
+        genie-rt export demo --out my-demo --onnx --fp16
     """
 
-    source: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[SOURCE]")]] = None
-    """Run folder of the dynamics, or one checkpoint in it; or a bundle's folder or name."""
+    source: tyro.conf.Positional[Annotated[str | None, shown(default="none", metavar="[SOURCE]")]] = None
+    """Run folder of the dynamics, one of its checkpoints, or a bundle's name or folder."""
     out: Path
     """Folder of the new bundle."""
-    preset: str | None = None
-    """Export a world of this preset's sizes in place of a source; with --random-weights."""
+    preset: Annotated[str | None, shown(default="none")] = None
+    """Export a world with the sizes of this preset instead of SOURCE. Needs --random-weights."""
     random_weights: bool = False
-    """That it has random weights, to measure with. With --preset."""
-    name: str | None = None
-    """Name of the bundle; the source bundle's, or that of its folder, unless set."""
-    prompt: tuple[Path, ...] = ()
-    """Pictures to start from; cropped and scaled to the model's size. `genie-rt data prompts` makes some."""
-    dtype: tyro.conf.DisallowNone[Literal["bf16", "fp32"] | None] = None
-    """Number format of the matrices; the rest, and the codebook, is fp32 always. bf16 of a run unless set."""
+    """Use random weights, for benchmarks. Needs --preset."""
+    name: Annotated[str | None, shown(default="the source bundle's, or the folder's name")] = None
+    """Name of the bundle."""
+    prompt: Annotated[tuple[Path, ...], shown(default="the source bundle's", metavar="FILE ...")] = ()
+    """Prompt images to start from, cropped and scaled to the model's size. See `genie-rt data prompts`."""
+    dtype: Annotated[
+        tyro.conf.DisallowNone[Literal["bf16", "fp32"] | None], shown(default="the source's, or bf16")
+    ] = None
+    """Precision of the stored weight matrices; everything else stays in fp32."""
     ema: bool = False
-    """Take the averaged weights, which a run with --ema-decay above 0 keeps."""
-    passes: int | None = None
-    """Passes per frame of the bundle's default plan; 4 of a run unless set."""
-    temperature: float | None = None
-    """Temperature of that plan's sampling; 1 of a run unless set."""
-    noise: float | None = None
-    """Noise on that plan's confidence; 1 of a run unless set."""
-    plans: Path | None = None
-    """JSON record of `genie-rt bench quality`, whose recommended plans go in beside the default, by name."""
-    metrics: Path | None = None
-    """JSON file of `genie-rt evaluate --json` whose figures go on the model card."""
-    limit: tuple[str, ...] = ()
-    """Sentences for the model card's section "Limits", beside those that hold for every world."""
+    """Export the averaged (EMA) weights; the run must have used --ema-decay."""
+    passes: Annotated[int | None, shown(default="the source bundle's, or 4")] = None
+    """MaskGIT passes per frame in the bundle's default plan."""
+    temperature: Annotated[float | None, shown(default="the source bundle's, or 1")] = None
+    """Sampling temperature in the default plan."""
+    noise: Annotated[float | None, shown(default="the source bundle's, or 1")] = None
+    """Noise on the confidence in the default plan."""
+    plans: Annotated[Path | None, shown(default="none")] = None
+    """JSON record of `genie-rt bench quality`; its recommended plans are added to the default plan."""
+    metrics: Annotated[Path | None, shown(default="none")] = None
+    """JSON file of `genie-rt evaluate --json`, whose figures go on the model card."""
+    limit: Annotated[tuple[str, ...], shown(default="none", metavar="SENTENCE ...")] = ()
+    """Extra sentences for the section "Limits" of the model card."""
     onnx: bool = False
     """Write ONNX graphs in float32, for the back ends onnx, openvino and tensorrt."""
     fp16: bool = False
-    """Write them in float16 too."""
+    """Also write the graphs in float16."""
     int8: bool = False
-    """Write them in int8 too, calibrated by --clips."""
-    clips: Path | None = None
-    """Clip store whose training split int8 is calibrated by."""
-    plan: tuple[str, ...] = ()
-    """Plans of the bundle that get a graph of a whole frame: one call a frame, which takes less time."""
+    """Also write the graphs in int8, calibrated with --clips."""
+    clips: Annotated[Path | None, shown(default="none")] = None
+    """Clip store whose training split calibrates int8."""
+    plan: Annotated[tuple[str, ...], shown(default="none", metavar="PLAN ...")] = ()
+    """Plans for which to write a whole-frame graph: one engine call per frame, which is faster."""
     opset: Literal[20, 23] = 23
-    """Of the graphs: 23 has attention and norms as operators, 20 is for older consumers."""
-    precisions: Path | None = None
-    """JSON record of `genie-rt bench quality --versus`: what each number format costs, by which back ends and
-    formats are chosen where that is left open."""
+    """ONNX opset: 23 has attention and normalisation operators, 20 suits older engines."""
+    precisions: Annotated[Path | None, shown(default="none")] = None
+    """JSON record of `genie-rt bench quality --versus`, which decides what --dtype auto may pick."""
     overwrite: bool = False
-    """Replace the bundle that is at --out."""
+    """Replace an existing bundle at --out."""
 
     def run(self) -> None:
-        """Read, write, and say what came of it."""
+        """Read the source, write the bundle and print a summary."""
         from genie_rt.export.bundle import check_target, write_bundle
         from genie_rt.export.run_card import read_record
         from genie_rt.export.source import random_source, read_source
@@ -94,7 +100,7 @@ class ExportCommand:
             assert self.preset is not None  # `_check` saw to it
             source = random_source(self.preset)
         if self.limit and source.card is not None and record is None:
-            raise InputError("--limit: expected --metrics FILE beside it, which writes a bundle's card anew")
+            raise InputError("--limit: expected --metrics FILE too, which rewrites a bundle's model card")
         plans = self._plans(source)
         graphs = self._graphs(source, plans)
         size = source.config.tokenizer.height, source.config.tokenizer.width
@@ -127,12 +133,12 @@ class ExportCommand:
             )
         if self.int8 and self.clips is None:
             raise InputError(
-                "--int8: expected --clips beside it, a clip store to calibrate by, as `genie-rt data` makes"
+                "--int8: expected --clips too, a clip store to calibrate with, as `genie-rt data` writes"
             )
         if self.clips is not None and not self.int8:
-            raise InputError("--clips: expected --int8 beside it, which is what clips calibrate")
+            raise InputError("--clips: expected --int8 too, which is what clips calibrate")
         if self.plan and not self._writes_graphs:
-            raise InputError("--plan: expected --onnx beside it, which writes a graph of each")
+            raise InputError("--plan: expected --onnx too, which writes a graph of each plan")
 
     @property
     def _writes_graphs(self) -> bool:
@@ -155,6 +161,7 @@ class ExportCommand:
         from genie_rt.export.graphs import KeptGraphs, NewGraphs, calibration_of, read_psnr_changes
         from genie_rt.export.onnx.linears import linear_names
         from genie_rt.runtime.bundle import open_bundle
+        from genie_rt.runtime.units import plural
 
         changes = None if self.precisions is None else read_psnr_changes(self.precisions)
         if not self._writes_graphs:
@@ -177,33 +184,36 @@ class ExportCommand:
             return graphs
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(
-                f"calibrating int8 by {self.clips}", total=len(linear_names(source.config))
+                f"calibrating int8 with {self.clips}", total=len(linear_names(source.config))
             )
             calibration = calibration_of(source, self.clips, on_linear=lambda: progress.advance(task))
         print(
-            f"{len(calibration.limits)} linears in int8, kept in floating point: "
+            f"{plural(len(calibration.limits), 'linear layer')} in int8, kept in floating point: "
             f"{', '.join(calibration.kept) or 'none'}"
         )
         return replace(graphs, precisions=(*graphs.precisions, "int8"), calibration=calibration)
 
     def _tell(self, source: Source, bundle: Bundle) -> None:
+        from genie_rt.runtime.units import plural
+
         megabytes = sum(file.size for file in bundle.files.values()) / 1e6
         print(
             f"{bundle.path}: {source.num_parameters:,} parameters of {source.name}, {megabytes:.1f} MB, "
-            f"{len(bundle.prompts)} prompts"
+            f"{plural(len(bundle.prompts), 'prompt image')}"
         )
         if bundle.graphs is not None:
             print(
-                f"graphs of opset {bundle.graphs.opset} in {', '.join(bundle.graphs.precisions)}; "
-                f"compare them with the definition: genie-rt verify {bundle.path}"
+                f"ONNX graphs, opset {bundle.graphs.opset}, in {', '.join(bundle.graphs.precisions)}; "
+                f"to check them against the reference: genie-rt verify {bundle.path}"
             )
             unknown = [name for name in bundle.graphs.precisions if name not in bundle.graphs.psnr_change_db]
             if unmeasured := [name for name in unknown if name != "float32"]:
                 print(
-                    f"nobody has measured what {' and '.join(unmeasured)} cost, so they are taken only when "
-                    "asked for; see genie-rt bench quality --versus, and --precisions"
+                    f"the quality loss of {' and '.join(unmeasured)} is not measured, so --dtype auto does "
+                    "not pick it; measure it with genie-rt bench quality --versus, then export with "
+                    "--precisions"
                 )
         if not bundle.prompts:
             print(
-                "it has no picture to start from: play it with --prompt FILE, or export it with --prompt FILE"
+                "the bundle has no prompt image: play it with --prompt FILE, or export it with --prompt FILE"
             )

@@ -29,7 +29,7 @@ GraphWriter = Callable[[Path], GraphManifest]
 OPSETS = (20, 23)
 
 CLIPS, JUDGED_CLIPS, CLIP_FRAMES = 24, 6, 16
-"""To calibrate by, to judge int8 by, and how long they are."""
+"""Number of clips for calibration, number of clips to judge int8 by, and their length in frames."""
 
 MAX_PLAN_NAME = 64 - len("frame-") - max(map(len, GRAPH_FORMATS.values()))
 """Characters of a plan's name that graphs can be named after: a bundle's files have 64 before ".onnx"."""
@@ -38,7 +38,7 @@ MAX_RECORD_BYTES = 64 * 2**20
 EXPORTED = ("onnx", "openvino", "tensorrt")
 
 MOST_DB = 100.0
-"""That a number format can be from float32, either way: as much as a bundle can say."""
+"""Largest PSNR difference of a precision from float32, up or down, that a bundle can record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class KeptGraphs:
 
 
 def read_psnr_changes(path: Path) -> dict[str, float]:
-    """How far PSNR is from float32's in each number format of exported graphs that looks as real.
+    """Read the PSNR difference from float32 of each graph precision whose clip distance is acceptable.
 
     PSNR rewards blur, so a format whose clip distance is beyond its noise is left out, whatever its PSNR.
 
@@ -168,7 +168,7 @@ def read_psnr_changes(path: Path) -> dict[str, float]:
 def calibration_of(
     source: Source, store: Path, *, on_linear: Callable[[], object] | None = None
 ) -> Calibration:
-    """How to compute a world in int8, by clips of a store's training split.
+    """Calibrate a world for int8 on clips of a store's training split.
 
     Raises:
         BundleError: the store is broken.

@@ -21,7 +21,7 @@ class Attribution:
 
 
 COINRUN_ART_SOURCE = "https://github.com/openai/procgen/blob/master/ASSET_LICENSES.md"
-"""Where `COINRUN_ATTRIBUTIONS` was copied from. The wheels of Procgen ship the pictures without this file."""
+"""Source of `COINRUN_ATTRIBUTIONS`. The wheels of Procgen ship the pictures without this file."""
 
 
 def _art(work: str, author: str, licence: str, source: str) -> Attribution:
@@ -92,7 +92,7 @@ def render_model_card(
     attribution_source: str = "",
     limits: Sequence[str] = LIMITS,
 ) -> str:
-    """Renders the model card. Every number in it is an argument or follows from `config`.
+    """Render the model card. Every number in it is an argument or follows from `config`.
 
     Args:
         name: of the bundle.
@@ -176,6 +176,6 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _row(cells: Sequence[object]) -> str:
-    """One line of a table. A bar or a line break within a cell would end it."""
+    """Format one row of a table. A bar or a line break within a cell would end it."""
     texts = (" ".join(str(cell).replace("|", "\\|").split()) for cell in cells)
     return f"| {' | '.join(texts)} |"

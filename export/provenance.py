@@ -1,4 +1,4 @@
-"""Where a world came from, as its bundle records it: data, recipe, time and device of each stage, commit."""
+"""Provenance of a world in its bundle: data, recipe, time and device of each stage, commit."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def provenance_of(checkpoint: DynamicsCheckpoint) -> dict[str, Any]:
 
 
 def check_provenance(provenance: Mapping[str, Any]) -> None:
-    """Checks that it has the shape of what `provenance_of` gives: a card can be made of it.
+    """Check that a provenance has the structure that `provenance_of` gives, as a model card needs.
 
     A run's state and a bundle's manifest may hold anything there.
 
@@ -89,7 +89,7 @@ def check_provenance(provenance: Mapping[str, Any]) -> None:
 
 
 def recordings_of(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each split of a recorded game was made from; empty for other data."""
+    """Return the recording settings of each split of a recorded game; empty for other data."""
     provenance = data.get("provenance")
     recordings = provenance.get("recordings") if isinstance(provenance, dict) else None
     if not isinstance(recordings, dict):

@@ -29,7 +29,7 @@ def card_of_run(
     record: Mapping[str, Any] | None = None,
     limits: Sequence[str] = (),
 ) -> str:
-    """Renders the model card of a bundle.
+    """Render the model card of a bundle.
 
     Args:
         provenance: from `provenance_of`.
@@ -62,7 +62,7 @@ def card_of_run(
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What `genie-rt evaluate --json` wrote; or any JSON object of numbers, however nested.
+    """Read a record of `genie-rt evaluate --json`, or any JSON object of numbers, however nested.
 
     Raises:
         InputError: the file is missing, too long, or holds no JSON object, or its figures are none.
@@ -99,7 +99,7 @@ def card_metrics(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _entry(index: int, item: object) -> tuple[str, object]:
-    """What an entry of a list is called, and the rest of it."""
+    """Split a list's entry into its name and the rest."""
     if isinstance(item, Mapping) and isinstance(item.get("name"), str):
         return item["name"], {key: value for key, value in item.items() if key not in ("name", "passes")}
     if isinstance(item, Mapping) and "t" in item:
@@ -108,7 +108,7 @@ def _entry(index: int, item: object) -> tuple[str, object]:
 
 
 def _conditions(record: Mapping[str, Any]) -> str:
-    """On what the metrics were measured; the command itself may hold paths of the machine."""
+    """Describe how the metrics were measured, without the command, which may hold local paths."""
     figures, settings = record.get("figures"), record.get("settings")
     figures = figures if isinstance(figures, dict) else {}
     plan = settings.get("plan") if isinstance(settings, dict) else None
@@ -153,7 +153,7 @@ def _data_text(data: Mapping[str, Any]) -> str:
 
 
 def _unseen_text(provenance: object) -> list[str]:
-    """How the recording told held-out levels from training levels."""
+    """Describe how the recording told held-out levels from training levels."""
     unseen = provenance.get("heldout_levels") if isinstance(provenance, dict) else None
     if not isinstance(unseen, dict):
         return [

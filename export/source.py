@@ -1,4 +1,4 @@
-"""What is exported: a trained run, or a bundle that gets graphs, plans or another number format."""
+"""Source of an export: a training run, or a bundle that gets graphs, plans or another precision."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def is_bundle(source: str | Path) -> bool:
 
 
 def read_source(source: str | Path, *, averaged: bool = False) -> Source:
-    """Reads a run or a bundle.
+    """Read a run or a bundle.
 
     Args:
         source: the folder of a dynamics run, a checkpoint in it, a bundle's folder, or a shipped bundle's

@@ -1,4 +1,4 @@
-"""What a launcher asks of its arguments before anything is launched."""
+"""Argument checks that launchers make before anything is launched."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_tensor(
 
 
 def check_apart(**tensors: Tensor | None) -> None:
-    """Raises `InputError` where an output shares memory with any other argument: `out` comes first.
+    """Raise `InputError` if an output shares memory with any other argument: `out` comes first.
 
     The bytes from a tensor's first to its last element count, so two interleaved views are refused as well.
     """

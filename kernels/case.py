@@ -1,4 +1,4 @@
-"""One operator at one shape: what its test and its benchmark both set up."""
+"""Operator at one shape, set up in the same way for its test and its benchmark."""
 
 from __future__ import annotations
 

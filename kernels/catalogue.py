@@ -23,11 +23,11 @@ OPS = (
     "maskgit_sample",
     "patchify",
 )
-"""In the order in which a frame meets them."""
+"""Operators, in the order in which a frame uses them."""
 
 
 def chosen_ops(names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the names, in the catalogue's order; all where none is given. Raises `InputError`."""
+    """Select operators by name, in the catalogue's order; all if none is given. Raises `InputError`."""
     unknown = [name for name in names if name not in OPS]
     if unknown:
         raise InputError(f"expected operators among {', '.join(OPS)}, found {unknown[0]!r}")
@@ -35,7 +35,7 @@ def chosen_ops(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def all_kernels(ops: Sequence[str] = OPS) -> tuple[Kernel, ...]:
-    """What the operators launch.
+    """List the kernels that the operators launch.
 
     Raises:
         UnsupportedError: Triton is missing.

@@ -1,4 +1,4 @@
-"""How far a computed tensor may be from the one that it should be: by relative norm, from one table."""
+"""Tolerances of computed tensors against their references: relative norms, from one table."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TOLERANCE = {
 """Largest `|actual - expected| / |expected|` over a whole tensor, by the dtype that it was computed in."""
 
 ROW_FACTOR = 8
-"""How much worse than the whole tensor its worst row may be: rows are few numbers and some are unlucky."""
+"""Factor by which the worst row may be worse than the whole tensor: rows have few numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closeness:
-    """How far apart two tensors are.
+    """Distance between two tensors.
 
     Attributes:
         whole: relative error of the whole tensor.
@@ -39,7 +39,7 @@ class Closeness:
 
 
 def closeness(actual: Tensor, expected: Tensor) -> Closeness:
-    """Compares two tensors of one shape, both finite.
+    """Compare two tensors of one shape, both finite.
 
     The whole tensor alone would let a kernel pass that forgets one row in a million; elements alone would
     need a tolerance for the smallest of them.

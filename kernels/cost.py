@@ -1,4 +1,4 @@
-"""What an operator has to do at the very least, whatever the implementation."""
+"""Minimum work of an operator, whatever the implementation."""
 
 from __future__ import annotations
 

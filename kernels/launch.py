@@ -1,4 +1,4 @@
-"""How a Triton kernel is described, configured and launched. Imports no Triton: its kernels do.
+"""Description, configuration and launch of Triton kernels. Triton itself is imported by the kernels.
 
 A launch configuration is chosen once per kernel, specialisation and architecture, and committed:
 `kernels/tuned/sm_<capability>.json`. Nothing is tuned at start-up.
@@ -38,7 +38,7 @@ TRITON_TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """How a kernel is launched.
+    """Launch configuration of a kernel.
 
     Attributes:
         blocks: values of its `tl.constexpr` block sizes, by name, as sorted pairs.
@@ -52,7 +52,7 @@ class Config:
 
     @property
     def arguments(self) -> dict[str, int]:
-        """As keywords of a launch."""
+        """Configuration as keyword arguments of a launch."""
         return {**dict(self.blocks), "num_warps": self.num_warps, "num_stages": self.num_stages}
 
 
@@ -63,7 +63,7 @@ def config(num_warps: int = 4, num_stages: int = 2, **blocks: int) -> Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Variant:
-    """One specialisation of a kernel: what a launch makes constant.
+    """Specialisation of a kernel: the values that a launch makes constant.
 
     Attributes:
         name: what tuned configurations are filed under, such as "bf16-dh64". A launcher derives it from its
@@ -105,11 +105,11 @@ class Kernel:
         return self.config_on(variant, capability_of(device))
 
     def config_on(self, variant: str, capability: int) -> Config:
-        """As `config_for`, for a capability such as 90."""
+        """Find a configuration as `config_for` does, for a capability such as 90."""
         return _chosen(self.name, variant, capability) or self.space[0]
 
     def launch(self, grid: tuple[int, ...], config: Config, *arguments: Any, **constants: Any) -> None:
-        """Enqueues the kernel on the current stream of the current device.
+        """Enqueue the kernel on the current stream of the current device.
 
         The first launch of a specialisation compiles and loads it, which a CUDA graph cannot hold: whoever
         captures runs the same calls once before.
@@ -155,14 +155,14 @@ def capability_of(device: torch.device) -> int:
 
 
 def on_device(device: torch.device) -> AbstractContextManager[object]:
-    """Makes a device the current one, which costs nothing where it is already."""
+    """Make a device the current one, which costs nothing where it is already."""
     if device.type != "cuda" or device.index == torch.cuda.current_device():
         return nullcontext()
     return torch.cuda.device(device)
 
 
 def check_device(x: Tensor, kernel: Kernel) -> None:
-    """Raises `UnsupportedError` where a tensor lies where its kernel cannot run.
+    """Raise `UnsupportedError` if a tensor lies where its kernel cannot run.
 
     A CPU will do while Triton interprets its kernels (TRITON_INTERPRET=1 when they were imported).
     """
@@ -197,7 +197,7 @@ def tuned(capability: int) -> dict[str, dict[str, Any]]:
 
 
 def read_tuned(path: Path) -> dict[str, dict[str, Any]]:
-    """What one of the files holds.
+    """Content of one file of tuned configurations.
 
     Raises:
         UnsupportedError: it is not what `genie-rt bench kernels --tune` writes.

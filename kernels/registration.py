@@ -21,7 +21,7 @@ Operator = TypeVar("Operator", bound=Callable[..., Any])
 def register(
     *, reference: Callable[..., Any], launcher: str, mutates: Sequence[str] = ()
 ) -> Callable[[Operator], Operator]:
-    """Decorates a function that makes empty outputs into the operator `torch.ops.genie_rt.<its name>`.
+    """Decorate a function that makes empty outputs into the operator `torch.ops.genie_rt.<its name>`.
 
     The function's annotations are the operator's schema, and its body is what tensors without data get: the
     outputs' shapes and dtypes.

@@ -51,4 +51,4 @@ SHAPES: dict[str, ModelShape] = {
     "genie-2b": _genie(34, 2560, 20, 2560),
     "genie-10b": _genie(48, 5120, 36, 2048),
 }  # fmt: skip
-"""By preset; a test compares them with the presets' configurations."""
+"""Shapes by preset; a test compares them with the presets' configurations."""

@@ -6,11 +6,12 @@ import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.parsing import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,13 +30,17 @@ GPU_PRECISIONS = ("fp32", "bf16", "fp8", "int8")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InfoCommand:
-    """Parameters, operations and memory of a preset or a bundle, part by part.
+    """Print the size of a world: parameters, FLOPs and memory, part by part.
 
-    Everything follows from the sizes: nothing is measured, and no weight is loaded.
+    Computed from the configuration alone: no weights are loaded and nothing is measured.
+
+    Examples:
+        genie-rt info
+        genie-rt info genie-10b --json
     """
 
-    source: tyro.conf.Positional[str] = "demo"
-    """A bundle that came with genie-rt, a preset, or a bundle's folder, looked up in this order."""
+    source: tyro.conf.Positional[Annotated[str, shown(metavar="[SOURCE]")]] = "demo"
+    """Name of a shipped bundle, name of a preset, or path of a bundle folder, tried in this order."""
 
     json: bool = False
     """Print JSON instead of tables."""
@@ -75,7 +80,7 @@ def _passes(bundle: Bundle | None) -> list[int]:
 
 
 def _budgets(config: ModelConfig) -> list[MemoryBudget]:
-    """Of one session on one GPU, in each of `GPU_PRECISIONS`."""
+    """Memory of one session on one GPU, in each of `GPU_PRECISIONS`."""
     from genie_rt.runtime.backends.cuda.budget import MemoryBudget
     from genie_rt.runtime.backends.cuda.precision import Precision
 
@@ -163,15 +168,18 @@ def _print(source: str, config: ModelConfig, cost: ModelCost, bundle: Bundle | N
 
 
 def _outline(config: ModelConfig) -> str:
+    from genie_rt.runtime.units import plural
+
     tokenizer, dynamics = config.tokenizer, config.dynamics
     height, width = tokenizer.output_size
     rows, columns = tokenizer.grid
     shown = "" if (height, width) == (tokenizer.height, tokenizer.width) else f" in, {width} x {height} out"
-    merged = f" in {config.num_positions} positions" if dynamics.merge > 1 else ""
+    window = plural(dynamics.transformer.window, "frame")
+    merged = f" in {plural(config.num_positions, 'position')}" if dynamics.merge > 1 else ""
     return (
         f"{tokenizer.width} x {tokenizer.height} pixels{shown}; "
         f"{columns} x {rows} = {tokenizer.num_tokens} tokens{merged} of {tokenizer.codebook_size} codes;\n"
-        f"{dynamics.num_actions} actions; a window of {dynamics.transformer.window} frames"
+        f"{plural(dynamics.num_actions, 'action')}; a window of {window}"
     )
 
 
@@ -194,7 +202,7 @@ def _parts_table(cost: ModelCost) -> Table:
     for part in cost.parts:
         row(part.name, part, part.pass_flops)
     table.add_section()
-    row("all of a bundle", cost, 0, style="bold")
+    row("whole bundle", cost, 0, style="bold")
     if cost.lam is not None:
         row(f"{cost.lam.name}\n  (training only)", cost.lam, cost.lam.pass_flops, style="dim")
     return table
@@ -218,11 +226,11 @@ def _cache_table(cost: ModelCost) -> Table:
 
 
 def _gpu_table(budgets: list[MemoryBudget]) -> Table:
-    """What the back end "cuda" allocates for one session."""
+    """Tabulate what the back end "cuda" allocates for one session."""
     from genie_rt.runtime.tables import figure_table
     from genie_rt.runtime.units import scaled
 
-    table = figure_table("on one GPU", "weights", "pages of one session", "work, up to", "total")
+    table = figure_table("on one GPU", "weights", "KV cache", "workspace", "total")
     for budget in budgets:
         sizes = (budget.weight_bytes, budget.page_bytes, budget.work_bytes, budget.total_bytes)
         table.add_row(budget.precision.name, *(scaled(size, "B") for size in sizes))
@@ -239,7 +247,7 @@ def _frame_table(config: ModelConfig, cost: ModelCost, passes: list[int]) -> Tab
     table.add_row("passes, commit and decoder", *(text.strip() for text in cached))
     window = config.dynamics.transformer.window
     table.add_row(
-        f"paper's recipe ({window} frames a pass)", *(text.strip() for text in recomputed), style="dim"
+        f"paper's recipe ({window} frames per pass)", *(text.strip() for text in recomputed), style="dim"
     )
     return table
 
@@ -248,7 +256,7 @@ def _bundle_table(bundle: Bundle) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from genie_rt.runtime.units import scaled
+    from genie_rt.runtime.units import plural, scaled
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     table.add_column(style="bold", no_wrap=True)
@@ -263,7 +271,8 @@ def _bundle_table(bundle: Bundle) -> Table:
     }
     for name, plan in bundle.plans.items():
         rows[f"plan {name}"] = (
-            f"{plan.order}, {plan.passes} passes, temperature {plan.temperature:g}, noise {plan.noise:g}"
+            f"{plan.order}, {plural(plan.passes, 'pass', 'passes')}, "
+            f"temperature {plan.temperature:g}, noise {plan.noise:g}"
         )
     for key, value in list(bundle.provenance.items())[:16]:
         rows[key] = _brief(value)
@@ -273,7 +282,7 @@ def _bundle_table(bundle: Bundle) -> Table:
 
 
 def _brief(value: Any) -> str:
-    """One value of the provenance, which may be anything that JSON can hold, in a line or two."""
+    """Format one value of the provenance, which may be any JSON value, in a line or two."""
     if isinstance(value, dict):
         value = ", ".join(f"{key} {_brief(item)}" for key, item in value.items())
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -281,5 +290,5 @@ def _brief(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Nothing that came from a file and that a terminal would obey."""
+    """Replace control characters, which a terminal would obey, by "?"."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,4 +1,4 @@
-"""What flags of several commands mean: where results go, and how many threads compute."""
+"""What flags of several commands mean: a bundle's name, where results go, how many threads compute."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.parsing import shown
 
 MAX_THREADS = 1024
+
+BundleName: TypeAlias = tyro.conf.Positional[Annotated[str, shown(metavar="[BUNDLE]")]]
+"""A bundle, given by place: the name of a shipped one, or the path of a folder."""
 
 
 def check_file(flag: str, path: Path | None) -> None:

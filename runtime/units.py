@@ -16,6 +16,15 @@ def counted(value: int) -> str:
     return scaled(value, "").replace("G", "B").replace(" ", "")
 
 
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Join a count and its noun: "1 pass" and "2 passes" of `plural(count, "pass", "passes")`.
+
+    Args:
+        nouns: the plural, where it is not `noun` with an "s".
+    """
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def _three_digits(value: float, whole: bool) -> str:
     if whole and value == int(value):
         return f"{value:.0f}"

@@ -71,7 +71,11 @@ def documented() -> list[Documented]:
     found = [line for page in PAGES for path in sorted(ROOT.glob(page)) for line in of_page(path)]
     for name in COMMANDS:
         kind = Documented("", name).kind
-        for text in _SPAN.findall(kind.__doc__ or ""):
+        lines = (line.strip() for line in (kind.__doc__ or "").splitlines())
+        for text in (
+            *_SPAN.findall(kind.__doc__ or ""),
+            *(line for line in lines if _BLOCK_LINE.match(line)),
+        ):
             found.append(Documented(f"genie-rt {' '.join(name)} --help", to_words(text)))
     return found + of_makefile()
 

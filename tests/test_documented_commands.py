@@ -162,9 +162,20 @@ SMALL: dict[tuple[str, ...], Small] = {
     },
     ("info",): lambda place, command: {},
     ("bench",): lambda place, command: {
-        "bundle": place.bundle, "iterations": 1, "duration": 0.0, "warm_up": 0, "backend": "reference",
-        "dtype": "float32", "sweep": (1, 2), "versus": command.versus and ("reference:float64",),
+        "bundle": None if command.preset else place.bundle, "preset": command.preset and "demo",
+        "iterations": 1, "duration": 0.0, "warm_up": 0, "backend": "reference", "dtype": "float32",
+        "sweep": (1, 2), "versus": command.versus and ("reference:float64",),
         "json": command.json and place.out / "record.json",
+    },
+    ("bench", "ceilings"): lambda place, command: {
+        "repeats": 1, "device": "cpu", "json": command.json and place.out / "ceilings.json",
+    },
+    ("bench", "long"): lambda place, command: {
+        "bundle": command.bundle and place.bundle, "steps": 200,
+    },
+    ("bench", "peek"): lambda place, command: {
+        "bundle": place.bundle, "iterations": 1, "duration": 0.0, "warm_up": 0, "backend": "reference",
+        "dtype": "float32", "json": command.json and place.out / "peek.json",
     },
     ("bench", "quality"): lambda place, command: {
         "bundle": place.bundle, "data": place.clips, "clips": 4, "reference_clips": 6, "iterations": 1,
@@ -181,7 +192,7 @@ SMALL: dict[tuple[str, ...], Small] = {
     ),
     ("evaluate",): lambda place, command: {
         "bundle": place.bundle, "data": place.clips, "clips": 2, "passes": (1,), "batch": 2,
-        "json": command.json and place.out / "figures.json",
+        "json": command.json and place.out / "figures.json", "lam": None,
     },
     ("export",): _exported,
     ("compare",): lambda place, command: {"steps": 2, "skip": 4, "out": place.out / "compare.png"},

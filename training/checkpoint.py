@@ -46,7 +46,7 @@ _LOGGER = logging.getLogger("genie_rt.training")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint folder holds; all tensors on the CPU. `state` is state.json as parsed."""
+    """Content of a checkpoint folder; all tensors on the CPU. `state` is state.json as parsed."""
 
     step: int
     model: dict[str, Tensor]
@@ -193,7 +193,7 @@ def load_weights(checkpoint: Path, *, ema: bool = False) -> dict[str, Tensor]:
 
 
 def _written(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes with a library that has errors of its own for a disk that cannot be written."""
+    """Write with a library that raises its own errors when a disk cannot be written."""
     try:
         write(path)
     except (SafetensorError, RuntimeError) as error:
@@ -201,7 +201,7 @@ def _written(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Hides it first, so that a kill leaves no half of a checkpoint among whole ones."""
+    """Remove a checkpoint; it is hidden first, so that a kill leaves no half-deleted one."""
     hidden = folder.with_name(f".{folder.name}.old")
     folder.replace(hidden)
     shutil.rmtree(hidden)

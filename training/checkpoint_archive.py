@@ -12,7 +12,7 @@ from genie_rt.runtime.stored_archive import check_stored
 from genie_rt.runtime.untrusted import brief
 
 MAX_PICKLE_BYTES = 64 << 20
-"""Of the one entry that is no tensor's numbers: names and settings of the optimisers."""
+"""Largest size of the pickle entry, which holds names and settings of the optimisers."""
 
 
 def read_optimizer(path: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ REMEDY = "restore it from a copy, or take an older checkpoint beside it"
 
 
 def checkpoint_folder(out: Path, step: int) -> Path:
-    """Where the checkpoint after `step` finished steps lies, or would lie."""
+    """Return the path of the checkpoint after `step` finished steps, whether it exists or not."""
     return out / f"checkpoint-{step:08d}"
 
 
@@ -67,7 +67,7 @@ def sealed_state(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes JSON as it is; whoever calls sees to it that readers find it whole."""
+    """Write JSON without atomicity, which is up to the caller."""
     path.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
 
@@ -84,7 +84,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def check_files(checkpoint: Path, state: dict[str, Any], names: Iterable[str] | None = None) -> None:
-    """Compares files with the sizes and hashes that were written with them.
+    """Compare files with the sizes and hashes that were written with them.
 
     Args:
         state: from `read_state` or `parse_state`.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.parsing import shown
 from genie_rt.runtime.config import ModelConfig, to_dict
 from genie_rt.runtime.flags import check_folder
 from genie_rt.runtime.presets import preset
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from genie_rt.training.data.store import ClipStore
+
+
+LoopFlags: TypeAlias = tyro.conf.OmitArgPrefixes[Annotated[LoopConfig, tyro.conf.arg(name="training")]]
+"""Flags of the training loop; help lists them as "training options"."""
 
 
 def _loop(**changes: Any) -> LoopConfig:
@@ -34,20 +39,25 @@ def _loop(**changes: Any) -> LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerCommand:
-    """Train the video tokenizer: pixels to codes and back."""
+    """Train the video tokenizer, which turns frames into tokens and back.
+
+    Examples:
+        genie-rt train tokenizer --data data --out tok
+        genie-rt train tokenizer --data data --out tok --steps 20000 --batch 16
+    """
 
     data: Path
     """Clip store to train on."""
     out: Path
-    """Folder of the run: checkpoints, TensorBoard. A run that was stopped goes on from here."""
+    """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
     preset: str = "demo"
-    """Model sizes."""
-    clip: int | None = None
-    """Frames per clip; twice the longest window unless set."""
-    loop: tyro.conf.OmitArgPrefixes[LoopConfig] = field(default_factory=_loop)
+    """Preset with the model sizes: demo, coinrun, genie-500m, genie-2b or genie-10b."""
+    clip: Annotated[int | None, shown(default="twice the longest window")] = None
+    """Frames per training clip."""
+    loop: LoopFlags = field(default_factory=_loop)
 
     def run(self) -> int:
-        """Train, and say where the checkpoint is."""
+        """Train, and print where the checkpoint is."""
         from genie_rt.training.tokenizer import TokenizerObjective
 
         check_folder("--out", self.out)
@@ -61,24 +71,27 @@ class TokenizerCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class LamCommand:
-    """Train the latent action model: which of A codes explains each change of picture."""
+    """Train the latent action model (LAM), which explains each change of frame by one of a few actions.
+
+    Examples:
+        genie-rt train lam --data data --out lam
+        genie-rt train lam --data data --out lam --preset coinrun
+    """
 
     data: Path
     """Clip store to train on."""
     out: Path
-    """Folder of the run: checkpoints, TensorBoard. A run that was stopped goes on from here."""
+    """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
     preset: str = "demo"
-    """Model sizes."""
-    tokenizer: Path | None = None
-    """Run folder of the tokenizer; needed where the preset's LAM sees tokens."""
-    clip: int | None = None
-    """Frames per clip; twice the longest window unless set."""
-    loop: tyro.conf.OmitArgPrefixes[LoopConfig] = field(
-        default_factory=lambda: _loop(learning_rate=3e-5, final_learning_rate=3e-6)
-    )
+    """Preset with the model sizes: demo, coinrun, genie-500m, genie-2b or genie-10b."""
+    tokenizer: Annotated[Path | None, shown(default="none")] = None
+    """Run folder of the tokenizer; needed if the preset's LAM reads tokens instead of pixels."""
+    clip: Annotated[int | None, shown(default="twice the longest window")] = None
+    """Frames per training clip."""
+    loop: LoopFlags = field(default_factory=lambda: _loop(learning_rate=3e-5, final_learning_rate=3e-6))
 
     def run(self) -> int:
-        """Train, and say where the checkpoint is."""
+        """Train, and print where the checkpoint is."""
         from genie_rt.training.frozen import load_tokenizer
         from genie_rt.training.lam import LamObjective
 
@@ -99,34 +112,39 @@ class LamCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsCommand:
-    """Train the dynamics: the next frame's tokens from the past's tokens and actions."""
+    """Train the dynamics model, which predicts the next frame's tokens from past tokens and actions.
+
+    Examples:
+        genie-rt train dynamics --data data --tokenizer tok --lam lam --out dyn
+        genie-rt train dynamics --data data --tokenizer tok --actions logged --out dyn
+    """
 
     data: Path
     """Clip store to train on."""
     out: Path
-    """Folder of the run: checkpoints, TensorBoard. A run that was stopped goes on from here."""
+    """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
     tokenizer: Path
     """Run folder of the tokenizer."""
     preset: str = "demo"
-    """Model sizes."""
+    """Preset with the model sizes: demo, coinrun, genie-500m, genie-2b or genie-10b."""
     actions: Literal["latent", "logged"] = "latent"
-    """latent: inferred by the LAM; logged: those that the store holds."""
-    lam: Path | None = None
-    """Run folder of the LAM, for latent actions."""
+    """latent: actions inferred by the LAM; logged: actions recorded in the clip store."""
+    lam: Annotated[Path | None, shown(default="none")] = None
+    """Run folder of the LAM; needed for latent actions."""
     context: Literal["clean", "masked"] = "clean"
-    """clean: train as served, on clean histories; masked: the paper's recipe."""
+    """Past frames during training. clean: unmasked, as at inference; masked: the paper's recipe."""
     corruption: float = 0.1
-    """Highest share of history tokens replaced at random, so that the model survives its own mistakes."""
-    clip: int | None = None
-    """Frames per clip; twice the window unless set."""
-    loop: tyro.conf.OmitArgPrefixes[LoopConfig] = field(
+    """Largest fraction of past tokens replaced at random, which makes rollouts robust to errors."""
+    clip: Annotated[int | None, shown(default="twice the model's window")] = None
+    """Frames per training clip."""
+    loop: LoopFlags = field(
         default_factory=lambda: _loop(
             steps=125_000, batch=512, learning_rate=3e-5, final_learning_rate=3e-6, warmup_steps=5_000
         )
     )
 
     def run(self) -> int:
-        """Train, and say where the checkpoint is."""
+        """Train, and print where the checkpoint is."""
         from genie_rt.training.dynamics import DynamicsObjective
         from genie_rt.training.frozen import load_lam, load_tokenizer, run_summary
 
@@ -172,14 +190,14 @@ def _with_logged_actions(config: ModelConfig, store: ClipStore) -> ModelConfig:
 
 
 def _seed(seed: int) -> None:
-    """Makes the initial weights a function of the seed."""
+    """Seed torch, so that initial weights depend on the seed alone."""
     import torch
 
     torch.manual_seed(seed)
 
 
 def clip_length(asked: int | None, window: int, *, least: int = 2) -> int:
-    """Frames per clip: as asked, or twice the window, so that each age is also seen with a history before it.
+    """Return the frames per clip: as asked, or twice the window, so that every age has a history.
 
     Raises:
         InputError: that is less than the model learns from.
@@ -190,7 +208,7 @@ def clip_length(asked: int | None, window: int, *, least: int = 2) -> int:
 
 
 def open_matching(data: Path, config: ModelConfig) -> ClipStore:
-    """Opens a clip store whose pictures have the model's size.
+    """Open a clip store whose pictures have the model's size.
 
     Raises:
         InputError: they have another.
@@ -218,11 +236,12 @@ def run_loop(
     action_names: tuple[str, ...] = (),
     recipe: dict[str, Any] | None = None,
 ) -> int:
-    """Trains and reports; the exit code is 128 + signal where one stopped the run.
+    """Train and report the result; the exit code is 128 + signal if a signal stopped the run.
 
     Kind, config, data and `recipe` are recorded in each checkpoint for `genie-rt export`; a run is resumed
     only with the same.
     """
+    from genie_rt.runtime.units import plural
     from genie_rt.training.loop import train
 
     describe = {
@@ -235,7 +254,7 @@ def run_loop(
     }
     result = train(objective, store.clips(length=length, split="train"), loop, out, describe=describe)
     if result.interrupted is not None:
-        print(f"stopped at step {result.step}; the same command goes on from {result.checkpoint}")
+        print(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}")
         return 128 + result.interrupted
-    print(f"{kind}: {result.step} steps done, weights in {result.checkpoint}")
+    print(f"{kind}: {plural(result.step, 'step')} done, weights in {result.checkpoint}")
     return 0

@@ -1,4 +1,4 @@
-"""What the dynamics is trained to do: fill in masked tokens of a frame, given a history like the one at play.
+"""Training objective of the dynamics: fill in a frame's masked tokens, given a history as at inference.
 
 At play the history is clean and only the current frame is masked; the paper masks frames `2 ... T` all alike.
 `context="clean"` trains as we serve: a clean and a masked stream of the clip share the weights. Within a
@@ -78,7 +78,7 @@ class DynamicsObjective(nn.Module):
         return tokens, torch.cat([torch.full_like(steps[:, :1], NULL_ACTION), steps], 1)
 
     def forward(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One clip batch to its losses.
+        """Compute the losses of a batch of clips.
 
         Args:
             frames: `[B, T, H, W, 3]` uint8. actions: `[B, T]` int64.

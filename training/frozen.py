@@ -1,4 +1,4 @@
-"""Trained parts that a later stage stands on, loaded from their runs and frozen."""
+"""Trained parts that a later stage builds on, loaded from their runs and frozen."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def load_lam(run: Path, config: ModelConfig) -> Lam:
 
 
 def run_state(run: Path) -> dict[str, Any]:
-    """What the newest checkpoint of a run says of itself: step, config, describe, versions.
+    """Read the state of a run's newest checkpoint: step, config, describe, versions.
 
     Raises:
         ConfigError: the folder holds no checkpoint.
@@ -53,7 +53,7 @@ def run_state(run: Path) -> dict[str, Any]:
 
 
 def run_summary(run: Path) -> dict[str, Any]:
-    """What a later stage records of the run that it stands on: steps, time, device, data and settings."""
+    """Summarise a run for the stage that builds on it: steps, time, device, data and settings."""
     state = run_state(run)
     describe = state["describe"]
     return {

@@ -1,4 +1,4 @@
-"""What the latent action model is trained to do: predict the next picture through one code a step."""
+"""Training objective of the latent action model: predict the next picture through one code per step."""
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class LamObjective(nn.Module):
         self.tokenizer = tokenizer
 
     def forward(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One clip batch to its losses.
+        """Compute the losses of a batch of clips.
 
         Args:
             frames: `[B, T, H, W, 3]` uint8. actions: `[B, T]`, not used. generator: not used.

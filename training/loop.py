@@ -1,4 +1,4 @@
-"""The one training loop, for tokenizer, lam and dynamics alike.
+"""Training loop, shared by tokenizer, lam and dynamics.
 
 Everything random at a step is a function of (seed, step, rank) alone: the clips, the generator handed to the
 objective, and the global generators that libraries draw from. So a run that was killed and resumed goes
@@ -29,6 +29,7 @@ from genie_rt.errors import BundleError, ConfigError, DeviceError, UnsupportedEr
 from genie_rt.interrupt import StopRequest
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.folder_lock import sole_writer
+from genie_rt.runtime.units import plural
 from genie_rt.training.checkpoint import (
     Checkpoint,
     resumed_checkpoint,
@@ -47,7 +48,7 @@ __all__ = ["ClipSampler", "LoopConfig", "Objective", "TrainResult", "learning_ra
 
 
 class ClipSampler(Protocol):
-    """Where clips come from."""
+    """Source of training clips."""
 
     def sample(
         self, batch: int, *, seed: int, step: int, rank: int
@@ -72,7 +73,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """How a run ended.
+    """Outcome of a run.
 
     `step` finished steps in all; `losses` one per step of this call, mean over processes; `checkpoint` the
     newest one; `interrupted` the signal's number if one stopped the run (exit code: 128 + it), else None.
@@ -232,7 +233,7 @@ class _Run:
         )
 
     def _sample(self, step: int) -> tuple[Tensor, Tensor]:
-        """This process's clips of `step`, on the CPU; pinned for a GPU. Runs in the thread."""
+        """Sample this process's clips of `step`, on the CPU; pinned for a GPU. Runs in the thread."""
         share = self.config.batch // self.accelerator.num_processes
         arrays = self.clips.sample(
             share, seed=self.config.seed, step=step, rank=self.accelerator.process_index
@@ -350,10 +351,10 @@ def _accelerator() -> "Accelerator":
 
 
 def _device_name(device: torch.device) -> str:
-    """For the record of a run: the GPU's name, or the kind of CPU and how many threads torch uses of it."""
+    """Describe the device for a run's record: the GPU's name, or the CPU and torch's thread count."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} {device.type}, {plural(torch.get_num_threads(), 'thread')}"
 
 
 def _use_bf16(precision: str, device: torch.device) -> bool:

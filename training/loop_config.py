@@ -1,4 +1,4 @@
-"""How long, how fast and in which precision one model is trained: `LoopConfig` and its schedule."""
+"""Settings of the training loop: length, learning rate schedule, optimiser, precision."""
 
 import math
 from dataclasses import dataclass
@@ -16,46 +16,46 @@ MAY_CHANGE_ON_RESUME = frozenset({"steps", "checkpoint_every", "keep_checkpoints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """How long, how fast and in which precision to train."""
+    """Length, learning rate, optimiser, precision and checkpoints."""
 
     steps: int
-    """Optimiser steps from scratch; the schedule ends here."""
+    """Total number of optimiser steps, at which the learning rate schedule ends."""
     batch: int
-    """Clips per step over all processes; a multiple of the number of processes."""
+    """Clips per step, summed over all processes; a multiple of the number of processes."""
     learning_rate: float = 3e-4
-    """The highest rate, reached at the end of the warm-up."""
+    """Peak learning rate, reached at the end of the warm-up."""
     final_learning_rate: float = 0.0
-    """The rate that "cosine" and "linear" reach at the last step."""
+    """Learning rate at the last step, for the schedules cosine and linear."""
     warmup_steps: int = 100
-    """Steps of the linear rise from 0."""
+    """Steps over which the learning rate rises linearly from 0."""
     schedule: Schedule = "cosine"
-    """How the rate goes on after the warm-up."""
+    """Learning rate schedule after the warm-up."""
     optimizer: Optimizer = "adamw"
-    """muon: hidden matrices by Muon, everything else by AdamW."""
+    """muon: Muon for hidden matrices, AdamW for everything else."""
     weight_decay: float = 0.01
-    """Decoupled decay of matrices and kernels; never of biases, norms and embeddings."""
+    """Decoupled weight decay of matrices and convolution kernels; never of biases, norms and embeddings."""
     beta1: float = 0.9
-    """AdamW's decay of the mean gradient."""
+    """AdamW's decay rate of the mean gradient."""
     beta2: float = 0.95
-    """AdamW's decay of the mean squared gradient."""
+    """AdamW's decay rate of the mean squared gradient."""
     muon_momentum: float = 0.95
-    """Muon's decay of the mean gradient."""
+    """Muon's decay rate of the mean gradient."""
     gradient_clip: float = 1.0
-    """Largest global gradient norm; 0 clips nothing."""
+    """Largest global gradient norm; 0 turns clipping off."""
     ema_decay: float = 0.0
-    """Decay of the averaged weights that each checkpoint then holds too; 0 keeps none."""
+    """Decay rate of the averaged (EMA) weights stored in checkpoints; 0 stores none."""
     seed: int = 0
-    """Of the initial weights, the clips and all else that is random."""
+    """Random seed for initial weights, clips and everything else."""
     precision: Precision = "auto"
-    """auto: bf16 autocast where the device computes it natively, else fp32."""
+    """auto: bf16 autocast where the device computes it natively, fp32 elsewhere."""
     compile: bool = False
-    """Compile the model with torch.compile: a slow start, then faster steps."""
+    """Compile the model with torch.compile: slower to start, faster per step."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints stay on disk."""
+    """Number of recent checkpoints to keep."""
     log_every: int = 10
-    """Steps between lines of output and TensorBoard entries."""
+    """Steps between log lines and TensorBoard entries."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "checkpoint_every", "keep_checkpoints", "log_every"):

@@ -1,4 +1,4 @@
-"""Which optimiser trains which parameter: AdamW, or Muon for hidden matrices and AdamW for the rest."""
+"""Choice of optimisers: AdamW for all parameters, or Muon for hidden matrices and AdamW for the rest."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a training run says: a progress bar or plain lines, and TensorBoard files. First process only."""
+"""Output of a training run: progress bar or plain lines, and TensorBoard files. First process only."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""How codebooks are learned: `vector-quantize-pytorch`'s cosine codebook with moving averages.
+"""Learned codebooks: `vector-quantize-pytorch`'s cosine codebook with moving averages.
 
 The library only learns the codebook. What it learned is written into the model, whose own lookup
 (`kernels/vq_lookup`) is the definition; a test compares the two.

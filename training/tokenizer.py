@@ -1,4 +1,4 @@
-"""What the tokenizer is trained to do: give back its input through a codebook."""
+"""Training objective of the tokenizer: reconstruct its input through a codebook."""
 
 import math
 
@@ -21,7 +21,7 @@ class TokenizerObjective(nn.Module):
         self.quantiser = CosineQuantiser(self.model.codebook)
 
     def forward(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One clip batch to its losses.
+        """Compute the losses of a batch of clips.
 
         Args:
             frames: `[B, T, H, W, 3]` uint8. actions: `[B, T]`, not used. generator: not used.

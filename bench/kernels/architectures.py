@@ -1,4 +1,4 @@
-"""What GPUs of each generation can do, by their makers' data sheets, and what one block of threads may use.
+"""GPU architectures: peak rates from data sheets, and the resources that one thread block may use.
 
 Rates are dense, with fp32 accumulation, at boost clock; nobody measures them, so measured ceilings stand
 beside them wherever there is a device. Sources: NVIDIA A100 80GB data sheet (2021), GA102 whitepaper v2.1,
@@ -66,11 +66,14 @@ KNOWN = {
         _architecture(120, 99, "RTX 5090", 1.792, 104.8, 209.5, 419),
     )
 }
-"""By capability. The float32 rate is that of the vector units: the kernels' fp32 is not rounded to TF32."""
+"""Architectures by compute capability.
+
+The float32 rate is that of the vector units: the kernels' fp32 is not rounded to TF32.
+"""
 
 
 def parse_architectures(text: str) -> tuple[Architecture, ...]:
-    """ "sm_80,sm_90" to architectures, "all" to every known one. Raises `InputError`."""
+    """Parse "sm_80,sm_90" into architectures, "all" into every known one. Raises `InputError`."""
     if text == "all":
         return tuple(KNOWN[capability] for capability in ARCHITECTURES)
     found = []

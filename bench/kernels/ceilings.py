@@ -1,4 +1,4 @@
-"""The most that a device gives: bytes copied, matrices multiplied, operators launched per second.
+"""Measured ceilings of a device: copy bandwidth, matrix product rate, operator launch time.
 
 These are the ceilings that other figures are held against: a kernel that moves data cannot beat the copy, one
 that multiplies cannot beat the best matrix product. Each is measured at several sizes, at each size as the
@@ -43,7 +43,7 @@ CALLS_BETWEEN_EVENTS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One size of something.
+    """Rate measured at one size.
 
     Attributes:
         size: bytes of an array for copies, rows of a square matrix for products.
@@ -58,7 +58,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """The best of several sizes.
+    """Best rate over several sizes.
 
     Attributes:
         name: "copy", or the number format of a matrix product.
@@ -93,7 +93,7 @@ class CeilingsBody:
     launch_us: float
 
     def matrix(self, dtype: str) -> Ceiling:
-        """That of one number format."""
+        """Return the matrix product ceiling in one precision."""
         return next(ceiling for ceiling in self.matrices if ceiling.name == dtype)
 
 
@@ -106,7 +106,7 @@ def measure_ceilings(
     sides: Sequence[int] | None = None,
     on_point: Callable[[], object] | None = None,
 ) -> Record[CeilingsBody]:
-    """Takes the measurement; half a minute on two CPU cores.
+    """Measure the ceilings of a device; takes half a minute on two CPU cores.
 
     Args:
         name: of a torch device, "cpu" or "cuda".
@@ -190,7 +190,7 @@ class _Bench:
         return statistics.median(taken[1:]) / 1e3
 
     def _product(self, dtype: str, side: int) -> Callable[[], object]:
-        """The product of two square matrices of random numbers."""
+        """Return a function that multiplies two square matrices of random numbers."""
         if dtype == "int8":
             a, b = (self._random(side).mul(40).clamp(-127, 127).to(torch.int8) for _ in range(2))
             multiply: Callable[[Tensor, Tensor], Tensor] = torch._int_mm  # private, and the only one there is

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from genie_rt.bench.command_line import console, progress, words, write
 from genie_rt.errors import InputError
+from genie_rt.parsing import shown
 from genie_rt.runtime.flags import check_file, check_folder
 
 if TYPE_CHECKING:
@@ -21,36 +22,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelsCommand:
-    """Every kernel beside the strongest library calls for the same job, in time and share of the ceiling.
+    """Time every kernel next to the fastest library calls for the same operation, and against the roofline.
 
-    Each result is compared with the reference first. Without a GPU, but with Triton: --compile-only, which
-    compiles all configurations for GPUs that are not here, and --roofline, the least time that each operator
-    can take.
+    Each result is checked against the reference first. Without a GPU, but with Triton installed,
+    --compile-only compiles the kernels for the GPUs of --arch and --roofline prints lower bounds on their
+    run time.
+
+    Examples:
+        genie-rt bench kernels --json kernels.json
+        genie-rt bench kernels --compile-only --arch sm_80,sm_90 --jobs 4
     """
 
-    ops: tuple[str, ...] = ()
-    """Operators to look at, each with those of its folder in kernels/; all unless set."""
+    ops: Annotated[tuple[str, ...], shown(default="all", metavar="OP ...")] = ()
+    """Operators to include. The name of one operator selects all operators in its folder of kernels/."""
 
     compile_only: bool = False
-    """Compile for --arch and read registers, spills and shared memory from the machine code."""
+    """Compile for --arch and report registers, spills and shared memory. Needs no GPU."""
 
     roofline: bool = False
-    """Print the least time of each operator on each architecture, from data sheets."""
+    """Print a lower bound on each operator's run time on each architecture, from data sheets."""
 
     tune: bool = False
-    """Choose the fastest configurations on this GPU; with --compile-only the first that is sound."""
+    """Save the fastest configurations on this GPU; with --compile-only, the first without spills."""
 
-    tuned_folder: Path | None = None
-    """Where --tune writes sm_<capability>.json; the package's own folder unless set."""
+    tuned_folder: Annotated[Path | None, shown(default="kernels/tuned in the package")] = None
+    """Folder where --tune writes sm_<capability>.json."""
 
     arch: str = "all"
-    """Architectures to compile for, such as sm_80,sm_90."""
+    """Architectures for --compile-only and --roofline, such as sm_80,sm_90."""
 
     chosen: bool = False
-    """With --compile-only: only the configurations that launches take."""
+    """With --compile-only: compile only the configurations that would be launched."""
 
-    dtypes: tuple[str, ...] = ("bfloat16",)
-    """Number formats to time."""
+    dtypes: Annotated[tuple[str, ...], shown(metavar="DTYPE ...")] = ("bfloat16",)
+    """Precisions to time."""
 
     device: str = "cuda"
     """Device to time on."""
@@ -59,9 +64,9 @@ class KernelsCommand:
     """Timed calls of each candidate."""
 
     jobs: int = 1
-    """Processes that compile."""
+    """Number of processes that compile."""
 
-    json: Path | None = None
+    json: Annotated[Path | None, shown(default="none written")] = None
     """JSON file for the whole record."""
 
     def run(self) -> int:
@@ -189,7 +194,7 @@ class KernelsCommand:
 
 
 def _chosen_ops(names: Sequence[str]) -> tuple[str, ...]:
-    """Operators of the catalogue, each by its own name or by that of one that its folder registers."""
+    """Resolve operators of the catalogue, each named by itself or by an operator its folder registers."""
     from torch._ops import OpOverloadPacket
 
     from genie_rt.kernels.catalogue import OPS, chosen_ops

@@ -1,4 +1,4 @@
-"""Compiles kernels for GPUs that are not here, and reads from the result what they will use there.
+"""Cross-compile kernels for other GPUs, and read from the machine code which resources they use.
 
 Triton brings NVIDIA's assembler, so registers, stack and shared memory are those of the machine code, and a
 configuration that spills or asks for more shared memory than there is shows without a GPU. What only runs can
@@ -33,7 +33,7 @@ MAX_ERROR = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """One kernel, specialisation, configuration and architecture.
+    """Result of compiling one kernel specialisation in one configuration for one architecture.
 
     Attributes:
         chosen: whether a launch on that architecture takes this configuration.
@@ -60,7 +60,7 @@ class Compiled:
 
     @property
     def problem(self) -> str | None:
-        """Why nobody should launch it, None where nothing speaks against it."""
+        """Reason not to launch this configuration; None if there is none."""
         if self.failure is not None:
             return self.failure
         if self.stack_bytes:
@@ -72,7 +72,7 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompileBody:
-    """All that was compiled."""
+    """Results of one compilation run."""
 
     KIND: ClassVar[str] = "kernels-compiled"
 
@@ -81,7 +81,7 @@ class CompileBody:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against any configuration that a launch takes."""
+        """Whether every configuration in use is free of problems."""
         return all(row.problem is None for row in self.rows if row.chosen)
 
 
@@ -94,7 +94,7 @@ def compile_kernels(
     wanted: Callable[[Kernel, Variant], bool] = lambda kernel, variant: True,
     on_row: Callable[[], object] | None = None,
 ) -> CompileBody:
-    """Compiles the specialisations of the operators' kernels.
+    """Compile the specialisations of the operators' kernels.
 
     Args:
         everything: all configurations; else only those that a launch takes.
@@ -133,12 +133,12 @@ def compile_kernels(
 def count_tasks(
     architectures: Sequence[Architecture], ops: Sequence[str] = OPS, *, everything: bool = True
 ) -> int:
-    """How many rows `compile_kernels` gives."""
+    """Count the rows that `compile_kernels` returns."""
     return sum(1 for _ in _tasks(architectures, ops, everything, lambda kernel, variant: True))
 
 
 def check_compiled(kernel: Kernel) -> None:
-    """Raises `UnsupportedError` where Triton interprets a kernel in this process."""
+    """Raise `UnsupportedError` if Triton interprets a kernel in this process."""
     if type(kernel.function).__name__ == "InterpretedFunction":
         raise UnsupportedError(
             "Triton interprets its kernels in this process, so there is nothing to compile; unset "
@@ -155,7 +155,7 @@ def _tasks(
     everything: bool,
     wanted: Callable[[Kernel, Variant], bool],
 ) -> Iterable[Task]:
-    """Plain values, so that they can be sent to another process."""
+    """List compilation tasks as plain values, which can be sent to another process."""
     for op in ops:
         for kernel in all_kernels([op]):
             check_compiled(kernel)
@@ -180,7 +180,7 @@ def _compile(
 
 
 def compile_one(kernel: Kernel, variant: Variant, config: Config, capability: int) -> Compiled:
-    """One specialisation in one configuration; where the compiler raises, that is the row's failure."""
+    """Compile one specialisation in one configuration; a compiler error becomes the row's failure."""
     row = Compiled(
         kernel=kernel.name,
         variant=variant.name,
@@ -207,8 +207,8 @@ def compile_one(kernel: Kernel, variant: Variant, config: Config, capability: in
 
 
 def _build(kernel: Kernel, variant: Variant, config: Config, capability: int) -> Any:
-    """What a launch would build: pointers are 16-byte aligned, as all that torch allocates is, and integers
-    are what the variant says of them."""
+    """Compile what a launch would: pointers are 16-byte aligned, as torch allocates them, and integers
+    are specialised as the variant says."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -227,7 +227,7 @@ def _build(kernel: Kernel, variant: Variant, config: Config, capability: int) ->
 
 
 def _widest_load(ptx: str) -> int:
-    """From instructions such as `ld.global.v4.b32`, or asynchronous copies of 16 bytes."""
+    """Find the widest load, in bits, from instructions such as `ld.global.v4.b32` or 16-byte async copies."""
     widths = [
         int(count or 1) * int(bits)
         for count, bits in re.findall(r"ld\.global(?:\.[A-Za-z0-9:_]+)*?(?:\.v(\d))?\.[bfsu](\d+)", ptx)
@@ -239,7 +239,7 @@ def _widest_load(ptx: str) -> int:
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:
-    """Registers and stack bytes of a thread."""
+    """Read registers and stack bytes per thread."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -254,7 +254,7 @@ def _resources(cubin: bytes) -> tuple[int, int]:
 
 @lru_cache(maxsize=1)
 def _cuobjdump() -> str:
-    """The one that comes with Triton."""
+    """Find the `cuobjdump` that comes with Triton."""
     import triton
 
     path = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"

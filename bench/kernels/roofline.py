@@ -1,4 +1,4 @@
-"""The least time that each operator can take, from its cost and a device's ceilings; needs no GPU."""
+"""Lower bound on each operator's run time, from its cost and a device's ceilings; needs no GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genie_rt.kernels.cost import Cost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """One case on one device.
+    """Lower bound on one case's run time on one device.
 
     Attributes:
         least_us: no implementation is faster there.
@@ -29,7 +29,7 @@ class Bound:
 
 
 def case_costs(ops: Sequence[str] = OPS, dtype: torch.dtype = torch.bfloat16) -> list[tuple[str, str, Cost]]:
-    """Operator, case and cost of all cases, set up with tensors that take no memory."""
+    """List operator, case and cost of all cases, set up with tensors that take no memory."""
     with FakeTensorMode():
         return [(case.op, case.name, case.cost) for case in all_cases(ops, dtype, torch.device("cpu"))]
 
@@ -37,7 +37,7 @@ def case_costs(ops: Sequence[str] = OPS, dtype: torch.dtype = torch.bfloat16) ->
 def bounds(
     costs: Sequence[tuple[str, str, Cost]], *, bytes_per_second: float, flops_per_second: float
 ) -> list[Bound]:
-    """The roofline of each."""
+    """Compute the roofline bound of each case."""
     rates: Mapping[str, float] = {
         "bytes_per_second": bytes_per_second,
         "flops_per_second": flops_per_second,

@@ -1,4 +1,4 @@
-"""Kernels as a person reads them: what was compiled, what bounds them, what they took."""
+"""Tables of kernels for the terminal: compilation results, roofline bounds and measured times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from genie_rt.bench.kernels.roofline import bounds
 from genie_rt.bench.tables import print_warnings
 from genie_rt.kernels.launch import Config
 from genie_rt.runtime.tables import figure_table
-from genie_rt.runtime.units import scaled
+from genie_rt.runtime.units import plural, scaled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ WIDTH = 200
 
 
 def print_compiled(console: Console, body: CompileBody, *, everything: bool) -> None:
-    """The configurations that launches take, one row each, and what speaks against the others."""
+    """Print the configurations in use, one per row, and the problems of all others."""
     table = figure_table(
         "kernel",
         "variant",
@@ -46,12 +46,12 @@ def print_compiled(console: Console, body: CompileBody, *, everything: bool) -> 
     console.print(table)
     chosen = [row for row in body.rows if row.chosen]
     broken = [row for row in body.rows if row.problem is not None]
-    console.print(f"\nTriton {body.triton}: {len(chosen)} that launches take", end="")
+    console.print(f"\nTriton {body.triton}: {plural(len(chosen), 'configuration')} in use", end="")
     if everything:
-        console.print(f", {len(body.rows)} in all, {len(broken)} of them with a flaw", end="")
+        console.print(f", {len(body.rows)} in total, {len(broken)} of them flawed", end="")
     console.print()
     for row in broken:
-        mark = "launches take it: " if row.chosen else ""
+        mark = "in use: " if row.chosen else ""
         where = f"{row.kernel} {row.variant} {row.architecture} {config_name(row.config)}"
         console.print(f"{where}: {mark}{row.problem}", style="yellow", soft_wrap=True)
 
@@ -62,7 +62,7 @@ def print_roofline(
     architectures: Sequence[Architecture],
     dtype: str,
 ) -> None:
-    """Least microseconds of every case on every architecture's device."""
+    """Print a lower bound in microseconds for every case on every architecture's device."""
     columns = [f"{item.device}\nµs" for item in architectures]
     table = figure_table(f"{dtype}, least time", "case", "FLOP", "bytes", "FLOP/byte", *columns)
     found = [
@@ -80,12 +80,12 @@ def print_roofline(
 
 
 def print_timed(console: Console, record: Record[KernelsBody]) -> None:
-    """A record of kind "kernels"."""
+    """Print a record of kind "kernels"."""
     body = record.body
     copy = body.ceilings.copy.best or 0.0
     console.print(f"{record.header.device.model}, Triton {body.triton}, copies {scaled(copy, 'B/s')}\n")
     table = figure_table(
-        "op", "case", "dtype", "µs", "p95", "rate", "% of ceiling", "error", "strongest other", "µs", "faster"
+        "op", "case", "dtype", "µs", "p95", "rate", "% of ceiling", "error", "fastest other", "µs", "faster"
     )
     for row in body.rows:
         if row.failure is None:
@@ -98,7 +98,7 @@ def print_timed(console: Console, record: Record[KernelsBody]) -> None:
 
 
 def print_choice(console: Console, choice: Choice) -> None:
-    """What was chosen."""
+    """Print the chosen configurations."""
     table = figure_table("kernel", "variant", "configuration")
     for (kernel, variant), config in choice.items():
         table.add_row(kernel, variant, config_name(config))
@@ -106,7 +106,7 @@ def print_choice(console: Console, choice: Choice) -> None:
 
 
 def config_name(config: Config) -> str:
-    """Such as "BLOCK_M=64 warps=4 stages=2"."""
+    """Name a configuration, such as "BLOCK_M=64 warps=4 stages=2"."""
     blocks = " ".join(f"{name}={value}" for name, value in config.blocks)
     return f"{blocks} warps={config.num_warps} stages={config.num_stages}".strip()
 

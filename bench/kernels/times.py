@@ -1,4 +1,4 @@
-"""Times every kernel on this GPU beside the strongest library calls for the same job.
+"""Time every kernel on this GPU next to the fastest library calls for the same operation.
 
 Before each timed call the L2 cache is overwritten, as the rest of a frame would. Candidates of one case run
 interleaved. What a kernel gives is compared with its reference first: a wrong kernel has no time.
@@ -32,7 +32,7 @@ FLUSH_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """A library's way. `median_us` is None where it failed, and `failure` says why."""
+    """Time of a library call. `median_us` is None where it failed, and `failure` says why."""
 
     name: str
     median_us: float | None
@@ -41,7 +41,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """One case.
+    """Times of one case.
 
     Attributes:
         error: relative error of the worst output against the reference; 0 where all have to be equal and are;
@@ -72,7 +72,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelsBody:
-    """All cases, and the ceilings that they are held against."""
+    """Times of all cases, and the ceilings that they are compared with."""
 
     KIND: ClassVar[str] = "kernels"
 
@@ -86,7 +86,7 @@ class KernelsBody:
 
 
 def find_gpu(name: str) -> torch.device:
-    """The CUDA device of that name.
+    """Return the CUDA device of that name.
 
     Raises:
         UnsupportedError: there is none; the message says what needs none.
@@ -109,7 +109,7 @@ def measure_kernels(
     repeats: int = 30,
     on_row: Callable[[Timed], object] = lambda row: None,
 ) -> KernelsBody:
-    """Checks and times all cases of the operators.
+    """Check and time all cases of the operators.
 
     Args:
         name: of a CUDA device.
@@ -139,7 +139,7 @@ Clock = Callable[[Mapping[str, Callable[[], object]]], Mapping[str, Sequence[flo
 
 
 def measure_case(case: Case, ceilings: CeilingsBody, clock: Clock, device: torch.device) -> Timed:
-    """Checks one case, and times it if it is right."""
+    """Check one case, and time it if its result is right."""
     row = Timed(op=case.op, case=case.name, dtype=str(case.dtype).removeprefix("torch."), cost=case.cost)
     try:
         error, wrong = judge_case(case)
@@ -179,7 +179,7 @@ def measure_case(case: Case, ceilings: CeilingsBody, clock: Clock, device: torch
 
 
 def judge_case(case: Case) -> tuple[float, str | None]:
-    """Largest relative error of a case's outputs, and what is wrong with them, None where nothing is."""
+    """Return the largest relative error of a case's outputs, and what is wrong with them, or None."""
     expected = [x.clone() for x in case.reference()]  # first: the kernel may write to what it reads
     actual = case.run()
     if len(actual) != len(expected):
@@ -214,7 +214,7 @@ def _rates(ceilings: CeilingsBody, dtype: str) -> dict[str, float]:
 
 
 class EventClock:
-    """CUDA events around single calls, the L2 cache overwritten before each."""
+    """Time single calls with CUDA events; the L2 cache is overwritten before each."""
 
     def __init__(self, device: torch.device, repeats: int) -> None:
         self.device, self.repeats = device, repeats

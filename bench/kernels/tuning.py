@@ -1,4 +1,4 @@
-"""Chooses launch configurations, and files them: `kernels/tuned/sm_<capability>.json`.
+"""Choose launch configurations, and save them in `kernels/tuned/sm_<capability>.json`.
 
 On a GPU the fastest configuration of each specialisation is chosen, over all cases that launch it. Without
 one, the first of the author's order that compiles without spills and fits into shared memory.
@@ -21,12 +21,12 @@ from genie_rt.kernels.launch import Config, Kernel, Trial, Variant, read_tuned
 from genie_rt.runtime.atomic import atomic_file
 
 Choice = dict[tuple[str, str], Config]
-"""By kernel and variant."""
+"""Configuration by kernel and variant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """How a choice was made: what stands in the file beside it."""
+    """Record of how a choice was made, stored in the file next to it."""
 
     how: str
     command: str
@@ -41,7 +41,7 @@ def choose_sound(
     compile_one: Callable[[Kernel, Variant, Config, int], Compiled] = compile_one,
     on_choice: Callable[[], object] = lambda: None,
 ) -> Choice:
-    """The first configuration of each specialisation that nothing speaks against; later ones are not tried.
+    """Choose the first configuration of each specialisation without a problem; later ones are not tried.
 
     Where every one has a flaw, the one with the least stack among those that fit, and none where none fits.
     """
@@ -67,7 +67,7 @@ def choose_sound(
 def choose_fastest(
     cases: Iterable[Case], clock: Clock, on_case: Callable[[Case, Choice], object] = lambda case, found: None
 ) -> Choice:
-    """Times every configuration of whatever the cases launch; a wrong result disqualifies.
+    """Time every configuration of the kernels that the cases launch; a wrong result disqualifies.
 
     A specialisation that several cases launch gets the configuration whose times, each relative to the best
     of its case, have the lowest geometric mean.
@@ -101,7 +101,7 @@ def _launched(case: Case) -> dict[tuple[str, str], Kernel]:
 def _times(
     case: Case, key: tuple[str, str], kernel: Kernel, found: Choice, clock: Clock
 ) -> dict[Config, float]:
-    """Median microseconds of the configurations of one kernel that are right, the others as found so far."""
+    """Return median microseconds of one kernel's correct configurations, the others as found so far."""
     usable: list[Config] = []
     for config in kernel.space:
         with Trial(configs={**found, key: config}):
@@ -124,7 +124,7 @@ def _times(
 
 
 def write_choice(folder: Path, capability: int, choice: Choice, found: Found) -> Path:
-    """Writes the file of one architecture; what it said about other specialisations stays."""
+    """Write the file of one architecture; its entries for other specialisations are kept."""
     path = folder / f"sm_{capability}.json"
     kernels: dict[str, dict[str, Any]] = {}
     if path.is_file():

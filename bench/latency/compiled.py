@@ -1,4 +1,4 @@
-"""The strongest baseline that plain PyTorch gives: past keys and values in rings, one compiled frame.
+"""Strongest plain PyTorch baseline: ring buffers for past keys and values, one compiled frame.
 
 The same model, weights and decisions as a session, the way a good user of PyTorch would serve them: per layer
 a preallocated ring of past keys and values that is written in place, `scaled_dot_product_attention` for both
@@ -44,7 +44,7 @@ COMPILER = "inductor"
 
 
 class CompiledRollout:
-    """Goes on from known frames with a compiled frame function, one frame per `step`.
+    """Continue known frames with a compiled frame function, one frame per `step`.
 
     The tokens are those of a session that played the same frames; a test compares them in float64.
 
@@ -102,7 +102,7 @@ class CompiledRollout:
 
     @torch.no_grad()
     def step(self, action: int) -> Picture:
-        """The frame that an action leads to, `[Hout, Wout, 3]` uint8.
+        """Return the frame that an action leads to, `[Hout, Wout, 3]` uint8.
 
         The first `WARM_UP_FRAMES` steps compile and capture, which takes minutes.
         """
@@ -117,7 +117,7 @@ class CompiledRollout:
 
 
 def check_plan(plan: Plan) -> None:
-    """Raises `InputError` where the compiled baseline cannot decode a plan."""
+    """Raise `InputError` if the compiled baseline cannot decode a plan."""
     if plan.order != "maskgit":
         raise InputError(
             f'the compiled baseline decodes plans of order "maskgit" alone, found {plan.order!r}; choose '
@@ -126,7 +126,7 @@ def check_plan(plan: Plan) -> None:
 
 
 class FrameFunction(nn.Module):
-    """One frame over static buffers: an action in, a picture out, everything else stays in here.
+    """Compute one frame over static buffers: an action in, a picture out; all state is kept inside.
 
     Args:
         model: whose modules are called. seed: 64 bits.
@@ -157,7 +157,7 @@ class FrameFunction(nn.Module):
 
     @torch.no_grad()
     def fill(self, tokens: Tensor, actions: Sequence[int]) -> None:
-        """Takes in the frames since the reset, `[T, N]`. The last one stays pending, as in a session."""
+        """Load the frames since the reset, `[T, N]`. The last one stays pending, as in a session."""
         for index, (frame, action) in enumerate(zip(tokens, actions, strict=True)):
             if index:
                 self.dynamics(self._embed(self.tokens, self.tokens, self.action), self.frame_index)
@@ -194,11 +194,11 @@ class FrameFunction(nn.Module):
         return picture
 
     def _embed(self, tokens: Tensor, previous: Tensor, action: Tensor) -> Tensor:
-        """One frame's inputs, `[1, 1, P, D]`."""
+        """Embed one frame's inputs, `[1, 1, P, D]`."""
         return self.model.dynamics.embed(tokens[:, None], previous[:, None], action[:, None], self.table)
 
     def _decide(self, pass_index: int, logits: Tensor, tokens: Tensor, u: Tensor, noise_u: Tensor) -> Tensor:
-        """The tokens after a pass: `maskgit_sample` where it is known how many are decided before."""
+        """Decide the tokens of a pass: `maskgit_sample` where it is known how many are decided before."""
         plan, num_tokens = self.plan, tokens.shape[1]
         candidates, p = sample(logits, u, plan.temperature)
         decided = tokens != UNDECIDED
@@ -215,7 +215,7 @@ class FrameFunction(nn.Module):
         return tokens.scatter(1, chosen, candidates.gather(1, chosen))
 
     def _decode(self, tokens: Tensor, newest: Tensor) -> Tensor:
-        """The picture of a frame's tokens, `[Hout, Wout, 3]` uint8."""
+        """Decode a frame's tokens into its picture, `[Hout, Wout, 3]` uint8."""
         tokenizer = self.model.tokenizer
         config = tokenizer.config
         vectors = lookup_code(tokens[:, None], tokenizer.codebook)  # [1, 1, N, d]
@@ -249,7 +249,7 @@ class RingTransformer(nn.Module):
         self.register_buffer("counting", torch.arange(self.num_slots, device=bias.device), persistent=False)
 
     def forward(self, x: Tensor, newest: Tensor) -> Tensor:
-        """All blocks on the newest frames, whose keys and values are written to the rings.
+        """Run all blocks on the newest frames, whose keys and values are written to the rings.
 
         Args:
             x: `[1, T, P, D]`. newest: `[1]` int64, index of the last of these frames.
@@ -265,7 +265,7 @@ class RingTransformer(nn.Module):
         return self.transformer.norm(x)
 
     def _biases(self, frames: Tensor, newest: Tensor) -> Tensor:
-        """What every layer adds to its scores: `[L, 1, H, T, R]`, -inf at frames that are not seen."""
+        """Attention bias of every layer: `[L, 1, H, T, R]`, -inf at frames that are not seen."""
         held = newest - (newest - self.counting) % self.num_slots  # [R], the frame in each slot
         ages = frames[:, None] - held  # [T, R]
         seen = (ages >= 0) & (ages < self.window) & (held >= 0)
@@ -288,7 +288,7 @@ class RingBlock(nn.Module):
             self.register_buffer(name, ring, persistent=False)
 
     def forward(self, x: Tensor, slots: Tensor, bias: Tensor) -> Tensor:
-        """One block: `[1, T, P, D]` to the same.
+        """Run one block: `[1, T, P, D]` to the same shape.
 
         Args:
             slots: `[T]` int64, where these frames go. bias: `[1, H, T, R]`.

@@ -1,4 +1,4 @@
-"""How long a frame takes, from the action to the picture, beside the paper's recipe and beside torch.compile.
+"""Frame latency from action to picture, next to the paper's recipe and torch.compile.
 
 All that is compared is timed in one process, interleaved: a session that commits within its step, one that
 commits in idle time, the recipe of the paper, and the same model under `torch.compile`, with the same
@@ -27,6 +27,7 @@ from genie_rt.bench.latency.frame_record import (
     ColdStart,
     FrameBody,
     Memory,
+    described,
 )
 from genie_rt.bench.latency.workloads import Past, Workload, first_picture, remarks
 from genie_rt.bench.noise_check import Counters, disturbances
@@ -38,6 +39,7 @@ from genie_rt.runtime.backends.protocol import Backend
 from genie_rt.runtime.backends.registry import BACKENDS
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.units import plural
 from genie_rt.runtime.world import World
 
 SWEEP_ITERATIONS = 15
@@ -46,7 +48,7 @@ SWEEP_WARM_UP_S = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameBench:
-    """What to measure.
+    """Settings of a latency measurement.
 
     Attributes:
         source: a bundle's name or folder; None where `preset` is given.
@@ -97,7 +99,7 @@ class FrameBench:
                 raise InputError(f"--versus: expected some of {known}, found {other!r}")
 
     def load(self, **changes: str) -> World:
-        """The world to measure, or with changes of `backend`, `dtype` or `device` one of the same weights."""
+        """Load the world to measure, or the same weights on another `backend`, `dtype` or `device`."""
         how: dict[str, str | None] = {"backend": self.backend, "dtype": self.dtype, "device": self.device}
         if self.preset is not None:
             return World.random(self.preset, **(how | changes))  # type: ignore[arg-type]
@@ -108,7 +110,7 @@ class FrameBench:
 def bench_frames(
     bench: FrameBench, *, import_ms: float, command: str, on_round: Callable[[], object] | None = None
 ) -> Record[FrameBody]:
-    """Takes the measurement.
+    """Measure the latency of a frame.
 
     Args:
         import_ms: what importing this module took, which only the caller can know.
@@ -192,7 +194,7 @@ def bench_frames(
 
 @dataclass(frozen=True, slots=True, kw_only=False, eq=False)
 class _Worlds:
-    """The world that is measured, and others of the same weights, each loaded once."""
+    """World that is measured, and others with the same weights, each loaded once."""
 
     bench: FrameBench
     world: World
@@ -200,13 +202,13 @@ class _Worlds:
 
     @property
     def dtype_in_torch(self) -> str:
-        """The world's dtype, where `reference` computes in it, or else what one would take on its device."""
+        """World's dtype if `reference` computes in it, else the usual one on its device."""
         if self.world.dtype in BACKENDS["reference"].dtypes:
             return self.world.dtype
         return "bfloat16" if self.world.backend.device.type == "cuda" else "float32"
 
     def asked(self) -> list[tuple[str, str]]:
-        """Back ends and dtypes to compare with."""
+        """List the back ends and dtypes to compare with."""
         own = self.world.dtype
         if self.bench.versus is None:
             is_reference = self.world.backend.name == "reference"
@@ -218,7 +220,7 @@ class _Worlds:
         ]
 
     def other(self, backend: str, dtype: str) -> World:
-        """On the same device."""
+        """Load the world with another back end, on the same device."""
         if (backend, dtype) == (self.world.backend.name, self.world.dtype):
             return self.world
         if (backend, dtype) not in self.others:
@@ -227,7 +229,7 @@ class _Worlds:
         return self.others[backend, dtype]
 
     def model(self) -> tuple[WorldModel, list[str]]:
-        """The weights as a plain torch model, and what has to be said about it.
+        """Return the weights as a plain torch model, and a note about it.
 
         Where the back end keeps them in another form, they are loaded, or drawn, once more.
         """
@@ -244,7 +246,7 @@ class _Worlds:
 
 
 def _versus(worlds: _Worlds, plan: Plan) -> tuple[list[Workload], list[str]]:
-    """Sessions of other back ends, their windows full, and a line for each that does not fit here."""
+    """Open sessions of other back ends, their windows full, and note each that does not fit here."""
     found, notes = list[Workload](), list[str]()
     for backend, dtype in dict.fromkeys(worlds.asked()):
         name = f"{backend} {dtype}"
@@ -261,7 +263,7 @@ def _versus(worlds: _Worlds, plan: Plan) -> tuple[list[Workload], list[str]]:
 
 
 def _baselines(worlds: _Worlds, past: Past, plan: Plan) -> tuple[list[Workload], list[str]]:
-    """The baselines that were asked for, warmed up, and a line for each that cannot run here."""
+    """Warm up the requested baselines, and note each that cannot run here."""
     bench, notes = worlds.bench, list[str]()
     wanted: list[tuple[str, Callable[[Plan, WorldModel], Workload], int]] = []
     if bench.baseline:
@@ -292,7 +294,7 @@ def _times_faster(times: Mapping[str, Times], baseline: str) -> float | None:
 
 
 def _with_passes(plan: Plan, passes: int) -> Plan:
-    """A plan with other passes, and without the reuse that so few would not allow."""
+    """Change a plan's passes, and drop reuse where so few passes do not allow it."""
     fits = plan.reuse != "frames" or passes > 1
     return plan.replace(passes=passes, reuse=plan.reuse if fits else "none")
 
@@ -305,7 +307,7 @@ def _time(
     warm_up_s: float,
     on_round: Callable[[], object] | None,
 ) -> tuple[Mapping[str, Times], list[Series], list[str]]:
-    """Times of some players, interleaved, by name and as series, and lines that speak against them."""
+    """Time players in turn; returns times by name, series, and notes that cast doubt on them."""
     times = measure(
         [player.candidate for player in players],
         iterations=iterations, duration_s=duration_s, warm_up_s=warm_up_s, on_round=on_round,
@@ -317,8 +319,8 @@ def _time(
         series.append(Series.of(player.candidate.name, player.plan, taken, counted))
         if num_cold := sum(item.cold for item in counted):
             notes.append(
-                f"{player.candidate.name}: {num_cold} of {len(counted)} frames made something ready that "
-                "later ones found there"
+                f"{described(player.candidate.name)}: {num_cold} of {plural(len(counted), 'measured frame')} "
+                "included one-time preparation"
             )
     return times, series, notes
 

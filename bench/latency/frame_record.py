@@ -1,4 +1,4 @@
-"""What a record of kind "frame" holds: the latency of a frame, and what else a player would meet."""
+"""Record of kind "frame": frame latency, cold start and memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from genie_rt.bench.record import Subject
 from genie_rt.bench.series import Series
+from genie_rt.runtime.units import plural
 
 STEP = "step"
 IDLE_COMMIT = "step_idle_commit"
@@ -15,7 +16,7 @@ COMPARED = (STEP, IDLE_COMMIT, RECOMPUTED)
 """Names of the series that a record compares; its sweep's are `sweep_K`, those of other plans `plan_NAME`."""
 
 COMPILED = "compiled"
-"""One more that is compared, where it was asked for: the same model under `torch.compile`."""
+"""Series of the same model under `torch.compile`, compared on request."""
 
 VERSUS = "versus "
 """Others that are compared: `versus BACKEND DTYPE`."""
@@ -23,10 +24,26 @@ VERSUS = "versus "
 SWEEP = "sweep_"
 PLAN = "plan_"
 
+_DESCRIBED = {
+    STEP: "commit in the step",
+    IDLE_COMMIT: "commit in idle time",
+    RECOMPUTED: "the paper's recipe",
+    COMPILED: "torch.compile",
+}
+
+
+def described(name: str) -> str:
+    """Describe a series to a user: "commit in idle time" rather than "step_idle_commit"."""
+    if name.startswith(SWEEP):
+        return plural(int(name.removeprefix(SWEEP)), "pass", "passes")
+    if name.startswith(PLAN):
+        return f"plan {name.removeprefix(PLAN)}"
+    return _DESCRIBED.get(name, name.removeprefix(VERSUS))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart:
-    """From the command to the second picture, in milliseconds; files may lie in the system's cache already.
+    """Time from the command to the second picture, in milliseconds; files may be in the system's cache.
 
     Attributes:
         import_ms: to import torch and genie-rt; next to nothing where the process had them.

@@ -1,4 +1,4 @@
-"""A long rollout: whether memory and latency stay flat, as they should for a game that nobody turns off.
+"""Long rollout benchmark: whether memory and latency stay flat, as a game that runs for days needs.
 
 Steps commit the frame before in their first pass. Every so often the player looks at all futures, and goes
 back a little, so that pages are shared, dropped and taken again. Memory and time are told per window of the
@@ -56,7 +56,7 @@ SMALL = TransformerConfig(num_layers=2, width=32, num_heads=2, head_width=16, ml
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """One part of a rollout.
+    """Figures of one part of a rollout.
 
     Attributes:
         end: steps that were done when it ended.
@@ -75,7 +75,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongBody:
-    """A long rollout.
+    """Figures of a long rollout.
 
     Attributes:
         steps: of the rollout.
@@ -104,7 +104,7 @@ class LongBody:
 
     @property
     def is_memory_flat(self) -> bool:
-        """Whether neither the process nor the pools grew in the later half."""
+        """Whether neither the process nor the pools grew in the second half."""
         later = self.windows[len(self.windows) // 2 :]
         pages = {(window.used_pages, window.held_pages) for window in later}
         grew = self.memory_growth_bytes is not None and self.memory_growth_bytes > self.allowed_growth_bytes
@@ -112,7 +112,7 @@ class LongBody:
 
     @property
     def is_latency_flat(self) -> bool:
-        """Whether a step takes as long at the end as at the beginning, by what the young session takes."""
+        """Whether a step takes as long at the end as at the beginning, relative to a fresh session."""
         return abs(self.last_times_control / self.first_times_control - 1) <= MAX_DRIFT
 
 
@@ -125,7 +125,7 @@ def play_long(
     command: str,
     on_window: Callable[[], object] | None = None,
 ) -> Record[LongBody]:
-    """Plays a long rollout.
+    """Play a long rollout.
 
     Args:
         steps: at least 2 * WINDOWS, so that every window has a median.
@@ -186,7 +186,7 @@ def play_long(
 
 
 def _young_session(world: World, plan: Plan) -> tuple[Session, Snapshot]:
-    """A session of its own, and the moment at which all its windows are full for the first time."""
+    """Open a fresh session, and take a snapshot when its windows are full for the first time."""
     config = world.bundle.config
     session = world.session(plan=plan)
     session.reset(first_picture(world))
@@ -197,7 +197,7 @@ def _young_session(world: World, plan: Plan) -> tuple[Session, Snapshot]:
 
 
 def summarise(subject: Subject, plan: Plan, steps: int, windows: Sequence[Window]) -> LongBody:
-    """The figures of a rollout's windows, which are at least two."""
+    """Summarise a rollout's windows, of which there are at least two."""
     later = windows[len(windows) // 2 :]
     resident = [window.resident_bytes for window in later if window.resident_bytes is not None]
     growth = round(slope(resident) * (len(resident) - 1)) if len(resident) == len(later) else None
@@ -220,13 +220,13 @@ def _times_control(windows: Sequence[Window]) -> float:
 
 
 def slope(values: Iterable[float]) -> float:
-    """Of the line of least squares through values at 0, 1, 2, ...; 0 for a single one."""
+    """Slope of the least-squares line through values at 0, 1, 2, ...; 0 for a single value."""
     values = list(values)
     return statistics.linear_regression(range(len(values)), values).slope if len(values) > 1 else 0.0
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process that is resident now; None where the system does not say."""
+    """Return the resident memory of this process in bytes; None where the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -235,7 +235,7 @@ def resident_bytes() -> int | None:
 
 
 def small_world() -> World:
-    """A world of 16 tokens and random weights, made here: what is played changes no memory and no time."""
+    """Make a world of 16 tokens with random weights; memory and time do not depend on the weights."""
     config = ModelConfig(
         tokenizer=TokenizerConfig(
             height=16, width=16, patch=4, decoder_patch=4, codebook_size=64, codebook_dim=8,

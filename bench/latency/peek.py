@@ -1,4 +1,4 @@
-"""What it costs to see all futures at once: `Session.peek` against stepping each action alone.
+"""Cost of the next frame of all actions: `Session.peek` against stepping each action alone.
 
 A peek evaluates one row with each of its `A` actions as one batch over one past, and commits the last frame
 once. Whoever steps each action alone from a snapshot decodes as many frames, and commits as often. Counted in
@@ -36,7 +36,7 @@ FREE_STEP_MS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeekBody:
-    """What a peek costs.
+    """Cost of a peek.
 
     Attributes:
         num_actions: `A`.
@@ -65,7 +65,7 @@ class PeekBody:
 
 
 def work_ratio(num_actions: int, passes: int, decoder_passes: float) -> float:
-    """Work of a peek by that of stepping each action alone; see the module."""
+    """Ratio of a peek's work to that of stepping each action alone; see the module."""
     peek = num_actions * passes + num_actions * decoder_passes + 1
     return peek / (num_actions * (passes + 1 + decoder_passes))
 
@@ -80,7 +80,7 @@ def bench_peek(
     warm_up_s: float = 0.0,
     on_round: Callable[[], object] | None = None,
 ) -> Record[PeekBody]:
-    """Takes the measurement, from a full window and with a pending frame.
+    """Measure a peek, from a full window and with a pending frame.
 
     Args:
         plan: what frames are decoded with.

@@ -1,4 +1,4 @@
-"""What back ends and number formats may be off by, with the reason of each figure."""
+"""Error bounds of back ends and precisions, with the reason for each figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from genie_rt.runtime.bundle import Bundle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What an implementation in one number format may be off by.
+    """Error bound of an implementation in one precision.
 
     The cumulative distribution is a sum of softmax(logits / temperature). To first order an error of the
     logits moves it by `cdf (1 - cdf) / temperature` times the difference of two of the errors' means, above
@@ -53,10 +53,10 @@ BOUNDS = {
     # that
     "int8": Bound(means=0.1, logit=0.25, sampling=2.0**-24, psnr_db=42),
 }
-"""By the number format that a candidate computes in."""
+"""Bounds by the candidate's precision."""
 
 VACUOUS = 0.25
-"""From this bound on the tokens say little: `u` is rarely further from anything."""
+"""Bound above which tokens say little, since `u` is rarely further from a boundary."""
 
 
 def may_differ(share: float) -> float:
@@ -74,7 +74,7 @@ def may_differ(share: float) -> float:
 
 
 def bound_of(bundle: Bundle, backend: str, dtype: str) -> Bound:
-    """What a world computed so is judged by: what the bundle declares of its graphs, or `BOUNDS`."""
+    """Return the bound that judges a computation: the one the bundle declares for its graphs, or `BOUNDS`."""
     declared = None
     if BACKENDS[backend].runs_graphs and bundle.graphs is not None and graph_precision(dtype) == dtype:
         declared = bundle.graphs.bounds.get(dtype)

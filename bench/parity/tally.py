@@ -1,4 +1,4 @@
-"""What two computations of the same passes and pictures differ by, added up."""
+"""Accumulated differences between two computations of the same passes and pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genie_rt.runtime.backends.protocol import Probe
 
 
 def distance_to_token(cdf: Tensor, u: Tensor, token: Tensor) -> Tensor:
-    """How far `u` is from the interval `[cdf[token - 1], cdf[token])` that a token is sampled in.
+    """Distance of `u` from the interval `[cdf[token - 1], cdf[token])` that a token is sampled in.
 
     Args:
         cdf: `[M, V]` float64, cumulative, the last entry 1. u: `[M]` float64. token: `[M]` int64.
@@ -52,7 +52,7 @@ class Tally:
         self._sum_error = self._sum = self._sum_squares = self._sum_pixel_squares = 0.0
 
     def add_pass(self, expected: Probe, found: Probe, u: Tensor) -> None:
-        """Compares one pass.
+        """Compare one pass.
 
         Args:
             u: `[B, N]`, that both sampled with.
@@ -78,7 +78,7 @@ class Tally:
         self.add_tokens(cdf, expected.candidates, found.candidates, u)
 
     def add_tokens(self, cdf: Tensor, expected: Tensor, found: Tensor, u: Tensor) -> None:
-        """Compares the tokens of one pass, `[B, N]` each, in the yardstick's distribution `[B, N, V]`."""
+        """Compare the tokens of one pass, `[B, N]` each, in the yardstick's distribution `[B, N, V]`."""
         differs = found.cpu() != expected
         distance = distance_to_token(cdf[differs], u[differs].double(), found.cpu()[differs])
         self.passes += 1
@@ -86,7 +86,7 @@ class Tally:
         self._distances.append(distance)
 
     def add_picture(self, expected: Tensor, found: Tensor) -> None:
-        """Compares pictures, uint8."""
+        """Compare pictures, uint8."""
         self._sum_pixel_squares += float((found.cpu().double() - expected.double()).square().sum())
         self._pixels += expected.numel()
 
@@ -112,5 +112,5 @@ class Tally:
 
     @property
     def distances(self) -> Tensor:
-        """Of all mismatches, `[M]` float64."""
+        """Distances of all mismatches, `[M]` float64."""
         return torch.cat(self._distances) if self._distances else torch.empty(0)

@@ -1,4 +1,4 @@
-"""Which plans to recommend, by a rule that is written down before the figures are known."""
+"""Choice of the plans to recommend, by a rule fixed before the figures are known."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from genie_rt.runtime.plan import Plan
 from genie_rt.training.evaluation.measure import DELTA_T
 
 NEARLY = 0.25
-"""How much further from the floor than the best a "balanced" plan may be, as a share."""
+"""Largest excess of a "balanced" plan's distance from the floor over the best one's, as a fraction."""
 
 LEAST_DB = 0.2
-"""How much less PSNR than "quality" at step 4 a "balanced" plan may have."""
+"""Largest loss of PSNR at step 4, in dB, of a "balanced" plan against "quality"."""
 
 
 def recommend(rows: Sequence[QualityRow], baselines: Baselines) -> dict[str, Plan]:

@@ -6,12 +6,11 @@ import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import tyro
+from typing import Annotated, Literal
 
 from genie_rt.errors import InputError
-from genie_rt.runtime.flags import check_file, check_folder, set_threads
+from genie_rt.parsing import shown
+from genie_rt.runtime.flags import BundleName, check_file, check_folder, set_threads
 
 Order = Literal["maskgit", "random", "halton", "adaptive"]
 Reuse = Literal["none", "passes", "frames"]
@@ -19,70 +18,78 @@ Reuse = Literal["none", "passes", "frames"]
 
 @dataclass(frozen=True, kw_only=True)
 class QualityCommand:
-    """Quality of decoding plans against their cost, on held-out clips: CSV, record, plot and table.
+    """Measure quality against cost of decoding plans on held-out clips. Writes a CSV, a record and a plot.
 
-    With --versus it is the quality of number formats and back ends: the same plans, clips and chance, each
-    held against the command's own back end and dtype. Fails where PSNR is further than 0.5 dB from that, or
-    the clip distance larger than it by more than noise.
+    With --versus, compare back ends and precisions instead: each runs the same plans and clips with the same
+    seed as --backend and --dtype. Exits with 1 if PSNR drops by more than 0.5 dB or the clip distance grows
+    by more than noise.
 
-    Takes hours on a CPU. What is known of a plan is kept in OUT.work, so a stopped run goes on where it was,
-    and a run with other plans adds to it. Few passes of all orders come first. With glibc the environment
-    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456 saves the time that goes
-    into giving memory back to the system and taking it again.
+    Takes hours on a CPU. Results are kept in the folder OUT.work: an interrupted run resumes there, and runs
+    with other plans add to it. With glibc, setting MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_=100000000000
+    and MALLOC_TOP_PAD_=268435456 in the environment saves time by keeping freed memory.
+
+    Examples:
+        genie-rt bench quality demo --data data/coinrun --out quality.csv
+        genie-rt bench quality demo --data data/coinrun --versus openvino:bfloat16
     """
 
-    bundle: tyro.conf.Positional[str] = "demo"
-    """Name of a bundle that came with genie-rt, or the folder of any other."""
-    data: Path | None = None
-    """Clip store whose held-out split is the truth; the real game on held-out levels unless set."""
+    bundle: BundleName = "demo"
+    """Name of a shipped bundle, or path of a bundle folder."""
+    data: Annotated[Path | None, shown(default="record CoinRun's held-out levels")] = None
+    """Clip store whose held-out split is the ground truth."""
     out: Path = Path("out/quality.csv")
-    """CSV to write; the record, the plot and the work folder lie beside it under the same name."""
+    """CSV file to write. The record, the plot and the work folder get the same name."""
     clips: int = 200
-    """How many clips to measure on."""
+    """Number of clips to measure on."""
     reference_clips: int = 400
-    """How many other real clips the clip distance is measured against."""
-    plans: tuple[Order, ...] = ("maskgit", "random", "halton", "adaptive")
-    """Orders to measure."""
-    passes: tuple[int, ...] = (1, 2, 4, 8, 16, 25)
-    """Passes per frame to measure."""
-    reuse: tuple[Reuse, ...] = ("none", "passes", "frames")
-    """What plans may reuse: "passes" is for random and halton, "frames" for maskgit and adaptive."""
-    temperature: float | None = None
-    """Temperature of all plans; that of the bundle's default plan unless set."""
-    noise: float | None = None
-    """Confidence noise of all plans; that of the bundle's default plan unless set."""
-    threshold: float | None = None
-    """Threshold of the adaptive plans; that of the bundle's default plan unless set."""
-    versus: tuple[str, ...] = ()
-    """Other computations to compare with, BACKEND:DTYPE each, or a back end or a dtype alone."""
-    plan: tuple[str, ...] = ("default",)
-    """Plans of the bundle to compare them on, with --versus."""
-    prompt_frames: int | None = None
-    """Real frames before a rollout; half the dynamics' window unless set."""
+    """Number of other real clips that the clip distance compares with."""
+    plans: Annotated[tuple[Order, ...], shown(metavar="ORDER ...")] = (
+        "maskgit",
+        "random",
+        "halton",
+        "adaptive",
+    )
+    """Decoding orders to measure: maskgit, random, halton, adaptive."""
+    passes: Annotated[tuple[int, ...], shown(metavar="K ...")] = (1, 2, 4, 8, 16, 25)
+    """Numbers of passes per frame to measure."""
+    reuse: Annotated[tuple[Reuse, ...], shown(metavar="REUSE ...")] = ("none", "passes", "frames")
+    """What plans may reuse: none; passes (orders random and halton); frames (order maskgit)."""
+    temperature: Annotated[float | None, shown(default="that of the bundle's default plan")] = None
+    """Sampling temperature of all plans."""
+    noise: Annotated[float | None, shown(default="that of the bundle's default plan")] = None
+    """Noise on the confidence, in all plans."""
+    threshold: Annotated[float | None, shown(default="that of the bundle's default plan")] = None
+    """Confidence threshold of the adaptive plans."""
+    versus: Annotated[tuple[str, ...], shown(default="none", metavar="BACKEND:DTYPE ...")] = ()
+    """Back ends and precisions to compare; BACKEND or DTYPE alone keeps the other one."""
+    plan: Annotated[tuple[str, ...], shown(metavar="PLAN ...")] = ("default",)
+    """With --versus: names of the bundle's plans to compare them on."""
+    prompt_frames: Annotated[int | None, shown(default="half the model's window")] = None
+    """Number of real frames before each rollout."""
     known_only: bool = False
-    """Judge the plans whose clips were decoded before, and decode none."""
+    """Evaluate only plans whose clips are already decoded in the work folder."""
     times: Literal["missing", "again", "none"] = "missing"
-    """Time a frame of each plan where that is not known yet, anew, or not at all."""
+    """Frame times to measure: those still missing, all of them again, or none."""
     iterations: int = 40
-    """Frames that are timed, of each plan."""
-    visuals: Literal["plain", "full"] | None = None
-    """Look of the real game; what the bundle was trained on unless set."""
-    lam: Path | None = None
-    """Run folder of the latent action model, for a world that has latent actions."""
+    """Number of timed frames per plan."""
+    visuals: Annotated[Literal["plain", "full"] | None, shown(default="as in the training data")] = None
+    """Visual style of CoinRun, without --data."""
+    lam: Annotated[Path | None, shown(default="none")] = None
+    """Run folder of the latent action model; needed for a world with latent actions."""
     seed: int = 0
-    """Seed of the choice of clips, of the sampling and of the random actions."""
+    """Random seed for the choice of clips, sampling and random actions."""
     batch: int = 16
-    """Clips evaluated together."""
-    threads: int | None = None
-    """CPU threads to compute with; all unless set."""
+    """Number of clips evaluated together."""
+    threads: Annotated[int | None, shown(default="all cores")] = None
+    """Number of CPU threads."""
     backend: str = "reference"
-    """Back end that computes the frames; "reference" is the definition, "auto" the fastest."""
+    """Back end to compute with: reference, cuda, onnx, openvino, tensorrt, tensorrt-rtx, or auto."""
     dtype: str = "float32"
-    """Number format that the back end computes in."""
-    device: str | None = None
-    """Device that the back end computes on; its own unless set."""
+    """Precision to compute in, such as float32 or bfloat16, or auto."""
+    device: Annotated[str | None, shown(default="the back end's")] = None
+    """Device to compute on, such as cpu or cuda."""
     emulate: bool = False
-    """Compute what "cuda" computes on a CPU, by its operators' references: its roundings, not its speed."""
+    """Emulate the cuda back end on a CPU with its reference operators: same rounding, not its speed."""
 
     def run(self) -> int:
         """Measure what is missing, then judge, write, draw and print."""
@@ -137,7 +144,7 @@ class QualityCommand:
             raise InputError(f"{flags}: expected in a comparison {where} alone; leave one of them out")
 
     def words(self) -> str:
-        """These settings as a command line."""
+        """Format these settings as a command line."""
         words = ["genie-rt", "bench", "quality", self.bundle]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

@@ -1,4 +1,4 @@
-"""Which back end computes a world, in which number format, and whether it is emulated on a CPU."""
+"""Choice of back end and precision, and of emulation on a CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from genie_rt.runtime.world import World, load_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computation:
-    """One way to compute a world.
+    """Back end, precision and device that compute a world.
 
     Attributes:
         backend, dtype, device: as `World.load` takes them, none of them left open.
@@ -40,7 +40,7 @@ class Computation:
         *,
         emulate: bool = False,
     ) -> Computation:
-        """Finds out what is meant, as `Choice.of` does; with `emulate` "cuda" needs no such device.
+        """Resolve back end, dtype and device as `Choice.of` does; with `emulate` "cuda" needs no such device.
 
         Raises:
             UnsupportedError: there is no such back end or format, or not here.
@@ -76,7 +76,7 @@ class Computation:
 
     @property
     def name(self) -> str:
-        """Such as "cuda int8 (emulated)"."""
+        """Name such as "cuda int8 (emulated)"."""
         return f"{self.backend} {self.dtype}" + (" (emulated)" if self.emulated else "")
 
     def load(self, source: str | Path) -> World:

@@ -1,4 +1,4 @@
-"""What a number format or a back end costs in quality: the same plans, clips and chance, computed otherwise.
+"""Quality loss of a precision or back end: same plans, clips and seed, computed differently.
 
 All are held against the first, the baseline. Rollouts start as a session does, so that a format's own
 tokenizer is in the figures; the likelihood is of the definition's tokens after the definition's tokens, so
@@ -23,7 +23,7 @@ from genie_rt.training.evaluation.clip_distance import DRAWS, Reference
 from genie_rt.training.evaluation.metrics import decibels
 
 MOST_DB = 0.5
-"""How far PSNR may be from the baseline's at any step, either way: more is no better, for blur has more."""
+"""Largest allowed PSNR difference from the baseline at any step, up or down: blur raises PSNR."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Cost:
 
     @classmethod
     def of(cls, outcome: Outcome, baseline: Outcome, reference: Reference) -> Cost:
-        """What an outcome costs; exactly 0 in all figures where it is the baseline's."""
+        """Quality loss of an outcome; exactly 0 in all figures for the baseline."""
         ours, theirs = outcome.squared, baseline.squared  # [M, S]
         drawn = np.random.default_rng(0).integers(0, len(ours), size=(DRAWS, len(ours)))
         redrawn = decibels(ours[drawn].mean(1)) - decibels(theirs[drawn].mean(1))  # [DRAWS, S]
@@ -66,7 +66,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionRow:
-    """One computation of one plan.
+    """Figures of one computation of one plan.
 
     Attributes:
         plan: its name in the bundle.
@@ -155,7 +155,7 @@ class PrecisionBody:
         return [row for row in self.rows if row.plan == plan]
 
     def remarks(self) -> list[str]:
-        """What the figures do not say."""
+        """List caveats about the figures."""
         if not any(row.computation.emulated for row in self.rows):
             return []
         return [

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from genie_rt.bench.quality.format_cost import PrecisionBody, PrecisionRow
 from genie_rt.runtime.tables import figure_table
+from genie_rt.runtime.units import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def print_precisions(console: Console, body: PrecisionBody) -> None:
-    """Prints all plans, what they are held against, and what was stopped."""
+    """Print all plans, the baselines that they are compared with, and the computations that stopped."""
     protocol, baselines = body.protocol, body.baselines
     for name, plan in body.plans.items():
         console.print(
-            f"\nplan {name}: {plan.order}, {plan.passes} passes, temperature {plan.temperature:g}"
-            + ("" if plan.reuse == "none" else f", reuse of {plan.reuse}")
+            f"\nplan {name}: {plan.order}, {plural(plan.passes, 'pass', 'passes')}, "
+            f"temperature {plan.temperature:g}" + ("" if plan.reuse == "none" else f", reuse of {plan.reuse}")
         )
         console.print(precision_table(body, name))
     console.print(

@@ -1,4 +1,4 @@
-"""`bench quality --versus`: computation against computation, with the same plans, clips and chance."""
+"""`bench quality --versus`: compare computations on the same plans, clips and seed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from genie_rt.bench.record import Record, write_record
 from genie_rt.errors import DeviceError, UnsupportedError
 from genie_rt.runtime.config import to_dict
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.units import plural
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.clip_distance import FrameFeatures
 from genie_rt.training.evaluation.clips import TrueClips
@@ -27,7 +28,7 @@ from genie_rt.training.evaluation.rollout import ModelRollouts
 
 
 def compare_computations(bench: QualityBench, computations: Sequence[Computation]) -> bool:
-    """Measures what is missing, writes CSV and record, prints the table.
+    """Measure missing figures, write CSV and record, and print the table.
 
     Args:
         computations: at least two; the first is the baseline.
@@ -45,8 +46,8 @@ def compare_computations(bench: QualityBench, computations: Sequence[Computation
     model = load_definition(bundle, torch.device(baseline.device))
     clips = bench.clips(bundle, model, protocol)
     console.print(
-        f"{bundle.name} on {device_name(world)}, plans {', '.join(plans)}, {asked.clips} clips of "
-        f"{protocol.clip_length} frames\nwork folder {bench.folder}"
+        f"{bundle.name} on {device_name(world)}, plans {', '.join(plans)}, {plural(asked.clips, 'clip')} of "
+        f"{plural(protocol.clip_length, 'frame')}\nwork folder {bench.folder}"
     )
     features = FrameFeatures(*world.output_size)
     works, stopped = dict[Computation, Work](), dict[Computation, str]()

@@ -1,4 +1,4 @@
-"""Quality of decoding plans: the same clips, the same model, the same chance, one plan after the other.
+"""Quality of decoding plans: each runs the same clips with the same model and the same seed.
 
 What a plan makes of the clips is an `Outcome`, numbers per clip that are worth keeping; what they come to
 beside the truth is a `Quality`. The first takes hours, the second seconds.
@@ -77,13 +77,13 @@ def same_function(plan: Plan) -> Plan:
 
 
 def plan_name(plan: Plan) -> str:
-    """Such as "halton-k4" or "halton-k4-passes"."""
+    """Name a plan, such as "halton-k4" or "halton-k4-passes"."""
     return f"{plan.order}-k{plan.passes}" + ("" if plan.reuse == "none" else f"-{plan.reuse}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """What is measured on every plan.
+    """Measurement protocol, the same for every plan.
 
     Attributes:
         window: W of the dynamics.
@@ -128,7 +128,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """Some clips and the states that every plan starts from.
+    """Clips, and the states that every plan starts from.
 
     Attributes:
         start, seen: rows after the prompt, and after `Protocol.seen` real frames, teacher-forced.
@@ -166,7 +166,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """What one plan made of `M` clips.
+    """Results of one plan on `M` clips.
 
     Attributes:
         squared: `[M, S]`, mean squared errors of the rollouts with the true actions at `Protocol.steps`.
@@ -200,7 +200,7 @@ def prepare(
     batch: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[Batch]:
-    """Shows the clips to the model, once for all plans: rows are immutable, so all start from the same ones.
+    """Show the clips to the model, once for all plans: rows are immutable, so all start from the same ones.
 
     Args:
         clips: at least `protocol.clip_length` frames each; actions index the model's.
@@ -248,7 +248,7 @@ def true_figures(
     batch: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Truth:
-    """What the clips are, with arguments as `prepare` takes them; `model` is the definition."""
+    """Describe the clips themselves, with arguments as in `prepare`; `model` is the reference model."""
     start, end, window = protocol.prompt_frames, protocol.rollout_end, protocol.descriptor_window
     true, last = clips.frames, clips.frames[:, start - 1]
     tokenized = []
@@ -281,7 +281,7 @@ def measure_plan(
     features: FrameFeatures,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Outcome:
-    """Decodes all clips with a plan.
+    """Decode all clips with a plan.
 
     Args:
         batches: from `prepare`.
@@ -391,7 +391,7 @@ class Quality:
 
 
 def judge(outcome: Outcome, truth: Truth, reference: Reference, protocol: Protocol) -> Quality:
-    """What an outcome comes to."""
+    """Compute the quality figures of an outcome."""
     at_4 = outcome.squared[:, protocol.steps.index(DELTA_T)]
     delta = decibels(at_4) - decibels(outcome.random)
     scored = bool(np.isfinite(outcome.nll).all())

@@ -17,6 +17,7 @@ from genie_rt.bench.quality.work_folder import Work
 from genie_rt.errors import InputError
 from genie_rt.runtime.config import to_dict
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.units import plural
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.clip_distance import FrameFeatures
 from genie_rt.training.evaluation.clips import TrueClips
@@ -25,7 +26,7 @@ from genie_rt.training.evaluation.rollout import ModelRollouts
 
 
 def compare_plans(bench: QualityBench, computation: Computation) -> None:
-    """Measures what is missing of the command's grid; writes CSV, record and plot, prints the table."""
+    """Measure missing plans of the command's grid, write CSV, record and plot, and print the table."""
     asked, console = bench.asked, bench.console
     world = computation.load(asked.bundle)
     rollouts, config = ModelRollouts(world), world.bundle.config
@@ -44,8 +45,8 @@ def compare_plans(bench: QualityBench, computation: Computation) -> None:
                 f"expected plans that are known, found none in {work.folder}; measure some first"
             )
     console.print(
-        f"{world.bundle.name} on {device_name(world)}, {computation.name}: {len(plans)} plans on "
-        f"{asked.clips} clips of {protocol.clip_length} frames\nwork folder {work.folder}"
+        f"{world.bundle.name} on {device_name(world)}, {computation.name}: {plural(len(plans), 'plan')} on "
+        f"{plural(asked.clips, 'clip')} of {plural(protocol.clip_length, 'frame')}\nwork folder {work.folder}"
     )
     features = FrameFeatures(*world.output_size)
     reference = bench.reference(world.bundle, protocol, work, features)
@@ -89,7 +90,7 @@ def _finish(
     rows: Sequence[QualityRow],
     baselines: Baselines,
 ) -> None:
-    """Writes CSV, record and plot, prints the table."""
+    """Write CSV, record and plot, and print the table."""
     out, chosen = bench.asked.out, recommend(rows, baselines)
     write_csv(out, [row.columns(protocol) for row in rows])
     rule = (inspect.getdoc(recommend) or "").partition("\n\nReturns:")[0]
@@ -97,7 +98,8 @@ def _finish(
         world, computation, clips.origin, protocol, rows, baselines, chosen, rule, bench.asked.words()
     )
     write_record(out.with_suffix(".json"), record)
-    title = f"{world.bundle.name}, {computation.name} on {device_name(world)}, {bench.asked.clips} clips"
+    where, number = device_name(world), plural(bench.asked.clips, "clip")
+    title = f"{world.bundle.name}, {computation.name} on {where}, {number}"
     draw(out.with_suffix(".png"), rows, baselines, protocol, chosen, title=title)
     print_quality(bench.console, rows, baselines, protocol, chosen)
     written = ", ".join(str(out.with_suffix(suffix)) for suffix in (".csv", ".json", ".png"))

@@ -46,7 +46,7 @@ def draw(
     *,
     title: str,
 ) -> None:
-    """Writes the plot as a PNG, whole or not at all.
+    """Write the plot as a PNG, atomically.
 
     Above: PSNR after 4 and after 4W steps and likelihood against passes. Below: both PSNRs and the clip
     distance against the milliseconds of a frame, or against the passes that it took where nothing was timed.
@@ -136,7 +136,7 @@ def _dress(axes: Axes, values: Sequence[float], *, against_passes: bool, timed: 
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Those of 1, 2, 5, 10, 20, ... between `low` and `high`."""
+    """List axis ticks among 1, 2, 5, 10, 20, ... between `low` and `high`."""
     ladder = (digit * 10.0**power for power in range(-4, 8) for digit in (1, 2, 5))
     return [value for value in ladder if low <= value <= high]
 

@@ -1,4 +1,4 @@
-"""What a measurement of plans comes to: rows, their CSV, their table, the record beside them."""
+"""Report of a measurement of plans: rows, CSV, table and record."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class QualityRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baselines:
-    """What the rows' figures are held against.
+    """Figures that the rows are compared with.
 
     Attributes:
         floor, floor_noise: clip distance of the true continuations, and its spread.
@@ -151,7 +151,7 @@ class Baselines:
 
 
 def write_csv(path: Path, table: Sequence[Mapping[str, object]]) -> None:
-    """One line per row below a header, whole or not at all.
+    """Write a header and one line per row, atomically.
 
     Args:
         table: columns by name; the first row has all of them.
@@ -210,7 +210,7 @@ def print_quality(
     protocol: Protocol,
     chosen: Mapping[str, Plan],
 ) -> None:
-    """Prints the table, what its figures are held against, and the plans that it comes to."""
+    """Print the table, the baselines, and the recommended plans."""
     console.print()
     console.print(quality_table(rows, protocol))
     last = protocol.num_steps

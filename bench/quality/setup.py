@@ -1,4 +1,4 @@
-"""What every kind of `bench quality` takes: clips, real clips to compare them with, decoded plans, times."""
+"""Shared setup of `bench quality`: clips, real clips to compare with, decoded plans, times."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from genie_rt.bench.quality.commands import QualityCommand
 
 OTHER_PASSES = 2
-"""What a frame costs besides its passes, about: commit, decoder, features. For the progress bar alone."""
+"""Approximate cost of a frame besides its passes, in passes. For the progress bar only."""
 
 Times = dict[str, dict[str, float]]
 """Milliseconds, as `time_worlds` gives them."""
@@ -64,7 +64,7 @@ class QualityBench:
         return self.asked.out.with_suffix(".work")
 
     def protocol(self, config: ModelConfig) -> Protocol:
-        """What is measured on every plan of a model."""
+        """Return the measurement protocol for a model."""
         asked, window = self.asked, config.dynamics.transformer.window
         return Protocol(
             window=window,
@@ -146,7 +146,7 @@ class QualityBench:
         plans: Sequence[Plan],
         on_plan: Callable[[], None] = lambda: None,
     ) -> None:
-        """Decodes the clips with every plan whose outcome is not known yet, and keeps that.
+        """Decode the clips with every plan whose outcome is not known yet, and store the outcomes.
 
         Args:
             on_plan: called after each plan.

@@ -34,7 +34,7 @@ def time_plans(
     warm_up_s: float = 1.0,
     on_round: Callable[[], object] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Times a step of every plan, by `plan_name`; plans that are the same function are timed once.
+    """Time a step of every plan, by `plan_name`; plans that are the same function are timed once.
 
     Args, Returns: as of `time_worlds`.
     """
@@ -54,7 +54,7 @@ def time_worlds(
     warm_up_s: float = 1.0,
     on_round: Callable[[], object] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Times a step of every player, its commit included, and beside it with the commit in idle time.
+    """Time a step of every player twice: with the commit included, and with the commit in idle time.
 
     Args:
         players: each world's plans, by the name of the player.
@@ -85,7 +85,7 @@ def time_worlds(
 
 
 def _moments(world: World, clips: TrueClips, protocol: Protocol) -> list[tuple[Snapshot, list[int]]]:
-    """Where sessions start, and the actions that follow."""
+    """List the snapshots that sessions start from, and the actions that follow."""
     seen, session, found = protocol.seen[-1], world.session(), []
     for frames, actions in zip(clips.frames[:CLIPS], clips.actions[:CLIPS], strict=True):
         session.reset(frames[:seen], actions[1:seen].tolist())

@@ -74,7 +74,7 @@ class Work:
         return cls(folder, _digest(settings))
 
     def outcome(self, plan: Plan) -> Outcome | None:
-        """What is known of a plan, None where it is not.
+        """Return the stored outcome of a plan, or None.
 
         Raises:
             InputError: its file is broken.
@@ -82,7 +82,7 @@ class Work:
         return self._read(Outcome, self._path(plan))
 
     def keep(self, plan: Plan, outcome: Outcome) -> None:
-        """Writes an outcome, whole or not at all."""
+        """Write an outcome atomically."""
         self._write(self._path(plan), _arrays(outcome))
 
     def truth(self) -> Truth | None:

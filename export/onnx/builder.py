@@ -22,7 +22,7 @@ from genie_rt.runtime.backends.exported.operators import OPERATORS
 from genie_rt.runtime.backends.exported.signature import Signature, Value
 
 Name: TypeAlias = str
-"""Of a value in the graph."""
+"""Name of a value in the graph."""
 
 _DTYPES = {
     "float32": TensorProto.FLOAT,
@@ -33,7 +33,7 @@ _DTYPES = {
 
 
 class Builder:
-    """One graph in the making.
+    """Graph under construction.
 
     Args:
         weights: of the bundle that the graph is for.
@@ -87,7 +87,7 @@ class Builder:
         return self.nodes(op, *inputs, count=1, name=name, **attributes)[0]
 
     def once(self, key: object, make: Callable[[], Name], *scope: object) -> Name:
-        """What `make` gives, made at the first call with that key. It is named by `scope` alone."""
+        """Return the result of `make`, called once per key. Its nodes are named by `scope` alone."""
         if key not in self._made:
             here, self._scopes = self._scopes, [str(name) for name in scope]
             self._made[key] = make()

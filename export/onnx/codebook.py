@@ -5,7 +5,7 @@ from __future__ import annotations
 from genie_rt.export.onnx.builder import Builder, Name
 
 SHORTEST = 1e-12
-"""What a code's length counts as at least, as `torch.nn.functional.normalize` has it."""
+"""Lower bound on a code's length in the division, as in `torch.nn.functional.normalize`."""
 
 
 def unit_codes(g: Builder) -> Name:

@@ -40,7 +40,7 @@ class Dynamics:
         self.everywhere = Places(index=None, tokens=g.constant(position_tokens(config).reshape(-1).numpy()))
 
     def at(self, index: Name) -> Places:
-        """Some positions only."""
+        """Dynamics at some positions only."""
         g = self.g
         tokens = g.node("Gather", g.constant(position_tokens(self.config).numpy()), index, axis=0)
         return Places(index=index, tokens=g.reshape(tokens, -1))
@@ -151,7 +151,7 @@ class Dynamics:
         return sample(self.g, logits, u, self.config.tokenizer.codebook_size, count)
 
     def in_raster(self, x: Name) -> Name:
-        """What is there for all tokens, position by position, `[N, ...]`, in raster order."""
+        """Reorder values of all tokens from position order to raster order, `[N, ...]`."""
         if self.slots == 1:
             return x
         order = position_tokens(self.config).reshape(-1).argsort().numpy()

@@ -23,7 +23,7 @@ DECIDED = -1e30
 """Confidence of a token that is decided already: below any other."""
 
 SMALLEST = 1e-38
-"""What a probability counts as at least, so that its logarithm is above `DECIDED`."""
+"""Lower bound on a probability, so that its logarithm is above `DECIDED`."""
 
 
 def frame(g: Builder, config: ModelConfig, name: str, plan: Plan) -> ModelProto:
@@ -150,7 +150,7 @@ class _Passes:
         return self.g.node("Less", tokens, self.g.constant(np.int64(0)))
 
     def _confidence(self, k: int, p: Name, tokens: Name, schedule: _Schedule | None) -> Name:
-        """How sure the samples are, with noise, `[N]`; of decided tokens less than any."""
+        """Compute the samples' confidence with noise, `[N]`; decided tokens get less than any other."""
         g, noise = self.g, self.plan.noise_in(k)
         confidence = g.node("Log", g.node("Max", p, g.number(SMALLEST)))
         if schedule is not None or noise:
@@ -174,7 +174,7 @@ class _Passes:
 
 
 class _Schedule:
-    """How many tokens each pass decides where that is known only after the first.
+    """Number of tokens that each pass decides, known only after the first pass.
 
     Args:
         num_passes: `[1]` int64.

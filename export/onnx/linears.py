@@ -1,4 +1,4 @@
-"""Which linears of a model an int8 graph may quantise, and how."""
+"""Linears of a model that an int8 graph may quantise, and the way it does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OF_A_BLOCK = ("spatial.qkv", "spatial.out", "temporal.qkv", "temporal.out", "up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantisation:
-    """How int8 graphs quantise.
+    """Quantisation settings of int8 graphs.
 
     Attributes:
         amax: the largest magnitude of a linear's input, by its name; those of `linear_names`.
@@ -24,7 +24,7 @@ class Quantisation:
     kept_float: frozenset[str] = frozenset()
 
     def check(self, config: ModelConfig) -> Quantisation:
-        """This one, if it fits such a model.
+        """Return these settings if they fit a model's configuration.
 
         Raises:
             ConfigError: a linear is unknown, or one that is to be quantised has no positive finite `amax`.

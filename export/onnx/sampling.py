@@ -66,7 +66,7 @@ def _rows(g: Builder, u: Name, count: int | None, step: int) -> Name:
 
 
 def _number_below(g: Builder, upto: Name, target: Name) -> Name:
-    """How many of a row `[n, m]` are not above its target `[n, 1]`."""
+    """Count the values of each row `[n, m]` that are not above its target `[n, 1]`."""
     below = g.node("Cast", g.node("LessOrEqual", upto, target), to=1)
     return g.cast(g.node("ReduceSum", below, g.ints(1)), "int64")
 

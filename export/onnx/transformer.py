@@ -35,7 +35,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """What spatial attention sees of all positions where only some are computed.
+    """Keys and values of all positions for spatial attention where only some are computed.
 
     Attributes:
         index: `[Q]` int64, those that are computed.

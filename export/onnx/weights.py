@@ -1,4 +1,4 @@
-"""Where the weights of a bundle lie in its file. Its header is read, rows only where they are quantised."""
+"""Location of a bundle's weights in its file. Only the header is read, and rows to be quantised."""
 
 from __future__ import annotations
 

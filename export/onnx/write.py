@@ -35,7 +35,7 @@ def write_graphs(
     opset: int = 23,
     quantisation: Quantisation | None = None,
 ) -> list[Path]:
-    """Writes the graphs of a bundle beside its weights, of which it reads the header only, and checks them.
+    """Write the graphs of a bundle next to its weights, whose header alone is read, and check them.
 
     Once as ONNX does, and once as whoever plays the bundle does.
 

@@ -25,7 +25,7 @@ from genie_rt.kernels.shapes import SHAPES
 MAX_FRAMES = 2**20
 MAX_TOKENS = 2**30
 MAX_ROWS = 2**30
-"""Of the output, `F * P`."""
+"""Largest number of rows of the output, `F * P`."""
 
 MAX_SLOTS = 16
 MAX_CODES = 65536
@@ -122,7 +122,7 @@ def _constants(width: int, slots: int, has_previous: bool, has_actions: bool) ->
 
 
 def _variants() -> tuple[Variant, ...]:
-    """Of every preset the dynamics, and the tokenizer's decoder."""
+    """List the variants of every preset's dynamics and tokenizer decoder."""
     kinds = {(shape.width, shape.tokens // shape.positions, True, True): 0 for shape in SHAPES.values()}
     kinds |= {(width, 1, False, False): 0 for width in DECODER_WIDTHS.values()}
     indices = ("tokens_ptr", "previous_ptr", "actions_ptr")
@@ -155,7 +155,7 @@ def embed_tokens(
     out: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """Launches `reference.embed_tokens` on the current stream; does not synchronise.
+    """Launch `reference.embed_tokens` on the current stream; does not synchronise.
 
     Indices out of range are never followed and count as in the reference: tokens, previous tokens and
     members as none, actions as the null action.

@@ -75,7 +75,7 @@ def embed_tokens(
 
 
 def check_pair(**pair: Tensor | None) -> None:
-    """Raises `InputError` where indices are given without the table that they point into, or the reverse."""
+    """Raise `InputError` if indices are given without the table that they point into, or the reverse."""
     missing = [name for name, x in pair.items() if x is None]
     if len(missing) == 1:
         raise InputError(f"{' and '.join(pair)}: expected both or neither, found {missing[0]} to be None")

@@ -37,7 +37,7 @@ class Inputs:
     threshold: float | None
 
     def arguments(self, **changes: Any) -> dict[str, Any]:
-        """As keywords of the operator and of its reference, with some of them changed."""
+        """Return keyword arguments of the operator and its reference, some of them changed."""
         return {name: getattr(self, name) for name in self.__slots__} | changes
 
     def fresh(self, **changes: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Inputs:
         return self.arguments(tokens=self.tokens.clone(), passes=passes, **changes)
 
     def drawn(self, **changes: Any) -> dict[str, Any]:
-        """As keywords of `decide_with`, which is given its uniforms."""
+        """Return keyword arguments of `decide_with`, which is given its uniforms."""
         u, noise_u = uniforms(self.seeds, self.frames, self.pass_index, self.tokens.shape[1])
         given = self.arguments(u=u, noise_u=noise_u) | changes
         del given["seeds"], given["frames"]
@@ -110,14 +110,14 @@ def make_inputs(
 
 
 MARGIN = 2.0**-16
-"""How far uniforms and probabilities stay from where a decision changes: 16 times what rounding does."""
+"""Margin of uniforms and probabilities around a decision boundary: 16 times the rounding error."""
 
 CONFIDENCE_MARGIN = 32 * MARGIN
-"""The same of confidences, which are numbers up to about 30."""
+"""Margin of confidences, which are numbers up to about 30."""
 
 
 def make_decisive(inputs: Inputs, seed: int = 1) -> None:
-    """Draws logits anew, in place, until rounding decides nothing: two ways to compute it agree exactly.
+    """Draw logits anew, in place, until rounding decides nothing: two ways to compute it agree exactly.
 
     What could be decided otherwise: a token whose uniform is next to the end of its share of the distribution
     function; its probability next to the threshold; the last confidence that is kept, next to the first
@@ -134,7 +134,7 @@ def make_decisive(inputs: Inputs, seed: int = 1) -> None:
 
 
 def _undecided(inputs: Inputs) -> Tensor:
-    """Which tokens `[B, n]` rounding might decide otherwise."""
+    """Mark the tokens `[B, n]` that rounding might decide otherwise."""
     wide = inputs.logits.double()
     given = inputs.drawn(logits=wide)
     places = torch.arange(wide.shape[1], device=wide.device)[None]
@@ -160,7 +160,7 @@ def _undecided(inputs: Inputs) -> Tensor:
 
 
 def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """Of every size that a preset has."""
+    """List the cases of every preset's size."""
     for num_tokens, num_codes in dict.fromkeys((shape.tokens, shape.codes) for shape in SHAPES.values()):
         kinds: dict[str, dict[str, Any]] = {
             "B=1 first pass": {"num_rows": 1},
@@ -208,7 +208,7 @@ def _case(name: str, inputs: Inputs, num_decided: int) -> Case:
 
 
 def baselines(inputs: Inputs) -> dict[str, Callable[[], object]]:
-    """The same decision by library calls, eager and (on CUDA) compiled; both are given their uniforms."""
+    """Make the same decision by library calls, eager and (on CUDA) compiled, with given uniforms."""
     given = inputs.drawn()
 
     @functools.cache

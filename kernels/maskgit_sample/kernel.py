@@ -1,4 +1,4 @@
-"""One decision of a pass: a launch that samples every token, and one that keeps the most confident.
+"""Token decisions of a pass: one launch samples every token, another keeps the most confident.
 
 Only device tensors say what changes from frame to frame, and no launch reads what another program of the
 same launch writes: a CUDA graph may hold both, and any order of their programs gives the same result.
@@ -81,7 +81,7 @@ def sample_kernel(
     SPARE: tl.constexpr,
     ELEMENTS: tl.constexpr,
 ):
-    """Samples tokens by inverse CDF with one Philox uniform each.
+    """Sample tokens by inverse CDF with one Philox uniform each.
 
         e_v   = exp((logits_v - max logits) / temperature)
         token = min { v : e_0 + ... + e_v > u sum e },   p = e_token / sum e
@@ -203,7 +203,7 @@ def select_kernel(
     BLOCK_I: tl.constexpr,
     BLOCK_J: tl.constexpr,
 ):
-    """Decides the most confident of what `sample_kernel` sampled.
+    """Decide the most confident of the tokens that `sample_kernel` sampled.
 
         confidence = log p + noise gumbel
         rank_i     = | { j : (confidence_j, -j) > (confidence_i, -i) } |
@@ -410,7 +410,7 @@ def _launch(
 
 @lru_cache(maxsize=256)
 def _fitted(config: Config, block_v: int) -> Config:
-    """With as many warps more as a long row of logits needs to stay in registers."""
+    """Add as many warps as a long row of logits needs to stay in registers."""
     elements = max(dict(config.blocks)["ELEMENTS"], block_v)
     return dataclasses.replace(
         config, num_warps=min(max(config.num_warps, elements // (32 * THREAD_ELEMENTS)), 16)

@@ -1,4 +1,4 @@
-"""One decision of a pass: sample all, keep the most confident (Chang et al. 2022, arXiv 2202.04200)."""
+"""Token decisions of a pass: sample all, keep the most confident (Chang et al. 2022, arXiv 2202.04200)."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from genie_rt.kernels.philox.reference import uniforms
 
 
 def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Samples by inverse CDF with one uniform per token.
+    """Sample by inverse CDF with one uniform per token.
 
         p = softmax(logits / temperature)
         token = min { v : p_0 + ... + p_v > u }
@@ -40,7 +40,7 @@ def maskgit_sample(
     temperature: float,
     noise: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Samples every token with `sample`, then decides those that `most_confident` chooses.
+    """Sample every token with `sample`, then decide those that `most_confident` chooses.
 
     Args:
         logits: `[B, N, V]`, any floating dtype; computed in at least fp32.
@@ -61,7 +61,7 @@ def maskgit_sample(
 def most_confident(
     p: Tensor, decided: Tensor, noise_u: Tensor, *, keep: int | Tensor, noise: float | Tensor
 ) -> Tensor:
-    """Which tokens to decide: of those that are not, the `keep` ones with the highest confidence.
+    """Select the tokens to decide: the `keep` undecided ones with the highest confidence.
 
         confidence = log p + noise * gumbel(noise_u)
 
@@ -101,7 +101,7 @@ def decide(
     passes: Tensor | None = None,
     threshold: float | None = None,
 ) -> None:
-    """One decision of a pass of any plan, in place: what the operator `genie_rt::maskgit_sample` does.
+    """Decide tokens in a pass of any plan, in place, as the operator `genie_rt::maskgit_sample` does.
 
     Every undecided token of `places` is sampled with the uniforms of its session. With `targets` the most
     confident are decided, as many as bring a row's decided tokens to its target; without, all of them are

@@ -146,7 +146,7 @@ KERNELS = (KERNEL, KERNEL_FP8, KERNEL_INT8)
 
 
 def mlp_gelu(h: Tensor, *, out: Tensor | None = None, config: Config | None = None) -> Tensor:
-    """Launches `reference.mlp_gelu` on the current stream; does not synchronise.
+    """Launch `reference.mlp_gelu` on the current stream; does not synchronise.
 
     Args:
         h: `[M, F]` fp32, fp16 or bf16, contiguous.
@@ -179,7 +179,7 @@ def mlp_gelu(h: Tensor, *, out: Tensor | None = None, config: Config | None = No
 def mlp_gelu_fp8(
     h: Tensor, *, out: tuple[Tensor, Tensor] | None = None, config: Config | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Launches `reference.mlp_gelu_fp8` on the current stream; does not synchronise. From sm_89 on.
+    """Launch `reference.mlp_gelu_fp8` on the current stream; does not synchronise. From sm_89 on.
 
     Args:
         h: `[M, F]` fp32, fp16 or bf16, contiguous, F at most 16384.
@@ -198,7 +198,7 @@ def mlp_gelu_fp8(
 def mlp_gelu_int8(
     h: Tensor, *, out: tuple[Tensor, Tensor] | None = None, config: Config | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Launches `reference.mlp_gelu_int8` on the current stream; does not synchronise.
+    """Launch `reference.mlp_gelu_int8` on the current stream; does not synchronise.
 
     Args:
         h, config: as `mlp_gelu_fp8` takes them.

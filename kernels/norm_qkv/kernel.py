@@ -75,7 +75,7 @@ def _norm_qkv_quantised(
     x_ptr, delta_ptr, weight_ptr, y_ptr, scale_ptr, num_rows,
     D: tl.constexpr, BLOCK_D: tl.constexpr, HAS_DELTA: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """As `_norm_qkv`, then `scale = max |y| / largest` and `y = round(y / scale)` of each row.
+    """Compute `_norm_qkv`, then `scale = max |y| / largest` and `y = round(y / scale)` of each row.
 
     In fp8 or int8, as `y_ptr` says.
     """
@@ -142,7 +142,7 @@ def norm_qkv(
     out: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """Launches `reference.norm_qkv` on the current stream; does not synchronise.
+    """Launch `reference.norm_qkv` on the current stream; does not synchronise.
 
     Args:
         x: `[M, D]` fp32, fp16 or bf16, contiguous, D at most 16384. Gets `x + delta`.
@@ -175,7 +175,7 @@ def norm_qkv_fp8(
     out: tuple[Tensor, Tensor] | None = None,
     config: Config | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Launches `reference.norm_qkv_fp8` on the current stream; does not synchronise. From sm_89 on.
+    """Launch `reference.norm_qkv_fp8` on the current stream; does not synchronise. From sm_89 on.
 
     Args:
         x, delta, weight, config: as `norm_qkv` takes them.
@@ -198,7 +198,7 @@ def norm_qkv_int8(
     out: tuple[Tensor, Tensor] | None = None,
     config: Config | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Launches `reference.norm_qkv_int8` on the current stream; does not synchronise.
+    """Launch `reference.norm_qkv_int8` on the current stream; does not synchronise.
 
     Args:
         x, delta, weight, config: as `norm_qkv` takes them.

@@ -50,7 +50,7 @@ def norm_qkv_int8(x: Tensor, delta: Tensor | None, weight: Tensor) -> tuple[Tens
 
 
 def _wide_norm(x: Tensor, delta: Tensor | None, weight: Tensor) -> Tensor:
-    """As `norm_qkv`, in at least fp32."""
+    """Compute `norm_qkv` in at least fp32."""
     if delta is not None:
         x.add_(delta)
     return rms_norm(x.to(torch.promote_types(x.dtype, torch.float32)), weight)

@@ -44,7 +44,7 @@ def make_patches(
 
 
 def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """Of every preset, both ways: the frame of a step, and a prompt."""
+    """List every preset's cases, both ways: the frame of a step, and a prompt."""
     for name, shape in SHAPES.items():
         for frames in (1, CLIP):
             yield make_patchify_case(f"{name} to patches T={frames}", shape, frames, dtype, device)

@@ -13,7 +13,7 @@ from genie_rt.kernels.cost import Cost
 from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config, on_device
 
 MAX_SIDE = 2**14
-"""Of a picture, in pixels: offsets within one are 32 bits."""
+"""Largest side of a picture, in pixels: offsets within one are 32 bits."""
 
 MAX_PATCH = 64
 MAX_PROGRAMS = 2**31 - 1
@@ -107,7 +107,7 @@ _PRESET_PATCHES = (4, 16)
 
 
 def _variants(pointers: tuple[str, str], sizes: tuple[str, ...], **constants: bool) -> tuple[Variant, ...]:
-    """For the presets, whose widths are multiples of 16 and of their patches.
+    """List the variants of the presets, whose widths are multiples of 16 and of their patches.
 
     Args:
         pointers, sizes: names of the run-time arguments, in order.

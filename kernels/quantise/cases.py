@@ -1,4 +1,4 @@
-"""What attention gives to its projection, and products of int8, at the presets' sizes."""
+"""Cases at the presets' sizes: the input of attention's projection, and int8 products."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ from genie_rt.kernels.shapes import SHAPES
 
 MAX_ROWS = 2**30
 MAX_WIDTH = 16384
-"""Of a row that one program holds."""
+"""Largest width of a row, which one program holds."""
 
 MAX_COLUMNS = 2**20
-"""Of a product, which is no row of one program."""
+"""Largest width of a product, whose rows are shared by several programs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def _variant(dtype: torch.dtype, width: int) -> str:
 
 
 def _variants(form: Format) -> tuple[Variant, ...]:
-    """For what attention gives: all other inputs of a block's GEMMs are quantised where they are computed."""
+    """List the variants for attention's output: other GEMM inputs are quantised where they are computed."""
     return tuple(
         Variant(
             name=_variant(dtype, width),
@@ -197,7 +197,7 @@ KERNELS = (KERNEL_FP8, KERNEL_INT8, KERNEL_PRODUCT)
 def quantise_rows(
     x: Tensor, *, out: tuple[Tensor, Tensor] | None = None, config: Config | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Launches `reference.quantise_rows` on the current stream; does not synchronise. From sm_89 on.
+    """Launch `reference.quantise_rows` on the current stream; does not synchronise. From sm_89 on.
 
     Args:
         x: `[M, D]` fp32, fp16 or bf16, contiguous, D at most 16384.
@@ -216,7 +216,7 @@ def quantise_rows(
 def quantise_rows_int8(
     x: Tensor, *, out: tuple[Tensor, Tensor] | None = None, config: Config | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Launches `reference.quantise_rows_int8` on the current stream; does not synchronise.
+    """Launch `reference.quantise_rows_int8` on the current stream; does not synchronise.
 
     Args:
         x, config: as `quantise_rows` takes them.
@@ -234,7 +234,7 @@ def quantise_rows_int8(
 def dequantise_product(
     product: Tensor, row_scale: Tensor, column_scale: Tensor, out: Tensor, *, config: Config | None = None
 ) -> None:
-    """Launches `reference.dequantise_product` on the current stream; neither allocates nor synchronises.
+    """Launch `reference.dequantise_product` on the current stream; neither allocates nor synchronises.
 
     Args:
         product: `[M, N]` int32, contiguous.
@@ -309,7 +309,7 @@ def _quantise(
 
 
 def cost(num_rows: int, width: int, dtype: torch.dtype) -> Cost:
-    """Of either way to 8 bits: reads `x`, writes a byte a number and the scales."""
+    """Cost of quantising to either 8-bit format: reads `x`, writes one byte per number and the scales."""
     return Cost(flops=0, bytes=num_rows * (width * (dtype.itemsize + 1) + 4))
 
 

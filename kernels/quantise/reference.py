@@ -10,7 +10,7 @@ INT8_MAX = 127.0
 """The largest number of int8; -128 is not used, so that a row and its negative look alike."""
 
 SMALLEST_AMAX = 1e-30
-"""What a row's largest magnitude counts as at least when it is quantised: rows of zeros have a scale too."""
+"""Lower bound on a row's largest magnitude when it is quantised, so that rows of zeros have a scale."""
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ SDPA_BACKENDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What the operator takes."""
+    """Arguments of the operator."""
 
     qkv: Tensor
     q_weight: Tensor
@@ -38,7 +38,7 @@ class Inputs:
 
     @property
     def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-        """In the operator's order."""
+        """Arguments in the operator's order."""
         return self.qkv, self.q_weight, self.k_weight, self.index, self.kept
 
     def widened(self) -> Inputs:
@@ -87,7 +87,7 @@ def make_inputs(
 
 
 def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """Of every preset: a frame, a frame and the commit of the last one, and what reuse asks for."""
+    """List every preset's cases: a frame, a frame and the commit of the last one, and reuse."""
     for name, shape in SHAPES.items():
         yield make_case(f"{name} F=1", shape, dtype, device)
         yield make_case(f"{name} F=2", shape, dtype, device, frames=2)
@@ -105,7 +105,7 @@ def make_case(
     queries: int | None = None,
     keep: bool = False,
 ) -> Case:
-    """One call. Where it writes `kept`, that is its second output."""
+    """Make one call. Where it writes `kept`, that is its second output."""
     sizes = {"positions": shape.positions, "heads": shape.heads, "head_width": shape.head_width}
     inputs = make_inputs(dtype, device, frames=frames, queries=queries, keep=keep, **sizes)
     out = torch.empty_like(inputs.qkv[:, :, 0])

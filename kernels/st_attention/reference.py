@@ -13,7 +13,7 @@ from genie_rt.kernels.temporal_attention.reference import paged_temporal_attenti
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionWeights:
-    """One attention and the norm before it.
+    """Attention and the norm before it.
 
     Attributes:
         norm: `[D]`.
@@ -58,7 +58,7 @@ def st_attention(
     kept: Tensor | None = None,
     delta: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As `genie_rt.kernels.st_attention.st_attention` takes it, but for `x`, which is not changed.
+    """Compute `genie_rt.kernels.st_attention.st_attention` without changing `x`.
 
     Written to: `pages`, and `kept` where given.
     """

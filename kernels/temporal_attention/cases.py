@@ -21,12 +21,12 @@ from genie_rt.kernels.temporal_attention.reference import indexable, paged_tempo
 from genie_rt.kernels.temporal_attention.reference import temporal_attention as attention
 
 NUM_LAYERS = 4
-"""Of the cases' pages. All of `genie-10b` would be 14 GB, and no layer reads any other's."""
+"""Layers of the cases' pages. All of `genie-10b` would be 14 GB, and no layer reads another's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What the operator takes."""
+    """Arguments of the operator."""
 
     qkv: Tensor
     q_weight: Tensor
@@ -39,7 +39,7 @@ class Inputs:
 
     @property
     def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, Tensor | None]:
-        """In the operator's order."""
+        """Arguments in the operator's order."""
         return (
             self.qkv, self.q_weight, self.k_weight, self.bias, self.pages, self.table, self.layer, self.index
         )  # fmt: skip
@@ -101,7 +101,7 @@ def make_inputs(
 
 
 def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """Of every preset: one frame, one with the commit of the last frame, one at half of its positions.
+    """List every preset's cases: a frame, one with the last frame's commit, one at half its positions.
 
     With 16 bits the same again over pages in fp8, where there is fp8.
     """

@@ -38,7 +38,7 @@ MAX_FRAMES = 2
 MAX_WINDOW = 64
 MAX_SESSIONS = 1024
 MAX_WIDTH = 2**14
-"""Of all heads together: offsets within a frame's qkv, `3 * MAX_POSITIONS * MAX_WIDTH` numbers, are int32."""
+"""Largest width of all heads: offsets in a frame's qkv, `3 * MAX_POSITIONS * MAX_WIDTH`, are int32."""
 
 _SIZES = (
     "layer", "num_pages", "num_layers", "batch_size", "positions", "queries", "heads", "index_stride"
@@ -99,7 +99,7 @@ def _query_frame(
 
 @triton.jit
 def _store_page(start, page_size, half, in_page, kept, page, num_pages, k, v, DH: tl.constexpr):
-    """Writes `k` and `v`, `[R, Dh]`, unless there is no such page."""
+    """Write `k` and `v`, `[R, Dh]`, unless there is no such page."""
     to = start + page.to(tl.int64) * page_size + in_page
     mask = (kept & (page >= 0) & (page < num_pages))[:, None]
     tl.store(to, k.to(start.dtype.element_ty), mask=mask)
@@ -150,7 +150,7 @@ def _scores(q, k, in_bias, age, seen):
 
 @triton.jit
 def _weights(score, top, total):
-    """Goes on with a softmax whose largest score and sum are `top` and `total` `[R]` so far.
+    """Continue a softmax whose largest score and sum are `top` and `total` `[R]` so far.
 
     Returns the weights `[A, R]` of the new frames, by how much earlier ones shrink, and the new two.
     """
@@ -369,7 +369,7 @@ def temporal_attention(
     out: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """Launches `paged_temporal_attention` on the current stream; does not synchronise.
+    """Launch `paged_temporal_attention` on the current stream; does not synchronise.
 
     Queries and softmax stay in fp32. Keys and values are rounded to the dtype of `pages` before a query frame
     attends to them, so that they are those that later frames will read. Numbers in `table` outside of
@@ -445,7 +445,7 @@ def temporal_attention(
 
 
 def _check_has(page_dtype: torch.dtype, device: torch.device) -> None:
-    """Raises `UnsupportedError` where a device does not know the numbers of the pages."""
+    """Raise `UnsupportedError` if a device does not know the numbers of the pages."""
     capability = capability_of(device)
     if page_dtype == FP8.dtype and 0 < capability < FP8.capability:
         raise UnsupportedError(
@@ -459,7 +459,7 @@ def cost(
     dtype: torch.dtype, *, batch: int, frames: int, queries: int, heads: int, head_width: int, window: int,
     past: int | None = None, written: int = 0, page_dtype: torch.dtype | None = None,
 ) -> Cost:  # fmt: skip
-    """Where every row reads `past` pages (None: as many as its query frames see) and writes `written` ones.
+    """Cost if every row reads `past` pages (None: all that its query frames see) and writes `written`.
 
     Pages are in `page_dtype`; None: as the rest. Both products count as matrix products, which they are,
     though with one query a key they run on vector units and hide behind the bytes.

@@ -81,7 +81,7 @@ def _resized(x: Tensor, count: int, value: int) -> Tensor:
 
 
 def _bias_of(ages: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores of keys of these ages: `[H, *ages.shape]`, -Inf where unseen."""
+    """Compute the bias on scores of keys of these ages: `[H, *ages.shape]`, -Inf where unseen."""
     return bias.to(dtype)[:, ages.clamp(min=0)].masked_fill(ages < 0, -torch.inf)
 
 

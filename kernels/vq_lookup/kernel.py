@@ -33,13 +33,13 @@ CODES_PER_SPLIT = 2048
 """Fewer are not worth a second launch: a program of 16 rows is through with them in about that time."""
 
 _SHORTEST = tl.constexpr(1e-12)
-"""What the length of a code counts as at least, as in `torch.nn.functional.normalize`."""
+"""Lower bound on the length of a code in the division, as in `torch.nn.functional.normalize`."""
 
 _NO_CODE = tl.constexpr(2**31 - 1)
 
 
 def score_error(width: int) -> float:
-    """How far the computed score of a code may be off, relative to `|x| |c| + |c|^2` (cosine: to `|x|`).
+    """Error bound on the computed score of a code, relative to `|x| |c| + |c|^2` (cosine: to `|x|`).
 
     `d` additions for the product and for `|c|^2`, each off by at most 2**-23 of the sum (tensor cores
     truncate), and a few roundings. A code whose score is within twice that of the best may be found instead.
@@ -314,7 +314,7 @@ def vq_lookup(
     partials: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """Launches `reference.vq_lookup` on the current stream; does not synchronise.
+    """Launch `reference.vq_lookup` on the current stream; does not synchronise.
 
     Scores are fp32, from products that are exact (16 bits) or rounded to fp32, and never all in memory.
     Where two codes' scores differ by less than twice `score_error` either may be found; equal codes give the
@@ -382,7 +382,7 @@ def vq_decode(
     out: Tensor | None = None,
     config: Config | None = None,
 ) -> Tensor:
-    """Launches `reference.vq_decode` on the current stream; does not synchronise.
+    """Launch `reference.vq_decode` on the current stream; does not synchronise.
 
     An index outside of `0 ... V-1` gives a row of zeros, and nothing is read for it.
 

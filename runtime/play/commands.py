@@ -6,12 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import tyro
+from typing import TYPE_CHECKING, Annotated
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
-from genie_rt.runtime.flags import check_file, set_threads
+from genie_rt.parsing import shown
+from genie_rt.runtime.flags import BundleName, check_file, set_threads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,68 +25,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayCommand:
-    """Play a world: arrows or WASD and space to move, H for help.
+    """Play a world in a window. Arrow keys or WASD and space move; H shows all keys.
 
-    With --headless no window opens: the actions are played, times are printed, and --out keeps the frames.
+    With --headless no window opens: the actions of --actions are played and frame times are printed.
+
+    Examples:
+        genie-rt play
+        genie-rt play --headless --actions "right*20 right+jump*8" --out run.gif
     """
 
-    bundle: tyro.conf.Positional[str] = "demo"
-    """Name of a bundle that came with genie-rt, or the folder of any other."""
+    bundle: BundleName = "demo"
+    """Name of a shipped bundle, or path of a bundle folder."""
 
     headless: bool = False
-    """Play --actions without a window."""
+    """Play --actions without opening a window."""
 
-    steps: int | None = None
-    """Steps to play from --actions; as many as it has, or 64 if it ends in "...", unless set."""
+    steps: Annotated[int | None, shown(default='length of --actions, or 64 if it ends in "..."')] = None
+    """Number of steps to play from --actions, which repeats if it is shorter."""
 
-    actions: str | None = None
-    """Script such as "right*20 jump ...", by names or by index from 0, as keys count too; or a .txt, .json or
-    @FILE of actions, or log to replay. A log's picture is looked up in the log's folder, then in this one."""
+    actions: Annotated[str | None, shown(default="the keyboard; with --headless a built-in script")] = None
+    """Actions to play: a script such as "right*20 jump ...", a file or @FILE with one, or a --log file."""
 
-    out: Path | None = None
+    out: Annotated[Path | None, shown(default="none written")] = None
     """Clip to write: .gif, .mp4, or .png with all frames side by side."""
 
-    log: Path | None = None
-    """Action log to write, which --actions plays again bit for bit."""
+    log: Annotated[Path | None, shown(default="none written")] = None
+    """Action log to write. Playing it with --actions reproduces the session bit for bit."""
 
-    prompt: int | Path | None = None
-    """Picture to start from: an index into the bundle's own, or a file; 0 unless set."""
+    prompt: Annotated[int | Path | None, shown(default="0, or the log's", metavar="INDEX|FILE")] = None
+    """Image to start from: an index into the bundle's prompt images, or an image file."""
 
-    seed: int | None = None
-    """Seed of the world's chance; 0 unless set."""
+    seed: Annotated[int | None, shown(default="0, or the log's")] = None
+    """Random seed."""
 
-    plan: str | None = None
-    """Plan of the bundle, by name; "default" unless set."""
+    plan: Annotated[str | None, shown(default='"default", or the log\'s')] = None
+    """Name of the bundle's decoding plan to use."""
 
-    passes: int | None = None
-    """Passes per frame, fewer are faster; the plan's unless set."""
+    passes: Annotated[int | None, shown(default="the plan's")] = None
+    """MaskGIT passes per frame. Fewer passes are faster."""
 
-    temperature: float | None = None
-    """Temperature of sampling; the plan's unless set."""
+    temperature: Annotated[float | None, shown(default="the plan's")] = None
+    """Sampling temperature."""
 
-    target_ms: float | None = None
-    """Milliseconds that a frame may take: takes as many passes as fit, at most the plan's."""
+    target_ms: Annotated[float | None, shown(default="no limit", metavar="MS")] = None
+    """Time budget per frame in milliseconds. Each frame gets as many passes as fit, up to the plan's."""
 
     fps: float = 15.0
-    """Target rate of the window, and the rate of clips."""
+    """Frame rate of the window and of clips."""
 
-    scale: int | None = None
-    """Enlargement of the window, and of clips; what fits unless set."""
+    scale: Annotated[int | None, shown(default="what fits")] = None
+    """Integer factor by which the window and clips are enlarged."""
 
-    backend: str | None = None
-    """Back end that computes the frames; "auto", the fastest, or that of a log, unless set."""
+    backend: Annotated[str | None, shown(default="the fastest, or the log's")] = None
+    """Back end to compute with: reference, cuda, onnx, openvino, tensorrt, tensorrt-rtx, or auto."""
 
-    dtype: str | None = None
-    """Number format that the back end computes in; "auto", or that of a log, unless set."""
+    dtype: Annotated[str | None, shown(default="the fastest, or the log's")] = None
+    """Precision to compute in, such as float32 or bfloat16, or auto."""
 
-    device: str | None = None
-    """Device that the back end computes on."""
+    device: Annotated[str | None, shown(default="the back end's")] = None
+    """Device to compute on, such as cpu or cuda."""
 
     rebuild: bool = False
-    """Build TensorRT's engines anew, in place of those that it kept."""
+    """Rebuild TensorRT engines instead of loading cached ones."""
 
-    threads: int | None = None
-    """CPU threads to compute with; all unless set."""
+    threads: Annotated[int | None, shown(default="all cores")] = None
+    """Number of CPU threads."""
 
     def run(self) -> int:
         from rich.console import Console
@@ -119,7 +121,7 @@ class PlayCommand:
         return any(flag is not None for flag in flags)
 
     def _read_actions(self) -> ActionLog | str | None:
-        """What --actions means: a log or a script."""
+        """Read --actions: a log or a script; None if it is not given."""
         from genie_rt.runtime.play.action_log import read_actions
         from genie_rt.runtime.play.script import script_path
 
@@ -127,14 +129,14 @@ class PlayCommand:
         return self.actions if path is None else read_actions(path)
 
     def _log_folder(self) -> Path:
-        """Where the log that --actions names lies."""
+        """Return the folder of the log that --actions names."""
         from genie_rt.runtime.play.script import script_path
 
         path = script_path(self.actions or "")
         return Path() if path is None else path.parent
 
     def _load(self, log: ActionLog | None, console: Console) -> World:
-        """The world with the back end that was asked for, else that of the log, else the fastest."""
+        """Load the world with the back end that was asked for, else the log's, else the fastest."""
         from genie_rt import World
 
         def load(backend: str | None, dtype: str | None) -> World:
@@ -151,8 +153,8 @@ class PlayCommand:
         except (UnsupportedError, BundleError) as error:  # not here, or no such graphs
             world = load(None, None)
             console.print(
-                f"the log was played with {log.computed_by}, which cannot be had ({error}); "
-                f"taking {world.backend.name} {world.dtype}"
+                f"the log was played with {log.computed_by}, which is not available ({error}); "
+                f"using {world.backend.name} {world.dtype}"
             )
             return world
 
@@ -180,7 +182,7 @@ class PlayCommand:
         given = {name: value for name, value in changes.items() if value is not None}
         if self.target_ms is not None and log is not None:
             raise InputError(
-                "expected --target-ms or an action log, found both: a log says how many passes a step takes"
+                "expected --target-ms or an action log, found both: a log fixes the number of passes per step"
             )
         session = world.session(seed=seed, plan=plan, **given)
         _warm_up(world, self._plans(session, log), console)
@@ -203,7 +205,7 @@ class PlayCommand:
         return game
 
     def _plans(self, session: Session, log: ActionLog | None) -> list[Plan]:
-        """Those that the game needs from its first step on."""
+        """List the plans that the game needs from its first step on."""
         plan, passes = session.plan, {session.plan.passes}
         if log is not None and self.plan is None and self.passes is None:
             passes.update(log.passes)
@@ -212,7 +214,7 @@ class PlayCommand:
         return [plan.replace(passes=each) for each in sorted(passes, reverse=True)]
 
     def _script(self, game: Game, actions: ActionLog | str | None) -> tuple[int, ...]:
-        """The actions to play before, or without, the keys."""
+        """List the actions to play before keys are read, or without any."""
         from genie_rt.runtime.play.script import action_index, default_script, expand
 
         if actions is None:
@@ -235,10 +237,12 @@ class PlayCommand:
         from genie_rt.runtime.play.action_log import write_log
         from genie_rt.runtime.play.clip import write_clip
         from genie_rt.runtime.play.headless import play_headless
+        from genie_rt.runtime.units import plural
 
         plan = game.session.plan
         console.print(
-            f"{game.bundle}: {len(actions)} steps from {game.prompt.name}, {plan.passes} passes, "
+            f"{game.bundle}: {plural(len(actions), 'step')} from {game.prompt.name}, "
+            f"{plural(plan.passes, 'pass', 'passes')}, "
             f"temperature {plan.temperature:g}, seed {game.seed}; {game.computed_on}"
         )
         with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -258,7 +262,7 @@ class PlayCommand:
         if self.out is not None:
             captions = ["", *(game.action_names[index] for index in actions)]
             write_clip(self.out, rollout.frames, fps=self.fps, scale=self.scale, captions=captions)
-            console.print(f"wrote {self.out}: {len(rollout.frames)} frames")
+            console.print(f"wrote {self.out}: {plural(len(rollout.frames), 'frame')}")
         if self.log is not None:
             write_log(self.log, game.log(rollout.trail, plan, game.prompt))
             console.print(f"wrote {self.log}")
@@ -298,39 +302,41 @@ class PlayCommand:
         return signum
 
     def _print_passes(self, trail: Trail, console: Console) -> None:
-        """How many passes fitted into --target-ms."""
+        """Print how many passes fitted into --target-ms."""
         from genie_rt.runtime.play.pace import percentile
 
         passes = trail.passes
         if self.target_ms is not None and passes:
             console.print(
-                f"passes a frame for {self.target_ms:g} ms: {min(passes)} least, "
-                f"{percentile(passes, 50)} median, {max(passes)} most"
+                f"passes per frame within {self.target_ms:g} ms: {min(passes)} min, "
+                f"{percentile(passes, 50)} median, {max(passes)} max"
             )
 
 
 def _warm_up(world: World, plans: Sequence[Plan], console: Console) -> None:
-    """Makes plans ready, and says how long that took."""
+    """Prepare the plans, and print how long that took."""
     start = time.perf_counter()
     console.print(f"preparing {world.backend.name} {world.dtype} ...", end=" ")
     try:
         for plan in plans:
             world.warm_up(plan)
     except BaseException:
-        console.print()  # what is said next starts on a line of its own
+        console.print()  # the error message starts on its own line
         raise
     console.print(f"{time.perf_counter() - start:.1f} s")
 
 
 def _times(played: Played) -> str:
-    """What steps took, the first apart."""
+    """Format step times, the first step apart."""
+    from genie_rt.runtime.units import plural
+
     p50, p95, fps = played.percentile_ms(50), played.percentile_ms(95), played.fps
     told = f"first frame {played.first_ms:.1f} ms"
     if p50 is not None and p95 is not None and fps is not None:
         told += f"; the others {p50:.1f} ms p50, {p95:.1f} ms p95 from action to frame, "
         told += f"{fps:.1f} FPS with commits"
     if played.num_cold:
-        told += f"; {played.num_cold} not counted, which made something ready"
+        told += f"; {plural(played.num_cold, 'step')} with one-time preparation not counted"
     return told
 
 
@@ -339,11 +345,11 @@ def _replay_verdict(log: ActionLog, trail: Trail, game: Game) -> str:
 
     different = compare(log, trail)
     if different is None:
-        return f"replay: all {len(trail) + 1} frames are bit for bit those of the log"
+        return f"replay: all {len(trail) + 1} frames match the log bit for bit"
     if None not in (log.bundle_sha256, game.bundle_sha256) and log.bundle_sha256 != game.bundle_sha256:
-        return "replay: the log is of another bundle, so the frames differ"
+        return "replay: the log was recorded with another bundle, so the frames differ"
     return (
-        f"replay: frames differ from the log's from step {different} on; the log was played with "
+        f"replay: frames differ from the log from step {different} on; the log was played with "
         f"{log.computed_by or 'an unknown back end'}, this with {game.backend} {game.dtype}; back ends, "
         "number formats, machines, thread counts and versions round differently"
     )

@@ -1,8 +1,8 @@
-"""The command line: finds the command that the first words name, imports that one module and runs it.
+"""The command line: find the command that the first words name, import its module and run it.
 
 A command is a frozen dataclass in its package's `commands.py`: the fields are the flags, the docstring is
-the help, `run()` does the work and may return an exit code. Only the wanted command is imported, so
-`genie-rt --help` costs nothing and no command pays for another's libraries.
+the help, `run()` does the work and may return an exit code; `genie_rt.parsing` reads the flags. Only the
+wanted command is imported, so `genie-rt --help` costs nothing and no command pays for another's libraries.
 
 Exit codes: 0 done; 1 failed, with one line on stderr (`GENIE_RT_DEBUG=1` shows the traceback), also where
 standard output is closed or full, or silently when the reader of our output went away; 2 wrong usage; 130
@@ -23,7 +23,7 @@ from genie_rt.errors import GenieError, UnsupportedError
 
 
 class Entry(NamedTuple):
-    """Where a command lives, what it does in one line, and the extra that brings its libraries."""
+    """Command's location, one-line summary, and the extra that installs its libraries."""
 
     target: str
     summary: str
@@ -38,37 +38,37 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ),
     ("info",): Entry(
         "genie_rt.runtime.commands:InfoCommand",
-        "sizes, operations and memory of a preset or a bundle",
+        "print parameters, FLOPs and memory of a bundle or a preset",
     ),
     ("bench",): Entry(
         "genie_rt.bench.commands:BenchCommand",
-        "latency of a frame, beside the paper's recipe",
+        "measure frame latency, next to the paper's recipe",
     ),
     ("bench", "ceilings"): Entry(
         "genie_rt.bench.commands:CeilingsCommand",
-        "the most that this device gives: copies, matrices, launches",
+        "measure device ceilings: copies, matrix products, launches",
     ),
     ("bench", "kernels"): Entry(
         "genie_rt.bench.kernels.commands:KernelsCommand",
-        "the kernels beside library calls and the roofline",
+        "time the kernels next to library calls and the roofline",
         "gpu",
     ),
     ("bench", "long"): Entry(
         "genie_rt.bench.commands:LongCommand",
-        "memory and latency over a long rollout",
+        "check memory and latency over a long rollout",
     ),
     ("bench", "peek"): Entry(
         "genie_rt.bench.commands:PeekCommand",
-        "all futures at once, beside one after the other",
+        "time all actions in one batch and one by one",
     ),
     ("bench", "quality"): Entry(
         "genie_rt.bench.quality.commands:QualityCommand",
-        "quality of decoding plans against their cost",
+        "measure quality against cost of decoding plans",
         "train",
     ),
     ("verify",): Entry(
         "genie_rt.bench.commands:VerifyCommand",
-        "every back end and dtype against the yardstick",
+        "compare every back end and precision with float64",
     ),
     ("data", "coinrun"): Entry(
         "genie_rt.training.data.commands:CoinrunCommand",
@@ -77,36 +77,36 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ),
     ("data", "video"): Entry(
         "genie_rt.training.data.commands:VideoCommand",
-        "turn a folder of videos into clips",
+        "turn videos into clips",
         "train",
     ),
     ("data", "prompts"): Entry(
         "genie_rt.training.data.commands:PromptsCommand",
-        "save held-out frames to start sessions from",
+        "save held-out frames as prompt images",
     ),
     ("train", "tokenizer"): Entry(
         "genie_rt.training.commands:TokenizerCommand",
-        "learn the codes of a frame",
+        "train the video tokenizer: frames to tokens",
         "train",
     ),
     ("train", "lam"): Entry(
         "genie_rt.training.commands:LamCommand",
-        "learn latent actions from frames alone",
+        "train the latent action model, from frames alone",
         "train",
     ),
     ("train", "dynamics"): Entry(
         "genie_rt.training.commands:DynamicsCommand",
-        "learn to predict the next frame's codes",
+        "train the dynamics model: the next frame's tokens",
         "train",
     ),
     ("evaluate",): Entry(
         "genie_rt.training.evaluation.commands:EvaluateCommand",
-        "quality of a world against held-out clips",
+        "measure the quality of a world on held-out clips",
         "train",
     ),
     ("compare",): Entry(
         "genie_rt.training.evaluation.commands:CompareCommand",
-        "a world's rollouts beside the recorded ones",
+        "play a world and the real game side by side",
         "train",
     ),
     ("export",): Entry(
@@ -117,13 +117,13 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
 
 
 class Command(Protocol):
-    """What every command class offers once its flags are parsed."""
+    """Interface of every command class once its flags are parsed."""
 
     def run(self) -> int | None: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `genie-rt` with the given words, by default the process's own, and returns the exit code.
+    """Run `genie-rt` with the given words, by default the process's own, and return the exit code.
 
     Raises:
         SystemExit: `--help` of a command (0), or words and flags that do not exist (2).
@@ -179,14 +179,14 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _run(name: tuple[str, ...], argv: list[str]) -> int:
-    import tyro
+    from genie_rt.parsing import parse
 
     entry = COMMANDS[name]
     prog = " ".join(("genie-rt", *name))
     module, _, attribute = entry.target.partition(":")
     try:
         kind: type[Any] = getattr(import_module(module), attribute)
-        command: Command = tyro.cli(kind, args=argv, prog=prog)
+        command: Command = parse(kind, argv, prog=prog)
         return command.run() or 0
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -17,7 +17,7 @@ from genie_rt.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the environment asks for."""
+    """Settings from environment variables."""
 
     debug: bool = False
 

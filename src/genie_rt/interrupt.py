@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, Self
 
 LINES = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
-"""What stderr gets, by the signal's name."""
+"""Line printed on stderr, by the signal's name."""
 
 SIGNALS = tuple(int(getattr(signal, name)) for name in LINES if hasattr(signal, name))
 """Their numbers; Windows has no SIGHUP."""
@@ -52,7 +52,7 @@ class _State:
 
     installed = False
     writer = -1
-    """What wakes the watcher; -1 without one."""
+    """File descriptor that wakes the watcher; -1 without one."""
     signum: int | None = None
     """The first signal that came."""
     since = 0.0
@@ -62,7 +62,7 @@ class _State:
     is_parked = False
     """The main thread waits in its handler."""
     uninterrupted = 0
-    """How many `Uninterrupted` are entered."""
+    """Number of `Uninterrupted` blocks that are entered."""
     is_put_off = False
     """A signal came while one was."""
     request: StopRequest | None = None

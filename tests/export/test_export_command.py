@@ -179,7 +179,7 @@ def test_metrics_come_onto_the_card_by_a_second_export(
     (tmp_path / "record.json").write_text(json.dumps(record))
     command = ExportCommand(source=tiny_runs.logged, out=tmp_path / "w")
     command.run()
-    assert "no picture to start from" in capsys.readouterr().out
+    assert "no prompt image" in capsys.readouterr().out
     again = dataclasses.replace(command, metrics=tmp_path / "record.json")
     with pytest.raises(BundleError, match="--overwrite"):
         again.run()

@@ -375,6 +375,6 @@ def test_formats_that_nobody_measured_are_named(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export(bundle, tmp_path / "plain", "--onnx")
-    assert "nobody has measured" not in capsys.readouterr().out
+    assert "is not measured" not in capsys.readouterr().out
     export(bundle, tmp_path / "half", "--fp16")
-    assert "nobody has measured what float16 cost" in capsys.readouterr().out
+    assert "the quality loss of float16 is not measured" in capsys.readouterr().out

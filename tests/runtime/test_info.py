@@ -13,7 +13,7 @@ from genie_rt.runtime.backends.cuda.budget import MemoryBudget
 from genie_rt.runtime.backends.cuda.precision import Precision
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.presets import PRESETS, preset
-from genie_rt.runtime.units import counted, scaled
+from genie_rt.runtime.units import counted, plural, scaled
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def info(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_a_preset_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
     printed = info(capsys, "coinrun")
     for text in ("coinrun (preset)", "64 x 64 pixels", "16 x 16 = 256 tokens", "50.7M", "training only",
-                 "27.6 GFLOP", "6.29 MB", "K=25", "16 frames a pass", "on one GPU",
-                 "pages of one session"):  # fmt: skip
+                 "27.6 GFLOP", "6.29 MB", "K=25", "16 frames per pass", "on one GPU",
+                 "KV cache"):  # fmt: skip
         assert text in printed
     assert "digest" not in printed
 
@@ -119,3 +119,17 @@ def test_quantities_have_three_digits(value: float, text: str) -> None:
 
 def test_counts_have_the_suffix_of_papers() -> None:
     assert [counted(n) for n in (256, 50_656_321, 10_072_936_513)] == ["256", "50.7M", "10.1B"]
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "text"),
+    [
+        (0, ("frame",), "0 frames"),
+        (1, ("frame",), "1 frame"),
+        (1234, ("frame",), "1,234 frames"),
+        (1, ("pass", "passes"), "1 pass"),
+        (2, ("pass", "passes"), "2 passes"),
+    ],
+)
+def test_a_count_agrees_with_its_noun(count: int, words: tuple[str, ...], text: str) -> None:
+    assert plural(count, *words) == text

@@ -217,7 +217,7 @@ def test_a_signal_ends_the_command_with_its_number(
     monkeypatch.setattr(DynamicsObjective, "forward", stopped)
     command = dynamics(tiny_runs, tmp_path)
     assert command.run() == 128 + signal.SIGTERM
-    assert "stopped at step 1; the same command goes on" in capsys.readouterr().out
+    assert "stopped at step 1; the same command resumes" in capsys.readouterr().out
     monkeypatch.undo()
     assert "tiny" in presets._PRESETS
     assert command.run() == 0

@@ -30,7 +30,7 @@ MIN_EPISODE = 4
 MIN_STEPS = 256
 MAX_ENVS = 1024
 MAX_STEPS_PER_FRAME = 64
-"""How much longer than without copies a split may be played, to find enough unseen levels."""
+"""Factor by which a split may be played longer to find enough unseen levels."""
 
 BEHAVIOURS = ("travel", "uniform", "sticky")
 BEHAVIOUR_SHARES = (0.7, 0.1, 0.2)
@@ -50,7 +50,7 @@ TRAVEL_WEIGHTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """What one split's recording is made from; stored in the provenance."""
+    """Recording settings of one split, stored in the provenance."""
 
     env: str
     visuals: Visuals

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from genie_rt.errors import InputError
+from genie_rt.parsing import shown
 from genie_rt.runtime.flags import check_folder
 
 if TYPE_CHECKING:
@@ -17,25 +18,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CoinrunCommand:
-    """Record CoinRun, or another procgen game, into a clip store to train on."""
+    """Record CoinRun, or another procgen game, into a clip store to train on.
+
+    Examples:
+        genie-rt data coinrun --out data/coinrun --frames 100000
+        genie-rt data coinrun --out data/coinrun --visuals full --verify
+    """
 
     out: Path
-    """Folder of the new store."""
+    """Folder of the new clip store."""
     frames: int = 500_000
-    """About how many frames to record; a twentieth of them on held-out levels."""
+    """Approximate number of frames to record; 5% of them come from held-out levels."""
     env: str = "coinrun"
-    """procgen's name of the game."""
+    """Name of the game in procgen."""
     visuals: Literal["plain", "full"] = "plain"
-    """plain: easy levels of one theme without backgrounds; full: hard levels of all themes."""
+    """plain: easy levels, one theme, no backgrounds; full: hard levels, all themes."""
     seed: int = 0
-    """The same seed and options record the same frames."""
+    """Random seed. The same seed and options record the same frames."""
     num_envs: int = 64
-    """How many copies of the game to play side by side."""
+    """Number of games played in parallel."""
     verify: bool = False
-    """Play the recording again from its action log and compare every frame."""
+    """Replay the recording from its action log and compare every frame."""
 
     def run(self) -> None:
         """Record, and print what the store holds."""
+        from genie_rt.runtime.units import plural
         from genie_rt.training.data.coinrun import record, replay
 
         check_folder("--out", self.out)
@@ -49,31 +56,38 @@ class CoinrunCommand:
         )
         print(summary(store))
         if self.verify:
-            print(f"{replay(store)} frames equal the game's, bit for bit")
+            print(f"{plural(replay(store), 'frame')} replayed, bit for bit the same")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoCommand:
-    """Import videos into a clip store to train on. Files that cannot be read are named and skipped."""
+    """Import videos into a clip store to train on. Files that cannot be read are reported and skipped.
 
-    files: tyro.conf.Positional[tuple[Path, ...]]
-    """The videos: mp4, mov, mkv, webm, avi, ts, ogg, flv or gif."""
+    Examples:
+        genie-rt data video videos/*.mp4 --out data/mine
+        genie-rt data video game.mp4 --out data/mine --height 90 --width 160
+    """
+
+    files: tyro.conf.Positional[
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...", help_behavior_hint="(required)")]
+    ]
+    """Videos to import: mp4, mov, mkv, webm, avi, ts, ogg, flv or gif."""
     out: Path
-    """Folder of the new store."""
+    """Folder of the new clip store."""
     height: int = 64
-    """Height to store, pixels."""
+    """Height of stored frames, in pixels."""
     width: int = 64
-    """Width to store, pixels; the picture is cropped at the centre where its shape differs."""
+    """Width of stored frames, in pixels. Frames with another aspect ratio are cropped at the centre."""
     fps: float = 10.0
     """Frames per second to store."""
     cut_threshold: float = 40.0
-    """A scene ends where neighbouring frames differ by more than this in the mean, of 255."""
+    """Mean difference between neighbouring frames, of 255, above which a new scene begins."""
     static_threshold: float = 0.5
-    """Scenes are dropped where neighbouring frames differ by less than this in the mean, of 255."""
+    """Mean difference between neighbouring frames, of 255, below which a scene is dropped."""
     min_frames: int = 16
-    """Scenes with fewer stored frames are dropped."""
+    """Shortest scene to keep, in stored frames."""
     max_seconds: float = 14_400.0
-    """What comes later in a video is not read."""
+    """Length after which the rest of a video is ignored, in seconds."""
 
     def run(self) -> None:
         """Import, and print what became of each file and what the store holds."""
@@ -98,22 +112,28 @@ class VideoCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsCommand:
-    """Save held-out frames of a clip store as PNG files, to start a bundle's sessions from."""
+    """Save held-out frames of a clip store as PNG files, for use as a bundle's prompt images.
 
-    data: tyro.conf.Positional[Path]
-    """The clip store."""
+    Examples:
+        genie-rt data prompts data/mine --out prompts
+        genie-rt data prompts data/mine --out prompts --count 4 --frame 8
+    """
+
+    data: tyro.conf.Positional[Annotated[Path, shown(metavar="STORE")]]
+    """Clip store to take frames from."""
     out: Path
-    """Folder for prompt-0.png and so on."""
+    """Folder for prompt-0.png, prompt-1.png and so on."""
     count: int = 8
-    """How many, each from another episode."""
+    """Number of images, each from another episode."""
     frame: int = 12
-    """Which frame of its episode."""
+    """Index of the frame within its episode."""
 
     def run(self) -> None:
         """Write the pictures, spread evenly over the held-out episodes that are long enough."""
         from PIL import Image
 
         from genie_rt.runtime.atomic import atomic_file
+        from genie_rt.runtime.units import plural
         from genie_rt.training.data.store import ClipStore
 
         check_folder("--out", self.out)
@@ -133,17 +153,19 @@ class PromptsCommand:
             path = self.out / f"prompt-{number}.png"
             with atomic_file(path) as temporary:
                 Image.fromarray(store.episode_frames(episode)[self.frame]).save(temporary, format="PNG")
-        print(f"{self.count} pictures in {self.out}")
+        print(f"{plural(self.count, 'image')} in {self.out}")
 
 
 def summary(store: ClipStore) -> str:
-    """A few lines that say what a store holds."""
+    """Summarise the contents of a store in a few lines."""
+    from genie_rt.runtime.units import plural
     from genie_rt.training.data.store import SPLITS
 
-    lines = [f"{store.path}: {store.num_frames} frames of {store.width}x{store.height} from {store.source}"]
+    frames = plural(store.num_frames, "frame")
+    lines = [f"{store.path}: {frames} of {store.width}x{store.height} from {store.source}"]
     for split in SPLITS:
         lengths = [entry.length for entry in store.episodes if entry.split == split]
-        lines.append(f"  {split}: {sum(lengths)} frames in {len(lengths)} episodes")
+        lines.append(f"  {split}: {plural(sum(lengths), 'frame')} in {plural(len(lengths), 'episode')}")
     if store.action_names:
         lines.append(f"  actions: {', '.join(store.action_names)}")
     return "\n".join(lines)

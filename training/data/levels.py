@@ -1,4 +1,4 @@
-"""Which levels of a procgen game are really unseen: split by what a level looks like, not by its number.
+"""Unseen levels of a procgen game, told apart by what a level looks like, not by its number.
 
 procgen makes a level from its number, and different numbers often make the same level. With plain visuals
 a third of CoinRun's levels 10000 to 10999 are, pixel for pixel, levels from 0 to 9999, and another fifth have
@@ -28,7 +28,7 @@ LEVELS: dict[Split, tuple[int, int]] = {"train": (0, 10_000), "heldout": (10_000
 """First level and number of levels of each split."""
 
 KNOWN_COPIES = Path(__file__).with_name("copies.json")
-"""What `find_copies` gives for CoinRun, so that nobody has to draw 11,000 levels for it."""
+"""Stored result of `find_copies` for CoinRun, which would otherwise draw 11,000 levels."""
 
 GAMES_WITH_LAYOUT = ("coinrun",)
 """Games whose grid of blocks is the level. In others, such as starpilot, the grid is empty."""
@@ -55,7 +55,7 @@ class Copies:
 
     @property
     def num_unseen(self) -> int:
-        """How many held-out levels are left."""
+        """Number of held-out levels that are left."""
         return LEVELS["heldout"][1] - len(self.levels)
 
     def as_provenance(self) -> dict[str, int]:
@@ -132,7 +132,7 @@ def _range(split: Split) -> Iterator[int]:
 
 
 class _Viewer:
-    """One copy of a game that shows any level whole, 512 x 512 pixels."""
+    """Game instance that shows any level whole, 512 x 512 pixels."""
 
     def __init__(self, env: str, visuals: Visuals) -> None:
         procgen = import_procgen()

@@ -17,6 +17,7 @@ import numpy as np
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
 from genie_rt.interrupt import Cleanup
+from genie_rt.runtime.units import plural
 from genie_rt.training.data.progress import progress_bar
 from genie_rt.training.data.store import INDEX_NAME, SPLITS, ClipStore, Frames, Split
 from genie_rt.training.data.writer import ClipStoreWriter
@@ -43,7 +44,7 @@ SLACK = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoOptions:
-    """How videos become episodes.
+    """Settings for turning videos into episodes.
 
     Attributes:
         height, width: size to store, pixels; the picture is shrunk to cover it and cropped at the centre.
@@ -81,7 +82,7 @@ class VideoOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoResult:
-    """What became of one file. `problem` is None where all of it was read."""
+    """Result of importing one file. `problem` is None where all of it was read."""
 
     file: Path
     num_frames: int
@@ -89,7 +90,7 @@ class VideoResult:
     problem: str | None
 
     def __str__(self) -> str:
-        kept = f"{self.num_frames} frames in {self.num_episodes} episodes"
+        kept = f"{plural(self.num_frames, 'frame')} in {plural(self.num_episodes, 'episode')}"
         if self.problem is None:
             return f"{self.file}: {kept}"
         return f"{self.file}: {'kept ' + kept if self.num_frames else 'skipped'}: {self.problem}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from genie_rt.errors import BundleError, InputError, StateError
 from genie_rt.interrupt import Cleanup
 from genie_rt.runtime.folder_lock import sole_writer
+from genie_rt.runtime.units import plural
 from genie_rt.training.data.store import (
     INDEX_NAME,
     MAX_ACTIONS,
@@ -202,7 +203,7 @@ class ClipStoreWriter:
 
     @property
     def num_frames(self) -> int:
-        """How many frames are committed."""
+        """Number of committed frames."""
         return sum(self._shards)
 
     def _num_pending(self) -> int:
@@ -267,8 +268,9 @@ class ClipStoreWriter:
                 with contextlib.suppress(OSError):
                     (self.path / name).unlink(missing_ok=True)
             raise BundleError(
-                f"{self.path}: writing failed: {error.strerror or error}; {self.num_frames} frames "
-                f"in {shard} shards are kept and can be read; make room and write the rest to another folder"
+                f"{self.path}: writing failed: {error.strerror or error}; "
+                f"{plural(self.num_frames, 'frame')} in {plural(shard, 'shard')} can still be read; free "
+                "some space and write the rest to another folder"
             ) from error
 
     def _let_go(self) -> None:

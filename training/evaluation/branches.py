@@ -1,4 +1,4 @@
-"""The same actions in the real game and in a world, from the same moment, as often as one likes."""
+"""Branches: the same actions played in the real game and in a world, from the same moment."""
 
 import contextlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from genie_rt.training.evaluation.metrics import Errors, Floats, decibels, squar
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Branch:
-    """One script, played twice.
+    """Script played in the real game and in a world.
 
     Attributes:
         actions: names, `S` of them.
@@ -31,17 +31,17 @@ class Branch:
 
     @property
     def errors(self) -> Errors:
-        """Of the world's steps, `S` of them."""
+        """Squared errors of the world's `S` steps."""
         return squared_errors(self.model[1:], self.real[1:])
 
     @property
     def copy_errors(self) -> Errors:
-        """Of the last real frame in place of every step, `S` of them."""
+        """Squared errors of repeating the last real frame for all `S` steps."""
         return squared_errors(np.broadcast_to(self.real[0], self.real[1:].shape), self.real[1:])
 
     @property
     def psnr_db(self) -> Floats:
-        """Of every step, `[S]`."""
+        """PSNR of every step, `[S]`."""
         return decibels(self.errors.mean)
 
 
@@ -56,7 +56,7 @@ def play_branches(
     seed: int,
     passes: int | None = None,
 ) -> list[Branch]:
-    """Plays the warm-up in the real game, shows the world its last frames, then plays every script in both.
+    """Play the warm-up in the real game, show its last frames to the world, then play each script in both.
 
     Args:
         world: of logged actions, whose names the game knows.

@@ -1,4 +1,4 @@
-"""How far generated clips are from real ones as a whole: a Fréchet distance over clip descriptors.
+"""Distance of a set of generated clips from real ones: a Fréchet distance over clip descriptors.
 
 PSNR rewards blur: the mean of what might happen is closer to the truth than any one thing that might. A
 distance between two *sets* of clips does not, for no real clip is blurred. This one is named for what it is.
@@ -44,7 +44,7 @@ real ones less well, and costs a third more.
 
 COMPONENTS = 64
 WINDOWS_PER_COMPONENT = 8
-"""A Gaussian of fewer reference windows per dimension is mostly chance."""
+"""Minimum reference windows per dimension; a Gaussian fitted to fewer is mostly noise."""
 
 DRAWS = 100
 BATCH = 64
@@ -110,7 +110,7 @@ class FrameFeatures:
 
 
 def describe(frames: Frames, features: FrameFeatures, window: int) -> Descriptors:
-    """Cuts clips into windows and describes each.
+    """Cut clips into windows and describe each.
 
     Args:
         frames: `[M, T, H, W, 3]` uint8; frames after the last whole window do not count.
@@ -154,7 +154,7 @@ class Reference:
 
     @classmethod
     def fit(cls, descriptors: Descriptors, components: int = COMPONENTS) -> Reference:
-        """From descriptors of real clips, as many components as they support.
+        """Fit to descriptors of real clips, with as many components as they support.
 
         Raises:
             InputError: there are too few windows for two components.
@@ -203,7 +203,7 @@ class Reference:
     def noise_of_difference(
         self, descriptors: Descriptors, others: Descriptors, *, draws: int = DRAWS, seed: int = 0
     ) -> float:
-        """The same of the difference of two sets' distances that go on from the same moments, clip by clip.
+        """Standard deviation of the difference of two sets' distances; both continue the same clips.
 
         Each draw is of the same clips in both: what is hard about a clip is so in both.
         """

@@ -1,4 +1,4 @@
-"""Where the truth comes from: clips of a store's held-out split, or of the real game on held-out levels."""
+"""Ground truth: clips of a store's held-out split, or of the real game on held-out levels."""
 
 import contextlib
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ MAX_COPIES = 256
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrueClips:
-    """What really happened.
+    """Real clips.
 
     Attributes:
         frames: `[M, T, H, W, 3]` uint8.
@@ -38,7 +38,7 @@ class TrueClips:
     origin: dict[str, Any]
 
     def renamed(self, action_names: tuple[str, ...]) -> "TrueClips":
-        """The same clips with actions that index a world's names.
+        """Return the same clips with actions that index a world's names.
 
         Raises:
             InputError: the clips have an action that the world lacks, or no actions at all.
@@ -156,7 +156,7 @@ def from_game(*, num_clips: int, length: int, visuals: Visuals, seed: int, env: 
 def _play(
     count: int, length: int, visuals: Visuals, seed: int, part: int, env: str
 ) -> tuple[Frames, Actions, NDArray[np.int64], tuple[str, ...]]:
-    """One clip of each of `count` copies: frames, actions `[n, T]`, level seeds `[n]`, action names."""
+    """Record a clip of each of `count` copies: frames, actions `[n, T]`, level seeds `[n]`, action names."""
     first_level, num_levels = LEVELS["heldout"]
     random = np.random.default_rng([seed, part])
     game = RealGame(

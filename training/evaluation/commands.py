@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from genie_rt.errors import InputError
-from genie_rt.runtime.flags import check_file
+from genie_rt.parsing import shown
+from genie_rt.runtime.flags import BundleName, check_file
 
 if TYPE_CHECKING:
     from genie_rt.runtime.bundle import Bundle
@@ -22,41 +21,46 @@ if TYPE_CHECKING:
 
 
 DEFAULT_SCRIPT = "right+jump*8 right*8 left*8 right+jump*8"
-"""What `compare` plays: CoinRun's levels begin with flat ground that ends where one has to jump."""
+"""Script that `compare` plays by default: CoinRun's levels begin with flat ground and then need a jump."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand:
-    """Measure a world on held-out clips: tokenizer, next frame, controllability, rollouts, and baselines."""
+    """Measure a world on held-out clips: tokenizer, next frame, controllability, rollouts and baselines.
 
-    bundle: tyro.conf.Positional[str] = "demo"
-    """Name of a bundle that came with genie-rt, or the folder of any other."""
-    data: Path | None = None
-    """Clip store whose held-out split is the truth; the real game on held-out levels unless set."""
+    Examples:
+        genie-rt evaluate demo --data data/coinrun --json evaluation.json
+        genie-rt evaluate ./my-world --data data/mine --lam runs/lam --clips 50
+    """
+
+    bundle: BundleName = "demo"
+    """Name of a shipped bundle, or path of a bundle folder."""
+    data: Annotated[Path | None, shown(default="record CoinRun's held-out levels")] = None
+    """Clip store whose held-out split is the ground truth."""
     clips: int = 200
-    """How many clips to measure on."""
-    passes: tuple[int, ...] = (1, 2, 4, 16)
-    """Passes to predict the next frame with."""
-    prompt_frames: int | None = None
-    """Real frames before a rollout; half the dynamics' window unless set."""
+    """Number of clips to measure on."""
+    passes: Annotated[tuple[int, ...], shown(metavar="K ...")] = (1, 2, 4, 16)
+    """Numbers of passes to predict the next frame with."""
+    prompt_frames: Annotated[int | None, shown(default="half the model's window")] = None
+    """Number of real frames before each rollout."""
     plan: str = "default"
-    """Plan of the rollouts, by name."""
-    visuals: Literal["plain", "full"] | None = None
-    """Look of the real game; what the bundle was trained on unless set."""
-    lam: Path | None = None
-    """Run folder of the latent action model, for a world that has latent actions."""
-    json: Path | None = None
-    """File to write all figures to, with device, versions and settings."""
+    """Name of the bundle's decoding plan for rollouts."""
+    visuals: Annotated[Literal["plain", "full"] | None, shown(default="as in the training data")] = None
+    """Visual style of CoinRun, without --data."""
+    lam: Annotated[Path | None, shown(default="none")] = None
+    """Run folder of the latent action model; needed for a world with latent actions."""
+    json: Annotated[Path | None, shown(default="none written")] = None
+    """JSON file for all figures, with device, versions and settings."""
     seed: int = 0
-    """Seed of the choice of clips, of the sampling and of the random actions."""
+    """Random seed for the choice of clips, sampling and random actions."""
     batch: int = 16
-    """Clips evaluated together: more is faster until memory runs out."""
+    """Number of clips evaluated together; larger is faster and takes more memory."""
     backend: str = "reference"
-    """Back end that computes the frames; "reference" is the definition, "auto" the fastest."""
+    """Back end to compute with: reference, cuda, onnx, openvino, tensorrt, tensorrt-rtx, or auto."""
     dtype: str = "float32"
-    """Number format that the back end computes in."""
-    device: str | None = None
-    """Device that the back end computes on; its own unless set."""
+    """Precision to compute in, such as float32 or bfloat16, or auto."""
+    device: Annotated[str | None, shown(default="the back end's")] = None
+    """Device to compute on, such as cpu or cuda."""
 
     def run(self) -> None:
         """Measure, print, and write the record."""
@@ -81,10 +85,10 @@ class EvaluateCommand:
         console = Console(highlight=False, markup=False)
         console.print(
             f"{world.bundle.name} on {device_name(world)}, {choice.backend} in {world.dtype}\n"
-            f"Truth: {_describe(clips)}"
+            f"ground truth: {_describe(clips)}"
         )
         with progress_bar() as progress:
-            task = progress.add_task("Measuring", total=self.clips)
+            task = progress.add_task("measuring", total=self.clips)
             evaluation = evaluate(rollouts, clips, settings, lambda count: progress.advance(task, count))
         print_report(console, evaluation, settings)
         if self.json is not None:
@@ -138,7 +142,7 @@ class EvaluateCommand:
         return with_latent_actions(clips, self.lam, model, world.action_names, self.batch)
 
     def _command(self) -> str:
-        """These settings as a command line."""
+        """Format these settings as a command line."""
         words = ["genie-rt", "evaluate", self.bundle]
         for flag, value in (
             ("data", self.data),
@@ -160,45 +164,47 @@ class EvaluateCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareCommand:
-    """Play the same actions in the real game and in the world, side by side: a picture strip and a GIF.
+    """Play the same actions in CoinRun and in the world, side by side. Writes a PNG strip and a GIF.
 
-    With --branches both are played several times from the same moment, so that one sees what the keys do.
+    With --branches, several scripts are played from the same start to show what each key does.
+
+    Examples:
+        genie-rt compare demo --actions "right*16 right+jump*8" --out compare.png
+        genie-rt compare demo --branches "right*12" "left*12" "right+jump*12"
     """
 
-    bundle: tyro.conf.Positional[str] = "demo"
-    """Name of a bundle that came with genie-rt, or the folder of any other."""
-    actions: str | None = None
-    """Script such as "right*20 jump ...", or .txt file of actions; some running and jumping unless set."""
-    branches: tuple[str, ...] = ()
-    """Several scripts, each played from the same start, in place of --actions."""
-    steps: int | None = None
-    """Steps to play; as many as each script has unless set."""
+    bundle: BundleName = "demo"
+    """Name of a shipped bundle, or path of a bundle folder."""
+    actions: Annotated[str | None, shown(default=DEFAULT_SCRIPT)] = None
+    """Actions to play: a script such as "right*20 jump ...", or a file as in `genie-rt play --actions`."""
+    branches: Annotated[tuple[str, ...], shown(default="none", metavar="SCRIPT ...")] = ()
+    """Several scripts to play from the same start, instead of --actions."""
+    steps: Annotated[int | None, shown(default='length of the script, or 64 if it ends in "..."')] = None
+    """Number of steps to play."""
     out: Path = Path("out/compare")
-    """Where to: --out c.png writes c.png and c.gif, and so do c and c.gif; in a folder that is there they are
-    compare.png and compare.gif."""
+    """Output name: c, c.png and c.gif all write c.png and c.gif; in a folder, compare.png and compare.gif."""
     level: int = 10_001
-    """Level of the game to play. Levels 10000 to 10999 are held out; a note says so if this one looks like a
-    training level all the same."""
-    visuals: Literal["plain", "full"] | None = None
-    """Look of the game; what the bundle was trained on unless set."""
+    """CoinRun level; 10000 to 10999 are held out. A note is printed if the world may have seen it."""
+    visuals: Annotated[Literal["plain", "full"] | None, shown(default="as in the training data")] = None
+    """Visual style of CoinRun."""
     skip: int = 8
-    """Steps in the real game before the comparison begins."""
+    """Number of game steps to play before the comparison."""
     skip_actions: str = "right"
-    """Script of those steps, begun anew where it is shorter."""
-    prompt_frames: int | None = None
-    """Real frames that the world sees first; half the dynamics' window unless set."""
+    """Script for those steps, repeated if it is shorter."""
+    prompt_frames: Annotated[int | None, shown(default="half the model's window")] = None
+    """Number of real frames given to the world first."""
     seed: int = 0
-    """Seed of the world's chance."""
-    passes: int | None = None
-    """Passes per frame; those of the bundle's default plan unless set."""
+    """Random seed for the world's sampling."""
+    passes: Annotated[int | None, shown(default="that of the bundle's default plan")] = None
+    """MaskGIT passes per frame."""
     columns: int = 12
-    """Most frames in a row of the strip; of longer rollouts every second, third, ... is shown."""
+    """Maximum number of frames per row of the strip. Longer rollouts show every second, third, ... frame."""
     fps: float = 8.0
     """Frames per second of the GIF."""
     dtype: str = "float32"
-    """Number format to compute in."""
+    """Precision to compute in, such as float32 or bfloat16."""
     device: str = "cpu"
-    """Device to compute on."""
+    """Device to compute on, such as cpu or cuda."""
 
     def run(self) -> None:
         """Play, draw, and print PSNR per step."""
@@ -241,7 +247,7 @@ class CompareCommand:
         console.print(f"wrote {strip} and {gif}")
 
     def _outputs(self) -> tuple[Path, Path]:
-        """The strip and the GIF."""
+        """Paths of the strip and the GIF."""
         prefix = self.out / "compare" if self.out.is_dir() else self.out
         if prefix.suffix.lower() in (".png", ".gif"):
             prefix = prefix.with_suffix("")
@@ -251,7 +257,7 @@ class CompareCommand:
         return strip, gif
 
     def _scripts(self, action_names: tuple[str, ...]) -> list[list[str]]:
-        """The actions of every branch."""
+        """List the actions of every branch."""
         scripts = self.branches or (self.actions or DEFAULT_SCRIPT,)
         return [self._expand(script, self.steps, action_names) for script in scripts]
 
@@ -268,7 +274,7 @@ class CompareCommand:
 
 
 def game_visuals(bundle: Bundle) -> Visuals:
-    """The look of the game that a bundle was trained on; "plain" where its provenance is silent."""
+    """Return the visual style that a bundle was trained on; "plain" if its provenance does not say."""
     data = bundle.provenance.get("data")
     return "full" if isinstance(data, dict) and data.get("visuals") == "full" else "plain"
 
@@ -283,11 +289,16 @@ def _check_game_size(bundle: Bundle) -> None:
 
 
 def _describe(clips: TrueClips) -> str:
+    from genie_rt.runtime.units import plural
+
     num, length = clips.frames.shape[:2]
     origin = clips.origin
     if origin["kind"] == "game":
         return (
-            f"{num} clips of {length} frames of {origin['env']} ({origin['visuals']} visuals), "
-            f"{origin['levels']} different held-out levels"
+            f"{plural(num, 'clip')} of {plural(length, 'frame')} of {origin['env']} "
+            f"({origin['visuals']} visuals), {plural(origin['levels'], 'held-out level')}"
         )
-    return f"{num} held-out clips of {length} frames of {origin['source']}, {origin['episodes']} episodes"
+    return (
+        f"{plural(num, 'held-out clip')} of {plural(length, 'frame')} of {origin['source']}, "
+        f"{plural(origin['episodes'], 'episode')}"
+    )

@@ -1,4 +1,4 @@
-"""Actions of clips that have none: what the latent action model infers from the frames."""
+"""Latent actions of clips, inferred from the frames by the latent action model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ CODEBOOK_TOLERANCE = 0.01
 def with_latent_actions(
     clips: TrueClips, lam_run: Path, model: WorldModel, action_names: tuple[str, ...], batch: int
 ) -> TrueClips:
-    """The same clips with the actions that a LAM infers, `actions[:, t]` from the frames up to `t`.
+    """Return the same clips with the actions that a LAM infers, `actions[:, t]` from the frames up to `t`.
 
     Args:
         clips: whose actions are replaced.

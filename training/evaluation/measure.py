@@ -37,7 +37,7 @@ DELTA_T = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is measured.
+    """Settings of an evaluation.
 
     Attributes:
         window: W of the dynamics.
@@ -100,7 +100,7 @@ class TokenizerFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextFrame:
-    """One way to get the next frame: all frames, and those that move. `passes` is None for baselines."""
+    """Figures of one next-frame predictor: all frames, and those that move. Baselines: `passes` is None."""
 
     name: str
     passes: int | None
@@ -152,7 +152,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Generated:
-    """What the model made of the clips; entry `i` of each belongs to clip `i`.
+    """Model outputs for the clips; entry `i` of each belongs to clip `i`.
 
     Attributes:
         restored: `[M, 2W + 1, ...]` uint8, real frames through the tokenizer: tokens that the definition
@@ -175,7 +175,7 @@ def evaluate(
     settings: Settings,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
-    """Measures a model on clips.
+    """Measure a model on clips.
 
     Args:
         rollouts: the model.
@@ -210,7 +210,7 @@ def generate(
     settings: Settings,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Generated:
-    """Runs the model on all clips, batch by batch. Clip `i` has seed `(settings.seed << 32) + i`."""
+    """Run the model on all clips, batch by batch. Clip `i` has seed `(settings.seed << 32) + i`."""
     random = np.random.default_rng(settings.seed)
     drawn = random.integers(0, settings.num_actions, size=(len(clips.frames), DELTA_T))
     parts = []

@@ -16,7 +16,7 @@ Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 MAX_DB = 60.0
-"""What a perfect frame counts: its PSNR is infinite, and no mean survives that."""
+"""PSNR counted for a perfect frame, whose real PSNR is infinite and would spoil every mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Errors:
     count: NDArray[np.int64]
 
     def of(self, chosen: NDArray[np.bool_]) -> "Errors":
-        """Those of the chosen frames, `[n]` bool."""
+        """Select the errors of the chosen frames, `[n]` bool."""
         return Errors(mean=self.mean[chosen], count=self.count[chosen])
 
 
@@ -72,7 +72,7 @@ def decibels(error: Floats | float) -> Floats:
 
 
 def psnr(errors: Errors) -> Psnr:
-    """Both averages over the frames in which any value counts."""
+    """Compute both averages over the frames in which any value counts."""
     counted = errors.count > 0
     num = int(counted.sum())
     if not num:

@@ -1,4 +1,4 @@
-"""What `evaluate` prints, and the record that it writes."""
+"""Terminal report of `evaluate`, and the record that it writes."""
 
 import dataclasses
 import datetime
@@ -17,6 +17,7 @@ from rich.table import Table
 from genie_rt import __version__
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.processor import processor_name
+from genie_rt.runtime.units import plural
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.measure import Controllability, Evaluation, Settings
 from genie_rt.training.evaluation.metrics import Psnr
@@ -26,12 +27,13 @@ SCHEMA_VERSION = 1
 
 
 def print_report(console: Console, evaluation: Evaluation, settings: Settings) -> None:
-    """Prints all figures, each with its baselines and its number of frames."""
+    """Print all figures, each with its baselines and its number of frames."""
     plan = settings.plan
     console.print(
         f"PSNR in dB: pooled over pixels / mean of per-frame dB, where a frame counts at most "
-        f"{evaluation.max_db:g}.\nPlan of the rollouts: {plan.order}, {plan.passes} passes, temperature "
-        f"{plan.temperature:g}, noise {plan.noise:g}; prompt of {settings.prompt_frames} real frames."
+        f"{evaluation.max_db:g}.\nPlan of the rollouts: {plan.order}, "
+        f"{plural(plan.passes, 'pass', 'passes')}, temperature {plan.temperature:g}, noise {plan.noise:g}; "
+        f"prompt of {plural(settings.prompt_frames, 'real frame')}."
     )
     for table in (
         _tokenizer_table(evaluation),
@@ -92,7 +94,7 @@ def _next_frame_table(evaluation: Evaluation, settings: Settings) -> RenderableT
 
 def _controllability_table(figures: Controllability, settings: Settings) -> RenderableType:
     table = _table(
-        f"Controllability: rollouts of {figures.t} frames against what really happened",
+        f"Controllability: rollouts of {plural(figures.t, 'frame')} against the real frames",
         ("", "PSNR", "frames"),
         f"Random actions are uniform over {settings.num_actions}, drawn with seed {settings.seed}. "
         f"Standard error of the mean {figures.delta_mean_standard_error_db:.2f} dB.",
@@ -147,7 +149,7 @@ def record(
 
 
 def write_record(path: Path, values: dict[str, Any]) -> None:
-    """Writes the record, whole or not at all.
+    """Write the record atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -157,9 +159,9 @@ def write_record(path: Path, values: dict[str, Any]) -> None:
 
 
 def device_name(world: World) -> str:
-    """The device that a world computes on, in words."""
+    """Describe the device that a world computes on."""
     device = world.backend.device
-    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    threads = "" if device.type == "cuda" else f", {plural(torch.get_num_threads(), 'thread')}"
     return processor_name(device) + threads
 
 

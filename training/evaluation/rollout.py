@@ -41,10 +41,10 @@ class Prompted:
 
 
 class Rollouts(Protocol):
-    """What is measured. `ModelRollouts` is a world; tests have simpler ones."""
+    """Interface of a model under evaluation. `ModelRollouts` is a world; tests have simpler ones."""
 
     def start(self, frames: Frames, actions: Actions, seeds: Sequence[int]) -> tuple[list[Row], Frames]:
-        """Starts sessions.
+        """Start sessions.
 
         Args:
             frames: `[B, T, H, W, 3]` uint8, the prompts. actions: `[B, T]`, which led to them; the first is
@@ -57,7 +57,7 @@ class Rollouts(Protocol):
         ...
 
     def prompt(self, frames: Frames, actions: Actions, seen: Sequence[int], seeds: Sequence[int]) -> Prompted:
-        """Shows clips to the model, teacher-forced.
+        """Show clips to the model, teacher-forced.
 
         Args:
             frames, actions, seeds: as of `start`.
@@ -121,7 +121,7 @@ class ModelRollouts:
     def steps(
         self, rows: Sequence[Row], actions: Actions, plan: Plan
     ) -> Iterator[tuple[Frames, list[FrameStats]]]:
-        """As `play`, step by step: `[B, H, W, 3]` uint8, and what each clip's frame took."""
+        """Play as `play` does, step by step: `[B, H, W, 3]` uint8, and what each clip's frame took."""
         current = list(rows)
         for led_by in actions.T.tolist():
             current, pictures, stats = self.backend.frame(current, led_by, plan)

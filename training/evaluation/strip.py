@@ -1,4 +1,4 @@
-"""Draws branches: a strip of pictures to read, a GIF to watch, a table to quote."""
+"""Drawing of branches: a strip of pictures, a GIF and a table."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genie_rt.runtime.atomic import atomic_file
+from genie_rt.runtime.units import plural
 from genie_rt.training.data.store import Frames
 from genie_rt.training.evaluation.branches import Branch
 from genie_rt.training.evaluation.metrics import decibels, psnr
@@ -20,7 +21,7 @@ MARGIN = 10
 
 
 def print_steps(console: Console, branches: Sequence[Branch]) -> None:
-    """Prints the PSNR of every step, the model's beside that of copying the last real frame."""
+    """Print the PSNR of every step, the model's beside that of copying the last real frame."""
     for branch in branches:
         table = Table(title=_runs(branch.actions), title_justify="left", title_style="bold")
         for name in ("step", "action", "model dB", "copy dB"):
@@ -36,12 +37,13 @@ def print_steps(console: Console, branches: Sequence[Branch]) -> None:
         console.print(table)
         if branch.cut:
             console.print(
-                f"the game ended the level after {len(branch.actions)} steps; the comparison stops there"
+                f"the game ended the level after {plural(len(branch.actions), 'step')}; the comparison "
+                "stops there"
             )
 
 
 def draw_strip(branches: Sequence[Branch], columns: int = 12, scale: int = 2) -> Frames:
-    """Rows of real and generated frames, with the actions and the PSNR under them.
+    """Draw rows of real and generated frames, with the actions and the PSNR under them.
 
     Args:
         branches: at least one.
@@ -121,7 +123,7 @@ def draw_gif_frames(branches: Sequence[Branch], scale: int = 4) -> list[Frames]:
 
 
 def write_png(path: Path, picture: Frames) -> None:
-    """Writes a picture, whole or not at all. Raises `InputError` where the file cannot be written."""
+    """Write a picture atomically. Raises `InputError` where the file cannot be written."""
     with atomic_file(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG", optimize=True)
 

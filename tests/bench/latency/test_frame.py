@@ -114,9 +114,11 @@ def test_a_frame_that_made_something_ready_is_told_of() -> None:
     def run() -> None:
         stats.append(FrameStats(passes=1, tokens=4, cold=next(cold)))
 
-    player = workloads.Workload(candidate=Candidate(name="quick", run=run), plan=Plan(passes=1), stats=stats)
+    player = workloads.Workload(
+        candidate=Candidate(name=IDLE_COMMIT, run=run), plan=Plan(passes=1), stats=stats
+    )
     _, _, notes = frame._time([player], 3, warm_up_s=0, on_round=None)
-    assert notes == ["quick: 2 of 3 frames made something ready that later ones found there"]
+    assert notes == ["commit in idle time: 2 of 3 measured frames included one-time preparation"]
 
 
 def test_only_the_frames_that_count_are_counted() -> None:
@@ -156,10 +158,11 @@ def test_a_bench_of_a_tiny_world(bundle: Path, tmp_path: Path, capsys: pytest.Ca
     outputs = ("--json", str(tmp_path / "r.json"), "--export-times", str(tmp_path / "t.json"))
     assert bench(bundle, "--passes", "3", "--sweep", "1", "2", "--percentile", "50", "90", *outputs) == 0
     printed = capsys.readouterr().out
-    for text in ("tiny, 3 passes a frame, order maskgit, reference float32 on ", "commit in idle time", "p90",
-                 "commit in the step", "paper's recipe, 3 frames", "times faster than the paper's recipe",
-                 "45 tokens are computed for a frame, by the recipe 135", "passes a frame", "cold start",
-                 "memory"):  # fmt: skip
+    for text in ("tiny, 3 passes per frame, order maskgit, reference float32 on ", "commit in idle time",
+                 "p90", "commit in the step", "paper's recipe, 3 frames",
+                 "times faster than the paper's recipe",
+                 "tokens computed per frame: 45, by the paper's recipe 135",
+                 "passes per frame", "cold start", "memory"):  # fmt: skip
         assert text in printed
     assert "p95" not in printed.partition("times faster")[0]
     record = read_record(tmp_path / "r.json", FrameBody)
@@ -188,7 +191,7 @@ def test_a_bench_without_baseline_and_sweep(
     words = ("--no-baseline", "--dtype", "bfloat16", "--json", str(tmp_path / "r.json"), "--sweep")
     assert bench(bundle, *words) == 0
     printed = capsys.readouterr().out
-    assert "9 passes a frame, order maskgit, reference bfloat16 on " in printed and "paper" not in printed
+    assert "9 passes per frame, order maskgit, reference bfloat16 on " in printed and "paper" not in printed
     record = read_record(tmp_path / "r.json", FrameBody)
     assert [series.name for series in record.body.series] == [STEP, IDLE_COMMIT]
     assert record.body.times_faster is None
@@ -258,7 +261,7 @@ def test_a_bench_of_random_weights_needs_no_bundle(
     words = ["--preset", "tiny", "--random-weights", *BRIEF, "--json", str(tmp_path / "r.json")]
     assert main(["bench", *words]) == 0
     printed = capsys.readouterr().out
-    for text in ("tiny-random, 4 passes a frame", "paper's recipe", "weights ", "session "):
+    for text in ("tiny-random, 4 passes per frame", "paper's recipe", "weights ", "session "):
         assert text in printed
     record = read_record(tmp_path / "r.json", FrameBody)
     subject = record.body.subject

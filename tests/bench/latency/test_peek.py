@@ -117,6 +117,6 @@ def test_a_bench_of_peek_is_told(
         "--backend reference --dtype float32 --device cpu"
     )
     printed = capsys.readouterr().out
-    for text in ("all 3 actions", "as one batch", "one by one", "by the work it would be", "that follows",
-                 "order maskgit, reference float64 on "):  # fmt: skip
+    for text in ("all 3 actions", "as one batch", "one by one", "from the decoder's operations",
+                 "the step after it", "order maskgit, reference float64 on "):  # fmt: skip
         assert text in printed

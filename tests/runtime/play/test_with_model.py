@@ -81,7 +81,7 @@ def test_headless_log_replays_bit_for_bit(bundle: Path, tmp_path: Path, capsys) 
     script = "left*3 right ..."
     PlayCommand(bundle=str(bundle), headless=True, actions=script, steps=9, seed=4, log=log).run()
     PlayCommand(bundle=str(bundle), headless=True, actions=str(log), out=tmp_path / "clip.gif").run()
-    assert "all 10 frames are bit for bit those of the log" in capsys.readouterr().out
+    assert "all 10 frames match the log bit for bit" in capsys.readouterr().out
     assert (tmp_path / "clip.gif").exists()
 
 

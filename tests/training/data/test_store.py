@@ -212,7 +212,7 @@ def test_a_full_disk_keeps_what_was_committed(
     with new_writer(tmp_path / "s") as writer:
         monkeypatch.setattr(writer_module, "_write_all", FullDisk(room))
         with pytest.raises(
-            BundleError, match=r"No space left on device; \d+ frames in \d shards are kept"
+            BundleError, match=r"No space left on device; \d+ frames in \d shards? can still"
         ) as info:
             for seed in range(8):
                 writer.append(*episode(8, seed), split="train")
@@ -227,7 +227,7 @@ def test_a_full_disk_keeps_what_was_committed(
 
 def test_a_full_disk_before_the_first_index_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "_write_all", FullDisk(10))
-    with pytest.raises(BundleError, match="0 frames in 0 shards"):
+    with pytest.raises(BundleError, match="0 frames in 0 shards can still be read"):
         new_writer(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -89,7 +89,7 @@ def test_evaluate_prints_every_figure_and_writes_the_record(
         "5 held-out clips",
     ):
         assert text in printed
-    assert "prompt of 1 real frames" in " ".join(printed.split())
+    assert "prompt of 1 real frame." in " ".join(printed.split())
     record = json.loads(out.read_text())
     assert record["schema"] == "genie-rt/evaluation" and record["schema_version"] == 1
     assert len(record["bundle"]["digest"]) == 64 and record["bundle"]["name"] == "tiny"
