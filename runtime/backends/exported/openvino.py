@@ -23,8 +23,8 @@ from genie_rt.runtime.kept import Kept
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """What OpenVINO may compute in where the graph leaves it free, by our name."""
 
-OLDEST = (2026,)
-"""The oldest OpenVINO that is accepted. 2025.3 refuses opset 23, which bundles have."""
+OLDEST = (2026, 3)
+"""The oldest OpenVINO that is accepted. 2026.2 refuses graphs of opset 23, which bundles have."""
 
 MAX_COMPILED = 4
 """How many compiled forms of one graph are held. Each has weights of its own."""
