@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.arguments import found as shown
 from genie_rt.runtime.arguments import one_of
 from genie_rt.runtime.manifest import GRAPH_FORMATS, Graphs
@@ -221,7 +222,7 @@ def _check_cuda(device: torch.device, dtype: str) -> None:
         )
     if find_spec("triton") is None:
         raise UnsupportedError(
-            'the back end "cuda" needs Triton, which is not installed: pip install "genie-rt[gpu]"'
+            f'the back end "cuda" needs Triton, which is not installed: {install_hint("gpu")}'
         )
     major, minor = torch.cuda.get_device_capability(device)
     Precision.of(dtype).check(10 * major + minor)
@@ -231,7 +232,7 @@ def _check_exported(backend: str, device: torch.device) -> None:
     if find_spec(EXPORTED[backend]) is None:
         raise UnsupportedError(
             f'the back end "{backend}" needs the package {EXPORTED[backend]}, which is not installed: '
-            f'pip install "genie-rt[{backend}]"'
+            f"{install_hint(backend)}"
         )
     if backend == "openvino" and device.type != "cpu":
         raise UnsupportedError(f'the back end "openvino" computes on a CPU, found {device}; leave device out')

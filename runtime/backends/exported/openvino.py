@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import BundleError, DeviceError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.backends.exported.check import check_values, check_version
 from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.compiled import CompiledGraphs
@@ -85,7 +86,7 @@ class OpenVinoEngine:
         except ImportError as error:
             raise UnsupportedError(
                 'the back end "openvino": expected the package openvino, found none; install it with: '
-                'pip install "genie-rt[openvino]"'
+                f"{install_hint('openvino')}"
             ) from error
         check_version("openvino", openvino.__version__, OLDEST, "openvino")
         if compute not in PRECISIONS:

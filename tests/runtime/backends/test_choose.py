@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.backends import choose
 from genie_rt.runtime.backends.choose import ALL_GRAPHS, BACKENDS, EXPORTED, Choice
 from genie_rt.runtime.manifest import Graphs
@@ -128,7 +129,7 @@ def test_a_package_that_is_missing_is_named(installed: Callable[..., None], back
     installed()
     with pytest.raises(UnsupportedError) as caught:
         Choice.of(backend, "float32", "cpu", graphs("float32"))
-    assert f'pip install "genie-rt[{backend}]"' in str(caught.value)
+    assert install_hint(backend) in str(caught.value)
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
