@@ -2,13 +2,16 @@
 #
 #   make PYTHON=/path/to/python3.12     another interpreter for the virtual environment
 #   make VENV=/path/to/env              another place for it
+#   make CONSTRAINTS=                   the newest of every package, not what constraints.txt says
 
 VENV  ?= .venv
 BIN   := $(VENV)/bin
 GENIE := $(BIN)/genie-rt
 SAY   := @printf '\n== %s\n'
 
-# What each purpose installs. A stamp in the virtual environment remembers it until pyproject.toml changes.
+CONSTRAINTS ?= constraints.txt
+
+# What each purpose installs. A stamp in the virtual environment remembers it until one of the two files changes.
 EXTRAS_demo  := play,openvino
 EXTRAS_train := play,train,coinrun,onnx,openvino
 EXTRAS_test  := play,train,coinrun,onnx,openvino,dev
@@ -98,9 +101,9 @@ $(BIN)/pip:
 	echo "error: genie-rt needs Python 3.11 or later, found none as $(or $(PYTHON),python3.11, python3 or python);" \
 	  "install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1
 
-$(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
 	$(SAY) "installing genie-rt[$(EXTRAS_$*)]: PyTorch is large, so the first time takes minutes"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS_$*)]"
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[$(EXTRAS_$*)]"
 	@touch $@
 
 .SECONDARY: $(addprefix $(VENV)/.installed-,demo train test)

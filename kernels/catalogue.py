@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.kernels.case import Case
 from genie_rt.kernels.launch import Kernel
 
@@ -56,5 +57,5 @@ def _module(op: str, name: str) -> Any:
         if (error.name or "").split(".")[0] != "triton":
             raise
         raise UnsupportedError(
-            'the kernels need Triton, which is not installed here: pip install "genie-rt[gpu]"'
+            f"the kernels need Triton, which is not installed here: {install_hint('gpu')}"
         ) from error

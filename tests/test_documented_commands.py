@@ -242,7 +242,7 @@ def _runnable() -> list[Any]:
 def test_a_documented_line_runs(line: Documented, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     command = _parse(line)
     if line.name in (("compare",), ("data", "coinrun")):
-        pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+        pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     if _needs_gpu(command):
         if torch.cuda.is_available():
             pytest.skip("a GPU is here, on which this takes minutes")

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -82,6 +83,17 @@ def test_a_source_archive_holds_no_link_and_gives_the_same_wheel(clone: Path, tm
     with tarfile.open(path) as archive:
         assert not [member.name for member in archive.getmembers() if member.islnk() or member.issym()]
     assert content(build(path, tmp_path)) == files()
+
+
+def test_from_a_wheel_messages_name_the_packages_to_install(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    code = "from genie_rt.install import install_hint; print(install_hint('onnx'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )  # the working folder comes before what is installed
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = " ".join(f'"{package}"' for package in extras["onnx"])
+    assert done.stdout.endswith(f" install {wanted}\n")
 
 
 def test_the_wheel_carries_its_licence_and_its_command(wheel: zipfile.ZipFile) -> None:

@@ -5,6 +5,7 @@ objective, and the global generators that libraries draw from. So a run that was
 through the same numbers as one that was not.
 """
 
+import atexit
 import contextlib
 import hashlib
 import math
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 import genie_rt
 from genie_rt.errors import BundleError, ConfigError, DeviceError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.interrupt import StopRequest
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.folder_lock import sole_writer
@@ -345,9 +347,13 @@ def _accelerator() -> "Accelerator":
     try:
         from accelerate import Accelerator
     except ImportError as error:
-        raise UnsupportedError('training needs accelerate: pip install "genie-rt[train]"') from error
+        raise UnsupportedError(f"training needs accelerate: {install_hint('train')}") from error
     # Accelerate's precision is fixed for the life of the process; ours is chosen per run, by autocast.
-    return Accelerator(mixed_precision="no")
+    accelerator = Accelerator(mixed_precision="no")
+    if accelerator.num_processes > 1:
+        # a group that is still open when Python ends can abort the process: its threads are running
+        atexit.register(accelerator.end_training)
+    return accelerator
 
 
 def _device_name(device: torch.device) -> str:

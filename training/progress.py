@@ -10,6 +10,7 @@ from typing import Any, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 
 
 class Reporter:
@@ -36,7 +37,7 @@ class Reporter:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UnsupportedError('TensorBoard is missing: pip install "genie-rt[train]"') from error
+            raise UnsupportedError(f"TensorBoard is missing: {install_hint('train')}") from error
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=start or None)
         if sys.stdout.isatty():
             self._bar = Progress(

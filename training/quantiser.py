@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 
 
 class CosineQuantiser(nn.Module):
@@ -25,7 +26,7 @@ class CosineQuantiser(nn.Module):
             from vector_quantize_pytorch import VectorQuantize
         except ImportError as error:
             raise UnsupportedError(
-                'training needs vector-quantize-pytorch: pip install "genie-rt[train]"'
+                f"training needs vector-quantize-pytorch: {install_hint('train')}"
             ) from error
         codebook.requires_grad_(False)
         size, dim = codebook.shape

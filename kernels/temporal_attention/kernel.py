@@ -101,7 +101,10 @@ def _query_frame(
 def _store_page(start, page_size, half, in_page, kept, page, num_pages, k, v, DH: tl.constexpr):
     """Write `k` and `v`, `[R, Dh]`, unless there is no such page."""
     to = start + page.to(tl.int64) * page_size + in_page
-    mask = (kept & (page >= 0) & (page < num_pages))[:, None]
+    in_pages = tl.where(
+        kept, page, -1
+    )  # a block: Triton 3.9's interpreter takes no mask made of a scalar bool
+    mask = ((in_pages >= 0) & (in_pages < num_pages))[:, None]
     tl.store(to, k.to(start.dtype.element_ty), mask=mask)
     tl.store(to + half * DH, v.to(start.dtype.element_ty), mask=mask)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 
 if TYPE_CHECKING:
     from genie_rt.runtime.backends.protocol import Backend
@@ -67,7 +68,7 @@ class BackendSpec:
         if not self.is_installed:
             raise UnsupportedError(
                 f'the back end "{self.name}" needs the package {self.needs}, which is not installed: '
-                f'pip install "genie-rt[{self.extra}]"'
+                f"{install_hint(self.extra or '')}"
             )
 
     def build(self, request: BuildRequest) -> Backend:

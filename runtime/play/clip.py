@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.play.playable import Frame
 
@@ -215,7 +216,7 @@ def _write_mp4(path: Path, captioned: Iterable[tuple[Frame, Pixels | None]], sca
         from av.video.reformatter import ColorRange, Colorspace
     except ImportError as error:
         raise UnsupportedError(
-            'writing .mp4 needs PyAV, which is missing: pip install "genie-rt[play]", or write a .gif'
+            f"writing .mp4 needs PyAV, which is missing: {install_hint('play')}, or write a .gif"
         ) from error
     has_h264 = "libx264" in codecs_available
     rate = Fraction(fps).limit_denominator(1000)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.interrupt import StopRequest
 from genie_rt.runtime.play.overlay import BAR_HEIGHT, MIN_AREA, PAPER, Overlay
 from genie_rt.runtime.play.pace import Pacer
@@ -170,7 +171,7 @@ def _require_pygame() -> None:
         import pygame  # noqa: F401
     except ImportError as error:
         raise UnsupportedError(
-            'the window needs pygame-ce, which is missing: pip install "genie-rt[play]", or play --headless'
+            f"the window needs pygame-ce, which is missing: {install_hint('play')}, or play --headless"
         ) from error
 
 

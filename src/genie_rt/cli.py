@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from genie_rt import __version__, streams
 from genie_rt.environment import Environment
 from genie_rt.errors import GenieError, UnsupportedError
+from genie_rt.install import install_hint
 
 
 class Entry(NamedTuple):
@@ -192,9 +193,8 @@ def _run(name: tuple[str, ...], argv: list[str]) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "genie_rt"):
             raise
-        extra = f"[{entry.extra}]" if entry.extra else ""
         raise UnsupportedError(
-            f"`{prog}` needs the module {missing!r}, which is missing; run: pip install 'genie-rt{extra}'"
+            f"`{prog}` needs the module {missing!r}, which is missing; run: {install_hint(entry.extra)}"
         ) from error
 
 

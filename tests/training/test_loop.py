@@ -7,6 +7,7 @@ Run as a script, this file is the child of the tests that need another process:
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from genie_rt.errors import ConfigError, DeviceError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.training.checkpoint import latest_checkpoint, load_checkpoint, load_weights
 from genie_rt.training.loop import LoopConfig, TrainResult, step_seed, train
 
@@ -217,7 +219,7 @@ def test_plain_lines_and_tensorboard(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("module", ["accelerate", "torch.utils.tensorboard"])
 def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UnsupportedError, match=r"genie-rt\[train\]"):
+    with pytest.raises(UnsupportedError, match=re.escape(install_hint("train"))):
         run(tmp_path)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.training.data.store import Frames
 
 Visuals = Literal["plain", "full"]
@@ -156,6 +157,6 @@ def import_procgen() -> Any:
             import procgen.env
     except ImportError as error:
         raise UnsupportedError(
-            f'the real game needs procgen ({error}); install it with: pip install "genie-rt[coinrun]"'
+            f"the real game needs procgen ({error}); install it with: {install_hint('coinrun')}"
         ) from error
     return procgen

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.interrupt import Cleanup
 from genie_rt.runtime.units import plural
 from genie_rt.training.data.progress import progress_bar
@@ -26,9 +27,7 @@ try:
     import av
     from av.video.reformatter import VideoReformatter
 except ImportError as error:
-    raise UnsupportedError(
-        f'videos need PyAV ({error}); install it with: pip install "genie-rt[train]"'
-    ) from error
+    raise UnsupportedError(f"videos need PyAV ({error}); install it with: {install_hint('train')}") from error
 
 # ffmpeg's names; "mov" covers mp4 and "matroska" covers webm.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,gif"

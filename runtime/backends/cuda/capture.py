@@ -10,6 +10,7 @@ from importlib import import_module
 import torch
 
 from genie_rt.errors import DeviceError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.backends.cuda.frame import Frame
 from genie_rt.runtime.backends.cuda.pages import captures
 from genie_rt.runtime.backends.cuda.stream_order import out_of_memory
@@ -37,7 +38,7 @@ class Graph:
             runtime = import_module("cuda.bindings.runtime")
         except ImportError as error:
             raise UnsupportedError(
-                'to count the nodes of a graph takes cuda-bindings: pip install "genie-rt[gpu]"'
+                f"to count the nodes of a graph takes cuda-bindings: {install_hint('gpu')}"
             ) from error
         status, _, count = runtime.cudaGraphGetNodes(runtime.cudaGraph_t(self._graph.raw_cuda_graph()), 0)
         if int(status):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genie_rt.errors import BundleError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.backends.exported.signature import Signature, Value
 
 Found = Mapping[str, tuple[str, Sequence[int | None]]]
@@ -47,7 +48,7 @@ def check_version(package: str, found: str, oldest: tuple[int, ...], extra: str)
     if numbers < oldest:
         raise UnsupportedError(
             f"expected the package {package} {'.'.join(map(str, oldest))} or newer, found {found}; update it "
-            f'with: pip install --upgrade "genie-rt[{extra}]"'
+            f"with: {install_hint(extra)}"
         )
 
 

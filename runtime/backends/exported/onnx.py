@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genie_rt.errors import BundleError, DeviceError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.check import check_values, check_version
 from genie_rt.runtime.backends.exported.checked import CheckedGraph
@@ -62,7 +63,7 @@ class OnnxEngine:
         except ImportError as error:
             raise UnsupportedError(
                 'the back end "onnx": expected the package onnxruntime, found none; install it with: '
-                'pip install "genie-rt[onnx]"'
+                f"{install_hint('onnx')}"
             ) from error
         check_version("onnxruntime", onnxruntime.__version__, OLDEST, "onnx")
         if provider not in PROVIDERS:
@@ -115,7 +116,8 @@ class OnnxEngine:
         if PROVIDERS[self.provider] not in found:
             raise UnsupportedError(
                 f"expected ONNX Runtime with {PROVIDERS[self.provider]}, found {', '.join(found)}; install "
-                'onnxruntime-gpu and the libraries that it needs, or take provider="cpu"'
+                f"onnxruntime-gpu in the place of onnxruntime ({install_hint('onnx-gpu')}) and the libraries "
+                'that it needs, or take provider="cpu"'
             )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genie_rt.environment import compiled_cache
 from genie_rt.errors import BundleError, DeviceError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.check import check_values, check_version
 from genie_rt.runtime.backends.exported.checked import CheckedGraph
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """What OpenVINO may compute in where the graph leaves it free, by our name."""
 
-OLDEST = (2026,)
-"""The oldest OpenVINO that is accepted. 2025.3 refuses opset 23, which bundles have."""
+OLDEST = (2026, 3)
+"""The oldest OpenVINO that is accepted. 2026.2 refuses graphs of opset 23, which bundles have."""
 
 MAX_COMPILED = 4
 """How many compiled forms of one graph are held. Each has weights of its own."""
@@ -90,7 +91,7 @@ class OpenVinoEngine:
         except ImportError as error:
             raise UnsupportedError(
                 'the back end "openvino": expected the package openvino, found none; install it with: '
-                'pip install "genie-rt[openvino]"'
+                f"{install_hint('openvino')}"
             ) from error
         check_version("openvino", openvino.__version__, OLDEST, "openvino")
         if compute not in PRECISIONS:

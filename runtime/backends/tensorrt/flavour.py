@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Of Python, by flavour; the extra of genie-rt has the flavour's name."""
@@ -47,7 +48,7 @@ class Flavour:
         except ImportError as error:
             raise UnsupportedError(
                 f"the engine {name!r} needs the package {MODULES[name]}, which does not load here ({error}): "
-                f'pip install "genie-rt[{name}]"'
+                f"{install_hint(name)}"
             ) from error
         if module not in _LOGS:
             _LOGS[module] = Log(module)

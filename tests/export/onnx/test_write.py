@@ -20,6 +20,7 @@ from genie_rt.export.onnx.builder import Builder
 from genie_rt.export.onnx.linears import Quantisation, linear_names
 from genie_rt.export.onnx.weights import WeightFile
 from genie_rt.export.onnx.write import check_onnx, write_graphs
+from genie_rt.install import install_hint
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, Signature, Value, signatures
 from genie_rt.runtime.manifest import graph_file
 from genie_rt.runtime.model.world_model import parameter_shapes
@@ -202,7 +203,7 @@ def test_without_onnx_the_message_says_how_to_get_it() -> None:
         "except UnsupportedError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert 'pip install "genie-rt[onnx]"' in done.stdout
+    assert install_hint("onnx") in done.stdout
 
 
 def test_a_nan_anywhere_shows_in_the_checksum(paths: list[Path]) -> None:

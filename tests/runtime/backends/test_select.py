@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.backends import registry
 from genie_rt.runtime.backends.registry import BACKENDS
 from genie_rt.runtime.backends.select import ALL_GRAPHS, Choice
@@ -133,7 +134,7 @@ def test_a_package_that_is_missing_is_named(installed: Callable[..., None], back
     installed()
     with pytest.raises(UnsupportedError) as caught:
         Choice.of(backend, "float32", "cpu", graphs("float32"))
-    assert f'pip install "genie-rt[{backend}]"' in str(caught.value)
+    assert install_hint(backend) in str(caught.value)
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])

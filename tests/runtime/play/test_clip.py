@@ -1,5 +1,6 @@
 """A clip holds the frames that went in, at the right size and speed, and appears whole or not at all."""
 
+import re
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.play.clip import write_clip
 
 av = pytest.importorskip("av", reason="writing .mp4 needs PyAV")
@@ -216,6 +218,6 @@ def test_frames_may_be_views(tmp_path: Path) -> None:
 
 def test_mp4_without_pyav_says_which_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UnsupportedError, match=r'pip install "genie-rt\[play\]"'):
+    with pytest.raises(UnsupportedError, match=re.escape(install_hint("play"))):
         write_clip(tmp_path / "a.mp4", few_colours(1))
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """The window turns pygame's events into the player's keys, and shows frame and bar without covering one
 with the other."""
 
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from genie_rt.errors import UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.runtime.play import window as module
 from genie_rt.runtime.play.overlay import BAR_HEIGHT, MIN_AREA
 
@@ -152,7 +154,7 @@ def test_no_screen_points_to_headless(player) -> None:
 
 def test_missing_pygame_says_which_extra(player, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(UnsupportedError, match=r'pip install "genie-rt\[play\]"'):
+    with pytest.raises(UnsupportedError, match=re.escape(install_hint("play"))):
         module.run_window(player, title="test", fps=15)
 
 

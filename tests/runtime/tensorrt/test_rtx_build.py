@@ -1,6 +1,6 @@
 """The demo bundle's graphs, built by TensorRT-RTX itself: it needs no GPU for that, only to run them.
 
-Not part of the usual run: `pip install "genie-rt[tensorrt-rtx]"` first.
+Not part of the usual run: `pip install -e ".[tensorrt-rtx]"` first.
 """
 
 import shutil

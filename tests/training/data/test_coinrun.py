@@ -1,6 +1,7 @@
 """The real game and its recordings: exact replay, exact branches, disjoint levels."""
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 
 from genie_rt.errors import BundleError, InputError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.training.data import game as game_module
 from genie_rt.training.data.store import ClipStore
 
-pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
 
 from genie_rt.training.data.coinrun import Policy, check_heldout_is_unseen, record, replay
 from genie_rt.training.data.game import RealGame
@@ -199,5 +201,5 @@ def test_the_policy_likes_right_and_uses_everything() -> None:
 
 def test_without_procgen_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "procgen", None)
-    with pytest.raises(UnsupportedError, match=r'pip install "genie-rt\[coinrun\]"'):
+    with pytest.raises(UnsupportedError, match=re.escape(install_hint("coinrun"))):
         game_module.RealGame()

@@ -19,7 +19,7 @@ def test_importing_the_commands_loads_neither_procgen_nor_av() -> None:
 
 
 def test_coinrun_records_verifies_and_sums_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     out = tmp_path / "store"
     command = tyro.cli(CoinrunCommand, args=["--out", str(out), "--frames", "600", "--verify"])
     command.run()

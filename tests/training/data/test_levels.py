@@ -16,7 +16,7 @@ needs_procgen = pytest.mark.usefixtures("procgen")
 
 @pytest.fixture
 def procgen() -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
 
 
 @pytest.mark.parametrize("visuals", get_args(Visuals))

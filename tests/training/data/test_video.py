@@ -8,7 +8,7 @@ import pytest
 from genie_rt.errors import InputError
 from genie_rt.training.data.store import Frames
 
-pytest.importorskip("av", reason='needs PyAV: pip install "genie-rt[train]"')
+pytest.importorskip("av", reason='needs PyAV: pip install -e ".[train]"')
 
 import av
 

@@ -30,7 +30,7 @@ def play(*scripts: list[str], world: World | None = None, **changes: object) -> 
 
 
 def test_branches_share_their_start_and_then_part() -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     right, jump, again = play(["right"] * 5, ["jump"] * 5, ["right"] * 5)
     for branch in (right, jump):
         assert branch.real.shape == branch.model.shape == (6, 64, 64, 3)
@@ -43,7 +43,7 @@ def test_branches_share_their_start_and_then_part() -> None:
 
 
 def test_a_world_of_latent_actions_is_refused() -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     with pytest.raises(
         InputError, match=r"actions that the game lacks \(action 0\b.*world of logged actions"
     ):
@@ -51,7 +51,7 @@ def test_a_world_of_latent_actions_is_refused() -> None:
 
 
 def test_a_script_that_ends_the_level_is_cut_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     from genie_rt.training.evaluation.branches import RealGame
 
     steps = 0

@@ -1,11 +1,13 @@
 """Clips: which places they come from, what their actions mean, and that a seed decides them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.install import install_hint
 from genie_rt.training.data import game as game_module
 from genie_rt.training.data.game import RealGame
 from genie_rt.training.data.levels import Copies, copies
@@ -91,17 +93,15 @@ def test_videos_have_no_actions_to_match() -> None:
 
 def test_without_procgen_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
-        raise UnsupportedError(
-            'the real game needs procgen; install it with: pip install "genie-rt[coinrun]"'
-        )
+        raise UnsupportedError(f"the real game needs procgen; install it with: {install_hint('coinrun')}")
 
     monkeypatch.setattr(game_module, "import_procgen", refuse)
-    with pytest.raises(UnsupportedError, match=r"genie-rt\[coinrun\]"):
+    with pytest.raises(UnsupportedError, match=re.escape(install_hint("coinrun"))):
         from_game(num_clips=1, length=4, visuals="plain", seed=0)
 
 
 def test_clips_of_the_game_are_of_unseen_levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     played: list[int] = []
     levels = RealGame.level_seeds.fget
     monkeypatch.setattr(
@@ -128,7 +128,7 @@ def test_a_recording_from_before_the_split_by_look_is_refused(tmp_path: Path) ->
 
 
 def test_clips_of_the_game_are_what_the_actions_lead_to() -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     clips, same = (from_game(num_clips=6, length=20, visuals="plain", seed=3) for _ in range(2))
     other = from_game(num_clips=6, length=20, visuals="plain", seed=4)
     np.testing.assert_array_equal(clips.frames, same.frames)

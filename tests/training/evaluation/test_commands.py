@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tiny_runs import TinyRuns
 from genie_rt.errors import GenieError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.commands import ExportCommand
+from genie_rt.install import install_hint
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.play.action_log import ActionLog, write_log
@@ -157,17 +159,15 @@ def test_without_procgen_both_say_what_to_install(
     game_world: str, monkeypatch: pytest.MonkeyPatch, command: type
 ) -> None:
     def refuse() -> None:
-        raise UnsupportedError(
-            'the real game needs procgen; install it with: pip install "genie-rt[coinrun]"'
-        )
+        raise UnsupportedError(f"the real game needs procgen; install it with: {install_hint('coinrun')}")
 
     monkeypatch.setattr(game_module, "import_procgen", refuse)
-    with pytest.raises(UnsupportedError, match=r"genie-rt\[coinrun\]"):
+    with pytest.raises(UnsupportedError, match=re.escape(install_hint("coinrun"))):
         command(bundle=game_world).run()
 
 
 def test_evaluate_on_the_real_game(game_world: str, tmp_path: Path) -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     out = tmp_path / "figures.json"
     EvaluateCommand(bundle=game_world, clips=3, passes=(1,), json=out).run()
     assert json.loads(out.read_text())["clips"]["visuals"] == "plain"
@@ -183,7 +183,7 @@ LOG = ActionLog(
 def test_compare_writes_a_strip_and_a_gif(
     game_world: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("procgen", reason='needs procgen: pip install "genie-rt[coinrun]"')
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     out = tmp_path / "deep" / "pictures"
     log = tmp_path / "game.json"
     write_log(log, LOG)
