@@ -15,7 +15,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "kernels/README.md",
-    "docs/*.md",
+    "docs/**/*.md",
     "examples/*.md",
     "runtime/bundles/*/README.md",
 )

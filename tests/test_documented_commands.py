@@ -53,7 +53,11 @@ def test_documents_show_commands() -> None:
     assert {
         "README.md",
         "kernels/README.md",
+        "docs/backends.md",
+        "docs/benchmarks.md",
+        "docs/plans.md",
         "docs/tensorrt.md",
+        "docs/training.md",
         "Makefile",
         "genie-rt export --help",
     } <= pages
@@ -162,10 +166,17 @@ SMALL: dict[tuple[str, ...], Small] = {
     },
     ("info",): lambda place, command: {},
     ("bench",): lambda place, command: {
-        "bundle": place.bundle, "iterations": 1, "duration": 0.0, "warm_up": 0, "backend": "reference",
-        "dtype": "float32", "sweep": (1, 2), "versus": command.versus and ("reference:float64",),
+        "bundle": place.bundle, "preset": None, "random_weights": False, "iterations": 1, "duration": 0.0,
+        "warm_up": 0, "backend": "reference", "dtype": "float32", "sweep": (1, 2),
+        "versus": command.versus and ("reference:float64",),
         "json": command.json and place.out / "record.json",
     },
+    ("bench", "peek"): lambda place, command: {
+        "bundle": place.bundle, "iterations": 1, "duration": 0.0, "warm_up": 0, "backend": "reference",
+        "dtype": "float32",
+    },
+    ("bench", "long"): lambda place, command: {"bundle": place.bundle, "steps": 130},
+    ("bench", "ceilings"): lambda place, command: {},
     ("bench", "quality"): lambda place, command: {
         "bundle": place.bundle, "data": place.clips, "clips": 4, "reference_clips": 6, "iterations": 1,
         "batch": 4, "out": place.out / "quality.csv", "versus": command.versus and ("reference:float64",),
