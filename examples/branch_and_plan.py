@@ -3,7 +3,8 @@
     python examples/branch_and_plan.py --moves 4
 
 The planner tries several action sequences in the world model, keeps the one whose last frame differs most
-from the current one (so it goes where there is something new to see), plays its first action, and plans again.
+from the current one (so it goes where there is something new to see), plays its first action, and plans
+again.
 """
 
 import argparse
