@@ -9,7 +9,7 @@ import pytest
 import genie_rt
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/plans.md", "docs/python.md")
+PAGES = ("README.md", "docs/add-a-dataset.md", "docs/plans.md", "docs/python.md")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_documented_python_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("genie_rt.World.load", lambda *_, **__: demo)
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     exec(compile(blocks(page), page, "exec"), names)
     frame = names.get("frame")
     assert frame is None or (isinstance(frame, np.ndarray) and frame.shape == (64, 64, 3))
