@@ -1,7 +1,7 @@
 """A hook for mkdocs: links that lead out of docs/ work in the site as they do on a code host.
 
-The README becomes the front page. Whatever else a page links to outside of docs/ (CHANGELOG.md, kernels/README.md,
-an example, a record) becomes part of the site, below tree/.
+The README becomes the front page. Whatever else a page links to outside of docs/ (CHANGELOG.md, an example, a
+record) becomes part of the site, below tree/.
 """
 
 import os

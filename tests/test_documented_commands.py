@@ -253,7 +253,7 @@ def test_a_documented_line_runs(line: Documented, place: Place, monkeypatch: pyt
         "--compile-only" in line.arguments
     ):  # in a process of its own, where Triton compiles what it interprets here
         environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-        words = [*line.words, "--ops", "patchify", "--arch", "sm_90"]
+        words = [*line.words, "--ops", "patchify", "--arch", "sm_90", "--tuned-folder", str(place.out)]
         subprocess.run([sys.executable, "-m", "genie_rt", *words], env=environment, check=True, timeout=600)
         return
     monkeypatch.chdir(place.out)
