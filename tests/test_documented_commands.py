@@ -175,11 +175,12 @@ SMALL: dict[tuple[str, ...], Small] = {
         "bundle": place.bundle, "iterations": 1, "duration": 0.0, "warm_up": 0, "backend": "reference",
         "dtype": "float32",
     },
-    ("bench", "long"): lambda place, command: {"bundle": place.bundle, "steps": 130},
+    ("bench", "long"): lambda place, command: {"bundle": place.bundle, "steps": 200},
     ("bench", "ceilings"): lambda place, command: {},
     ("bench", "quality"): lambda place, command: {
         "bundle": place.bundle, "data": place.clips, "clips": 4, "reference_clips": 6, "iterations": 1,
-        "batch": 4, "out": place.out / "quality.csv", "versus": command.versus and ("reference:float64",),
+        "batch": 4, "passes": command.passes if command.versus else (1,), "out": place.out / "quality.csv",
+        "versus": command.versus and ("reference:float64",),
     },
     ("verify",): lambda place, command: {
         "bundle": place.bundle, "frames": 2, "iterations": 0, "backend": "reference",
