@@ -15,9 +15,10 @@ CONSTRAINTS ?= constraints.txt
 EXTRAS_demo  := play,openvino
 EXTRAS_train := play,train,coinrun,onnx,openvino
 EXTRAS_test  := play,train,coinrun,onnx,openvino,dev
+EXTRAS_docs  := docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format wheel train-demo clean
+.PHONY: help demo test test-all lint format docs wheel train-demo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +54,11 @@ lint: $(VENV)/.installed-test  ## ruff, and mypy in strict mode
 format: $(VENV)/.installed-test  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs  ## build the pages and the API reference into out/site
+	$(SAY) "documentation"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open out/site/index.html"
 
 # The recipe of the demo world. A stopped run goes on where it was; RUN=folder starts another.
 # glibc gives large tensors back to the kernel after every use; keeping them makes training on a CPU faster.
@@ -106,4 +112,4 @@ $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[$(EXTRAS_$*)]"
 	@touch $@
 
-.SECONDARY: $(addprefix $(VENV)/.installed-,demo train test)
+.SECONDARY: $(addprefix $(VENV)/.installed-,demo train test docs)

@@ -65,10 +65,10 @@ class Session(Uncopied):
     may be another now and then, and with it the frames that follow.
 
     Attributes:
-        world: that it plays in.
-        seed: of its random numbers.
-        stats: what the last step took, None before the first.
-        turn: who is in one of its methods; for a pool.
+        world: the world that it plays in.
+        seed: the seed of its random numbers.
+        stats: what the last step took; None before the first.
+        turn: which thread is in one of its methods; for a pool.
     """
 
     instead = "fork() gives a session at the same moment, snapshot().to_bytes() takes one to another process"
@@ -100,11 +100,11 @@ class Session(Uncopied):
 
     @property
     def plan(self) -> Plan:
-        """How frames are decoded. May be replaced between steps.
+        """How frames are decoded. May be replaced between steps; a refused plan leaves the old one in place.
 
-        Raises on assignment, and keeps the plan it had:
-            InputError: it is no `Plan`.
-            ConfigError: the model cannot decode with it, as with more passes than tokens.
+        Raises:
+            InputError: on assignment, what is assigned is no `Plan`.
+            ConfigError: on assignment, the model cannot decode with it, as with more passes than tokens.
         """
         return self._plan
 

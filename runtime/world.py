@@ -32,7 +32,7 @@ class World(Uncopied):
     It belongs to the process that loaded it. Threads do not survive a fork, so in a forked worker whatever
     computes raises `StateError`: load the world in the worker and start that with "spawn".
 
-    Example:
+    Examples:
         >>> world = World.load("demo")
         >>> session = world.session(seed=7)
         >>> frame = session.reset(world.prompt(0))
@@ -135,6 +135,7 @@ class World(Uncopied):
 
     @property
     def action_names(self) -> tuple[str, ...]:
+        """Names of the actions; an action's index is its place."""
         return self.bundle.action_names
 
     @property

@@ -15,7 +15,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "kernels/README.md",
-    "docs/*.md",
+    "docs/**/*.md",
     "examples/*.md",
     "runtime/bundles/*/README.md",
 )
@@ -28,8 +28,9 @@ PLACEHOLDERS = {
     "FILE": "file.json",
     "STORE": "store",
     "COMMAND": "info",
+    "squared_relu": "mlp",  # the operator that docs/add-a-kernel.md adds
 }
-"""What capital words stand for."""
+"""What capital words, and names made up for a page, stand for."""
 
 _SPAN = re.compile(r"`(genie-rt [^`]+)`")
 _BLOCK_LINE = re.compile(r"^(?:\$ )?(genie-rt .+)$")

@@ -53,7 +53,11 @@ def test_documents_show_commands() -> None:
     assert {
         "README.md",
         "kernels/README.md",
+        "docs/backends.md",
+        "docs/benchmarks.md",
+        "docs/plans.md",
         "docs/tensorrt.md",
+        "docs/training.md",
         "Makefile",
         "genie-rt export --help",
     } <= pages
@@ -179,7 +183,8 @@ SMALL: dict[tuple[str, ...], Small] = {
     },
     ("bench", "quality"): lambda place, command: {
         "bundle": place.bundle, "data": place.clips, "clips": 4, "reference_clips": 6, "iterations": 1,
-        "batch": 4, "out": place.out / "quality.csv", "versus": command.versus and ("reference:float64",),
+        "batch": 4, "passes": command.passes if command.versus else (1,), "out": place.out / "quality.csv",
+        "versus": command.versus and ("reference:float64",),
     },
     ("verify",): lambda place, command: {
         "bundle": place.bundle, "frames": 2, "iterations": 0, "backend": "reference",
@@ -253,7 +258,7 @@ def test_a_documented_line_runs(line: Documented, place: Place, monkeypatch: pyt
         "--compile-only" in line.arguments
     ):  # in a process of its own, where Triton compiles what it interprets here
         environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-        words = [*line.words, "--ops", "patchify", "--arch", "sm_90"]
+        words = [*line.words, "--ops", "patchify", "--arch", "sm_90", "--tuned-folder", str(place.out)]
         subprocess.run([sys.executable, "-m", "genie_rt", *words], env=environment, check=True, timeout=600)
         return
     monkeypatch.chdir(place.out)

@@ -333,3 +333,63 @@ def test_long_play_shows_the_frames_of_the_steps_it_names(
         shown = np.asarray(strip)[::2, ::2]
     np.testing.assert_array_equal(shown, np.concatenate(frames, axis=1))  # steps 0 to 4 are all shown
     assert f"step      4: spread {frames[4].std():5.1f}" in capsys.readouterr().out
+
+
+# The scripts that show the Python interface.
+
+
+def run_script(name: str, arguments: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [f"{name}.py", *arguments.split()])
+    monkeypatch.setattr("genie_rt.World.load", lambda *_, **__: world)
+    example(name).main()
+
+
+@pytest.fixture(scope="module")
+def demo() -> World:
+    return World.load(DEMO, backend="reference")
+
+
+def test_play_saves_the_frames_of_its_actions(
+    demo: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_script("play", f"--actions right jump --out {tmp_path / 'frames'}", demo, monkeypatch)
+    session = demo.session(seed=7)
+    frames = [session.reset(demo.prompt(0)), session.step("right"), session.step("jump")]
+    files = sorted((tmp_path / "frames").iterdir())
+    assert [path.name for path in files] == ["000-start.png", "001-right.png", "002-jump.png"]
+    for path, frame in zip(files, frames, strict=True):
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(np.asarray(image), frame)
+
+
+def test_branch_and_plan_moves_on_by_what_it_planned(
+    demo: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_script("branch_and_plan", "--moves 1 --horizon 2 --candidates 2", demo, monkeypatch)
+    printed = capsys.readouterr().out
+    assert "gives the same frame: True" in printed
+    assert "at frame 1" in printed
+
+
+def test_many_players_come_and_go(
+    demo: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_script("many_players", "--players 2 --steps 2", demo, monkeypatch)
+    assert capsys.readouterr().out.splitlines() == [
+        "2 players at frame 2",
+        "2 of 2 slots taken; the guest is at frame 3",
+    ]
+
+
+@pytest.mark.parametrize("mode", ["", "--adaptive"])
+def test_the_engine_loop_shows_every_frame(
+    mode: str, demo: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_script("engine_loop", f"--frames 2 --fps 1000 {mode}", demo, monkeypatch)
+    assert capsys.readouterr().out.startswith("2 frames at 1000 Hz: ")
+
+
+def test_the_examples_page_names_every_example() -> None:
+    page = (ROOT / "examples" / "README.md").read_text()
+    named = re.findall(r"^\| `python examples/(\w+)\.py", page, re.MULTILINE)
+    assert sorted(named) == sorted(path.stem for path in (ROOT / "examples").glob("*.py"))

@@ -13,7 +13,7 @@ import genie_rt
 from genie_rt import install
 from genie_rt.cli import COMMANDS
 from genie_rt.install import install_hint
-from genie_rt.runtime.backends.choose import EXPORTED
+from genie_rt.runtime.backends.registry import BACKENDS
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -92,7 +92,9 @@ def test_pip_is_that_of_the_running_python(
 
 def asked_for() -> set[str]:
     """The extras that the code, or its table of commands, names."""
-    found = {entry.extra for entry in COMMANDS.values() if entry.extra} | set(EXPORTED)
+    found = {entry.extra for entry in COMMANDS.values() if entry.extra} | {
+        spec.extra for spec in BACKENDS.values() if spec.extra
+    }
     for source in SOURCES.values():
         for node in ast.walk(ast.parse(source)):
             match node:
