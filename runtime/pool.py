@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from genie_rt.errors import ConfigError, InputError, StateError
 from genie_rt.runtime.arguments import found, whole_number
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.images import Picture
+from genie_rt.runtime.loaded_world import LoadedWorld
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Moment, Session, advance, check_plan
 from genie_rt.runtime.turn import Home, Turn, Uncopied, exclusive, together
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.world import World
 
 MAX_SLOTS = 65536
 
@@ -41,7 +38,7 @@ class SessionPool(Uncopied):
         ConfigError: no such number of slots, or the model cannot decode with the plan.
     """
 
-    def __init__(self, world: World, slots: int, *, plan: Plan) -> None:
+    def __init__(self, world: LoadedWorld, slots: int, *, plan: Plan) -> None:
         asked = f"slots: expected a whole number from 1 to {MAX_SLOTS}"
         self.world = world
         self.turn = Turn("pool")

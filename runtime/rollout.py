@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ from genie_rt.errors import InputError
 from genie_rt.runtime.arguments import sequence
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.images import Picture
+from genie_rt.runtime.loaded_world import LoadedWorld
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.world import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -41,7 +38,7 @@ class Rollout:
 
 
 def roll_out(
-    world: World, row: Row, actions: Iterable[Iterable[str | int]], plan: Plan, *, frames: bool
+    world: LoadedWorld, row: Row, actions: Iterable[Iterable[str | int]], plan: Plan, *, frames: bool
 ) -> Rollout:
     """See `Session.rollout`; `row` is the moment to go on from."""
     sequences = _check(world, actions)
@@ -76,7 +73,7 @@ def _own(frame: Picture) -> Picture:
     return copy
 
 
-def _check(world: World, actions: Iterable[Iterable[str | int]]) -> list[list[int]]:
+def _check(world: LoadedWorld, actions: Iterable[Iterable[str | int]]) -> list[list[int]]:
     """`S` sequences of `T` indices."""
     sequences = []
     for each in sequence(actions, "a list of sequences of actions"):

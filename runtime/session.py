@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,14 +18,12 @@ from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.deadline import Deadline
 from genie_rt.runtime.frames_out import HeldFrame, PendingFrame, held
 from genie_rt.runtime.images import Picture, check_frame
+from genie_rt.runtime.loaded_world import LoadedWorld
 from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.rollout import Rollout, roll_out
 from genie_rt.runtime.snapshot import Snapshot
 from genie_rt.runtime.turn import Home, Turn, Uncopied, exclusive
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.world import World
 
 __all__ = ["Session", "Snapshot"]
 
@@ -75,7 +72,7 @@ class Session(Uncopied):
 
     def __init__(
         self,
-        world: World,
+        world: LoadedWorld,
         *,
         seed: int,
         plan: Plan,
@@ -465,7 +462,7 @@ def check_seed(seed: object) -> int:
     return whole_number(seed, 0, (1 << 64) - 1, "a seed from 0 to 2**64 - 1")
 
 
-def check_plan(plan: object, world: World) -> Plan:
+def check_plan(plan: object, world: LoadedWorld) -> Plan:
     """The plan, if it is one that this world can decode with.
 
     Raises:

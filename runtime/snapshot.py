@@ -16,7 +16,7 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import safetensors.torch
 import torch
@@ -31,13 +31,11 @@ from genie_rt.runtime.backends.row_io import EXCHANGED
 from genie_rt.runtime.config import ModelConfig, TransformerConfig, from_dict, to_dict
 from genie_rt.runtime.files import read_regular
 from genie_rt.runtime.images import Picture
+from genie_rt.runtime.loaded_world import LoadedWorld
 from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.turn import Uncopied
 from genie_rt.runtime.untrusted import brief
 from genie_rt.runtime.untrusted_json import parse_json
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.world import World
 
 MAGIC = b"genie-rt snapshot\n"
 VERSION = 1
@@ -58,7 +56,7 @@ class Snapshot(Uncopied):
     rounding, and where it keeps pages in bfloat16 and the other in float32 begins with rounding those.
     """
 
-    world: World
+    world: LoadedWorld
     row: Row
     frame: Picture
 
@@ -125,7 +123,7 @@ class Origin:
     pending: bool
 
 
-def load_snapshot(world: World, source: str | Path | bytes) -> Snapshot:
+def load_snapshot(world: LoadedWorld, source: str | Path | bytes) -> Snapshot:
     """See `World.load_snapshot`."""
     world.home.check()
     most = _most_bytes(world)
@@ -202,7 +200,7 @@ def _tensors(blob: bytes) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_origin(origin: Origin, world: World) -> None:
+def _check_origin(origin: Origin, world: LoadedWorld) -> None:
     """The moment is one of this world's."""
     bundle = world.bundle
     if origin.digest != bundle.digest or origin.config_sha256 != _config_sha256(bundle.config):
@@ -253,7 +251,7 @@ def _require(ok: bool, expected: str, found: object) -> None:
         raise InputError(f"expected {expected}, found {found}")
 
 
-def _most_bytes(world: World) -> int:
+def _most_bytes(world: LoadedWorld) -> int:
     """Bytes of the largest snapshot of this world, and some: what is longer is none."""
     config = world.bundle.config
     tokenizer, dynamics = config.tokenizer, config.dynamics.transformer

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from genie_rt.runtime.arguments import whole_number
+from genie_rt.runtime.loaded_world import LoadedWorld
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.pool import MAX_SLOTS, SessionPool
 from genie_rt.runtime.session import Session
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.world import World
 
 GREY = 127
 """Of the pictures that it plays from: what is on them decides nothing about what has to be ready."""
@@ -23,7 +19,7 @@ NUM_FRAMES = 2
 MAX_PROMPT_FRAMES = 4096
 
 
-def warm_up(world: World, plan: Plan, *, slots: int, peek: int, prompt_frames: int) -> None:
+def warm_up(world: LoadedWorld, plan: Plan, *, slots: int, peek: int, prompt_frames: int) -> None:
     """Plays some frames the way that sessions do, and forgets them; see `World.warm_up`.
 
     A back end gets ready by being used, so this asks for what they will ask for, in the order in which they

@@ -8,25 +8,24 @@ from typing import Any
 
 import torch
 
-from genie_rt.errors import InputError, UnsupportedError
-from genie_rt.runtime.arguments import as_whole, found, plain, truth, whole_number
-from genie_rt.runtime.backends.protocol import Backend
+from genie_rt.errors import UnsupportedError
+from genie_rt.runtime.arguments import truth
 from genie_rt.runtime.backends.registry import ACTIVATIONS, BACKENDS
 from genie_rt.runtime.backends.select import ALL_GRAPHS, Choice
-from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, read_prompt
+from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.config import check_keys
-from genie_rt.runtime.images import Picture
+from genie_rt.runtime.loaded_world import LoadedWorld
 from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.pool import SessionPool
 from genie_rt.runtime.random_weights import random_bundle, random_model
 from genie_rt.runtime.session import Session, check_seed
 from genie_rt.runtime.snapshot import Snapshot, load_snapshot
-from genie_rt.runtime.turn import Home, Uncopied, enter_process
+from genie_rt.runtime.turn import enter_process
 from genie_rt.runtime.warm_up import warm_up
 
 
-class World(Uncopied):
+class World(LoadedWorld):
     """A loaded bundle, ready to be played. Its sessions may be played in several threads, each in one.
 
     It belongs to the process that loaded it. Threads do not survive a fork, so in a forked worker whatever
@@ -40,17 +39,6 @@ class World(Uncopied):
         >>> frame.shape
         (64, 64, 3)
     """
-
-    instead = "load the bundle again where it is needed, World.load(...)"
-
-    def __init__(self, bundle: Bundle, backend: Backend, dtype: str) -> None:
-        self.home = Home()
-        self.bundle = bundle
-        self.backend = backend
-        self.dtype = dtype
-
-    def __repr__(self) -> str:
-        return f"World({self.bundle.name!r}, {self.backend.name} {self.dtype} on {self.backend.device})"
 
     @classmethod
     def load(
@@ -132,70 +120,6 @@ class World(Uncopied):
             return random_model(bundle.config, seed=seed, dtype=choice.activations, device=choice.device)
 
         return cls(bundle, choice.build(bundle, model), choice.dtype)
-
-    @property
-    def action_names(self) -> tuple[str, ...]:
-        """Names of the actions; an action's index is its place."""
-        return self.bundle.action_names
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Height and width of the frames that sessions return."""
-        return self.bundle.config.tokenizer.output_size
-
-    @property
-    def prompts(self) -> tuple[Path, ...]:
-        """Pictures of the bundle to start from."""
-        return self.bundle.prompts
-
-    def prompt(self, index: int = 0) -> Picture:
-        """The bundle's picture of that index, `[H, W, 3]` uint8.
-
-        Raises:
-            InputError: there is none of that index.
-        """
-        if not self.prompts:
-            raise InputError("this bundle has no prompts: start from a picture of your own")
-        last = len(self.prompts) - 1
-        return read_prompt(self.bundle, whole_number(index, 0, last, f"a prompt from 0 to {last}"))
-
-    def action(self, action: str | int) -> int:
-        """Index of an action given by name or index.
-
-        Raises:
-            InputError: the world has no such action; the message lists those it has.
-        """
-        names = self.action_names
-        name = plain(action)
-        if isinstance(name, str) and name in names:
-            return names.index(name)
-        index = as_whole(action)
-        if index is not None and 0 <= index < len(names):
-            return index
-        raise InputError(
-            f"unknown action {found(action)}: expected one of {', '.join(names)}, "
-            f"or an index from 0 to {len(names) - 1}"
-        )
-
-    def plan(self, plan: str | Plan = "default", **changes: Any) -> Plan:
-        """A plan that this world can decode with.
-
-        Args:
-            plan: one of the bundle by name, or a `Plan`.
-            changes: fields of it to change: passes, temperature, noise, ...
-
-        Raises:
-            InputError: there is no such plan.
-            ConfigError: a change is not one that a plan can have, or the model cannot decode with the plan.
-        """
-        if isinstance(plan, str):
-            if plan not in self.bundle.plans:
-                known = ", ".join(self.bundle.plans)
-                raise InputError(f"unknown plan {found(plan)}: this bundle has {known}")
-            plan = self.bundle.plans[plan]
-        if not isinstance(plan, Plan):
-            raise InputError(f"expected a plan's name or a Plan, found {found(plan)}")
-        return plan.replace(**changes).check(self.bundle.config)
 
     def warm_up(
         self,

@@ -99,6 +99,31 @@ def test_imports_follow_the_arrows(module: str) -> None:
     assert wrong_imports(layer, TREES[module]) == []
 
 
+def dependencies(module: str) -> set[str]:
+    """Modules of ours that a module imports, for types too."""
+    found = set()
+    for _, name in imported_names(TREES[module]):
+        parent = name.rpartition(".")[0]
+        found |= {each for each in (name, parent) if each in MODULES and each != module}
+    return found - EXEMPT
+
+
+def cycles(graph: dict[str, set[str]]) -> list[str]:
+    """What is left of a graph when modules that import nothing that is left are taken away."""
+    left = {module: set(needed) for module, needed in graph.items()}
+    while done := {module for module, needed in left.items() if not needed & left.keys()}:
+        left = {module: needed for module, needed in left.items() if module not in done}
+    return sorted(left)
+
+
+def test_no_module_imports_itself_by_a_detour_not_even_for_types() -> None:
+    assert cycles({module: dependencies(module) for module in MODULES.keys() - EXEMPT}) == []
+
+
+def test_the_cycle_check_sees_cycles() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": set()}) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(
     "source",
     [

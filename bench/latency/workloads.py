@@ -17,6 +17,7 @@ from genie_rt.bench.timer import Candidate, synchronise
 from genie_rt.runtime.backends.protocol import FrameStats
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.images import Picture
+from genie_rt.runtime.loaded_world import LoadedWorld
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Session, Snapshot
@@ -96,7 +97,7 @@ class Past:
 
     def session(self, plan: Plan) -> Session:
         """A session that goes on from here; it shares the pages of all others that do."""
-        session = self.snapshot.world.session(plan=plan)
+        session = Session(self.snapshot.world, seed=0, plan=plan)
         session.restore(self.snapshot)
         return session
 
@@ -127,7 +128,7 @@ class Past:
         return Workload(candidate=Candidate(name=name, run=run), plan=plan, stats=stats)
 
 
-def held_actions(world: World) -> Iterator[int]:
+def held_actions(world: LoadedWorld) -> Iterator[int]:
     """All actions in turn, each held for a while, for ever; the same for everything that is timed."""
     held = [[index] * HELD_FRAMES for index in range(len(world.action_names))]
     return itertools.cycle(itertools.chain.from_iterable(held))

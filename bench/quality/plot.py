@@ -110,7 +110,7 @@ def _curves(axes: Axes, rows: Sequence[QualityRow], x: Figure, y: Figure) -> Non
                 line, marker = STYLES[reuse]
                 axes.plot(
                     *zip(*sorted(points), strict=True),
-                    color=COLOURS[order], linestyle=line, marker=marker, markersize=4, linewidth=1.3,
+                    color=colour(order), linestyle=line, marker=marker, markersize=4, linewidth=1.3,
                 )  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def _distances(axes: Axes, rows: Sequence[QualityRow], baselines: Baselines, x: 
         if (place := x(row)) is not None:
             axes.errorbar(
                 place, row.quality.distance, row.quality.distance_noise,
-                color=COLOURS[row.plan.order], linewidth=0.8, alpha=0.6, zorder=1,
+                color=colour(row.plan.order), linewidth=0.8, alpha=0.6, zorder=1,
             )  # fmt: skip
     floor, noise = baselines.floor, baselines.floor_noise
     axes.axhspan(floor - noise, floor + noise, color="#cccccc", alpha=0.6, linewidth=0, zorder=0)
@@ -203,7 +203,7 @@ def _legend(rows: Sequence[QualityRow]) -> list[Line2D]:
     orders = {row.plan.order for row in rows}
     reuses = {row.plan.reuse for row in rows}
     entries = [
-        Line2D([], [], color=COLOURS[name], linewidth=2.5, label=name) for name in ORDERS if name in orders
+        Line2D([], [], color=colour(name), linewidth=2.5, label=name) for name in ORDERS if name in orders
     ]
     entries += [
         Line2D([], [], color="black", linestyle=STYLES[name][0], marker=STYLES[name][1], label=NAMES[name],
@@ -212,3 +212,8 @@ def _legend(rows: Sequence[QualityRow]) -> list[Line2D]:
         if name in reuses
     ]  # fmt: skip
     return entries
+
+
+def colour(order: str) -> str:
+    """Colour of an order: those after the first four take matplotlib's."""
+    return COLOURS.get(order) or f"C{list(ORDERS).index(order)}"

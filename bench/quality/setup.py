@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from typing import Protocol as TypingProtocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from genie_rt.bench.quality.measure import (
     same_function,
     true_figures,
 )
+from genie_rt.bench.quality.options import QualityOptions
 from genie_rt.bench.quality.work_folder import Work
 from genie_rt.errors import InputError
 from genie_rt.runtime.bundle import Bundle
@@ -34,9 +35,6 @@ from genie_rt.training.evaluation.clips import TrueClips, from_game, from_store
 from genie_rt.training.evaluation.commands import game_visuals
 from genie_rt.training.evaluation.latent import with_latent_actions
 from genie_rt.training.evaluation.rollout import ModelRollouts
-
-if TYPE_CHECKING:
-    from genie_rt.bench.quality.commands import QualityCommand
 
 OTHER_PASSES = 2
 """Approximate cost of a frame besides its passes, in passes. For the progress bar only."""
@@ -52,7 +50,7 @@ class QualityBench:
         asked: the command, its settings checked.
     """
 
-    def __init__(self, asked: QualityCommand) -> None:
+    def __init__(self, asked: QualityOptions) -> None:
         self.asked = asked
         self.console = Console(highlight=False, markup=False)
         if not self.console.is_terminal:

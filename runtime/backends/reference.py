@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,15 +14,13 @@ from genie_rt.kernels.vq_lookup.reference import nearest_code
 from genie_rt.runtime.backends.decode_loop import counting_to, uniforms_of_frames
 from genie_rt.runtime.backends.finite import check_finite
 from genie_rt.runtime.backends.frame_forward import AttentionContext, FrameForward, forward_frame
+from genie_rt.runtime.backends.registry import BuildRequest
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.backends.row_by_row import RowByRowBackend, RowPasses
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.pages import Page, PagePool, Pages
 from genie_rt.runtime.plan import Plan
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.backends.select import BuildRequest
 
 
 class ReferenceBackend(RowByRowBackend[AttentionContext, "Evaluated"]):
@@ -173,4 +171,4 @@ class ReferencePasses(RowPasses[Evaluated]):
 
 def build(request: BuildRequest) -> ReferenceBackend:
     """The back end of a world."""
-    return ReferenceBackend(request.model(), request.choice.device, request.choice.activations)
+    return ReferenceBackend(request.model(), request.device, request.activations)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,7 +16,8 @@ from genie_rt.install import install_hint
 
 if TYPE_CHECKING:
     from genie_rt.runtime.backends.protocol import Backend
-    from genie_rt.runtime.backends.select import BuildRequest
+    from genie_rt.runtime.bundle import Bundle
+    from genie_rt.runtime.model.world_model import WorldModel
 
 _ROOT = "genie_rt.runtime.backends"
 
@@ -31,6 +32,35 @@ ACTIVATIONS: Mapping[str, torch.dtype] = MappingProxyType(
     }
 )
 """Number formats, and what activations are in each of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """What a back end is made of.
+
+    Attributes:
+        backend, dtype: its name, and the number format to compute in.
+        bundle: whose graphs are run, by back ends that run graphs.
+        model: makes one with the bundle's weights, which the other back ends take.
+        rebuild: whether engines that were kept from earlier are built anew.
+    """
+
+    backend: str
+    dtype: str
+    device: torch.device
+    bundle: Bundle
+    model: Callable[[], WorldModel]
+    rebuild: bool
+
+    @property
+    def activations(self) -> torch.dtype:
+        """What activations are."""
+        return ACTIVATIONS[self.dtype]
+
+    @property
+    def precision(self) -> str:
+        """Of the graphs to run."""
+        return graph_precision(self.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

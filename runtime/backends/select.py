@@ -11,7 +11,7 @@ import torch
 from genie_rt.errors import UnsupportedError
 from genie_rt.runtime.arguments import found as shown
 from genie_rt.runtime.arguments import one_of
-from genie_rt.runtime.backends.registry import ACTIVATIONS, BACKENDS, graph_precision
+from genie_rt.runtime.backends.registry import ACTIVATIONS, BACKENDS, BuildRequest, graph_precision
 from genie_rt.runtime.manifest import GRAPH_FORMATS, GraphManifest
 
 if TYPE_CHECKING:
@@ -108,29 +108,15 @@ class Choice:
             UnsupportedError: what runs graphs does not run here.
             DeviceError: there is not enough memory.
         """
-        request = BuildRequest(choice=self, bundle=bundle, model=model, rebuild=rebuild)
+        request = BuildRequest(
+            backend=self.backend,
+            dtype=self.dtype,
+            device=self.device,
+            bundle=bundle,
+            model=model,
+            rebuild=rebuild,
+        )
         return BACKENDS[self.backend].build(request)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildRequest:
-    """What a back end is made of.
-
-    Attributes:
-        bundle: whose graphs are run, by back ends that run graphs.
-        model: makes one with the bundle's weights, which the other back ends take.
-        rebuild: whether engines that were kept from earlier are built anew.
-    """
-
-    choice: Choice
-    bundle: Bundle
-    model: Callable[[], WorldModel]
-    rebuild: bool
-
-    @property
-    def precision(self) -> str:
-        """Of the graphs to run."""
-        return graph_precision(self.choice.dtype)
 
 
 def _settle(backend: str, dtype: str, device: torch.device, graphs: GraphManifest | None) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -28,14 +28,12 @@ from genie_rt.runtime.backends.finite import not_finite
 from genie_rt.runtime.backends.frame_reuse import Carried
 from genie_rt.runtime.backends.paged import PagedBackend
 from genie_rt.runtime.backends.protocol import FrameStats, Probe
+from genie_rt.runtime.backends.registry import BuildRequest
 from genie_rt.runtime.backends.row import Row, check_decoded, is_shared
 from genie_rt.runtime.model.dynamics import UNDECIDED
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.pages import Page, Pages
 from genie_rt.runtime.plan import Plan
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.backends.select import BuildRequest
 
 MAX_FRAMES = 64
 """Captured frames that are kept; the one that was not used for longest goes first."""
@@ -446,5 +444,4 @@ def _batches(kinds: Sequence[tuple[bool, bool]]) -> Iterator[tuple[tuple[bool, b
 
 def build(request: BuildRequest) -> CudaBackend:
     """The back end of a world. Packing takes the weights away from the model."""
-    choice = request.choice
-    return CudaBackend(request.model(), Precision.of(choice.dtype), choice.device, release=True)
+    return CudaBackend(request.model(), Precision.of(request.dtype), request.device, release=True)

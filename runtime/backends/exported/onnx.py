@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,7 @@ from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.onnx_model import DTYPES as CODES
 from genie_rt.runtime.backends.exported.onnx_model import Tensor as Stored
 from genie_rt.runtime.backends.exported.signature import Signature
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.backends.select import BuildRequest
+from genie_rt.runtime.backends.registry import BuildRequest
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -189,5 +187,5 @@ def _brief(error: Exception) -> str:
 
 def build(request: BuildRequest) -> ExportedBackend:
     """The back end of a world."""
-    device = request.choice.device
+    device = request.device
     return ExportedBackend(request.bundle, request.precision, OnnxEngine(device.type, device.index or 0))

@@ -6,7 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Container, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,10 +21,8 @@ from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.compiled import CompiledGraphs
 from genie_rt.runtime.backends.exported.onnx_model import write_model
 from genie_rt.runtime.backends.exported.signature import Signature
+from genie_rt.runtime.backends.registry import BuildRequest
 from genie_rt.runtime.kept import Kept
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.backends.select import BuildRequest
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """What OpenVINO may compute in where the graph leaves it free, by our name."""
@@ -327,6 +325,6 @@ def _brief(error: Exception) -> str:
 
 def build(request: BuildRequest) -> ExportedBackend:
     """The back end of a world. Of an int8 graph what is not quantised is as good in bfloat16."""
-    narrow = request.choice.dtype == "bfloat16" or (request.choice.dtype == "int8" and has_bfloat16())
+    narrow = request.dtype == "bfloat16" or (request.dtype == "int8" and has_bfloat16())
     engine = OpenVinoEngine("bfloat16" if narrow else "float32", Kept(compiled_cache()))
     return ExportedBackend(request.bundle, request.precision, engine)

@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -18,6 +18,7 @@ from genie_rt.runtime.backends.cuda.capture import GraphCapture
 from genie_rt.runtime.backends.exported.backend import ExportedBackend
 from genie_rt.runtime.backends.exported.checked import CheckedGraph
 from genie_rt.runtime.backends.exported.signature import Signature
+from genie_rt.runtime.backends.registry import BuildRequest
 from genie_rt.runtime.backends.tensorrt.build import build_engine
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity, Settings
 from genie_rt.runtime.backends.tensorrt.flavour import Flavour
@@ -26,9 +27,6 @@ from genie_rt.runtime.backends.tensorrt.inspect import check_ports, ports_of_eng
 from genie_rt.runtime.backends.tensorrt.target import Target
 from genie_rt.runtime.manifest import graph_file
 from genie_rt.runtime.untrusted import brief
-
-if TYPE_CHECKING:
-    from genie_rt.runtime.backends.select import BuildRequest
 
 _LOGGER = logging.getLogger("genie_rt.tensorrt")
 
@@ -193,9 +191,8 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
 
 def build(request: BuildRequest) -> ExportedBackend:
     """The back end of a world, by the flavour of TensorRT that was chosen."""
-    choice, bundle = request.choice, request.bundle
-    flavour = Flavour.of(choice.backend)
+    bundle, flavour = request.bundle, Flavour.of(request.backend)
     engine = TensorRtEngine(
-        bundle.digest, request.precision, choice.device, flavour, engine_cache(), rebuild=request.rebuild
+        bundle.digest, request.precision, request.device, flavour, engine_cache(), rebuild=request.rebuild
     )
     return ExportedBackend(bundle, request.precision, engine)
