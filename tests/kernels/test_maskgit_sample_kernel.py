@@ -21,7 +21,7 @@ from genie_rt.kernels.maskgit_sample.cases import Inputs, cases, make_inputs
 from genie_rt.kernels.maskgit_sample.kernel import AUTOTUNE_SPACE, SELECT_SPACE, gumbel, maskgit_sample
 from genie_rt.kernels.maskgit_sample.reference import decide, sample
 from genie_rt.kernels.philox.reference import uniforms
-from genie_rt.runtime.backends.schedule import Schedule
+from genie_rt.runtime.backends.decode_loop import Schedule
 from genie_rt.runtime.plan import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of NaN in the interpreter
@@ -226,7 +226,7 @@ def frame_of(plan: Plan) -> Iterator[tuple[Inputs, Tensor, Tensor | None, Tensor
         if order is not None:
             chosen = before < 0
         elif k < max(schedule.passes):
-            chosen, scale = schedule.choose(k, p, before >= 0, noise_u), schedule.noise[:, k]
+            chosen, scale = schedule.select(k, p, before >= 0, noise_u), schedule.noise[:, k]
         else:  # the CUDA back end runs on, and nothing may change
             chosen, scale = torch.zeros_like(before, dtype=torch.bool), torch.zeros(2)
         inputs = Inputs(
