@@ -257,23 +257,11 @@ def select_kernel(
 
 
 def maskgit_sample(
-    logits: Tensor,
-    tokens: Tensor,
-    seeds: Tensor,
-    frames: Tensor,
-    pass_index: int,
-    temperature: float,
-    places: Tensor | None = None,
-    targets: Tensor | None = None,
-    noise: Tensor | None = None,
-    passes: Tensor | None = None,
-    threshold: float | None = None,
-    scratch: Tensor | None = None,
-    *,
-    out: Tensor | None = None,
-    config: Config | None = None,
-    select_config: Config | None = None,
-) -> Tensor:
+    logits: Tensor, tokens: Tensor, seeds: Tensor, frames: Tensor, pass_index: int, temperature: float,
+    places: Tensor | None = None, targets: Tensor | None = None, noise: Tensor | None = None,
+    passes: Tensor | None = None, threshold: float | None = None, scratch: Tensor | None = None,
+    *, out: Tensor | None = None, config: Config | None = None, select_config: Config | None = None,
+) -> Tensor:  # fmt: skip
     """`kernels/maskgit_sample/reference.py: decide`, on the current stream; does not synchronise.
 
     Args:

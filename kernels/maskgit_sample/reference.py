@@ -89,18 +89,10 @@ def gumbel(noise_u: Tensor) -> Tensor:
 
 
 def decide(
-    logits: Tensor,
-    tokens: Tensor,
-    seeds: Tensor,
-    frames: Tensor,
-    pass_index: int,
-    temperature: float,
-    places: Tensor | None = None,
-    targets: Tensor | None = None,
-    noise: Tensor | None = None,
-    passes: Tensor | None = None,
-    threshold: float | None = None,
-) -> None:
+    logits: Tensor, tokens: Tensor, seeds: Tensor, frames: Tensor, pass_index: int, temperature: float,
+    places: Tensor | None = None, targets: Tensor | None = None, noise: Tensor | None = None,
+    passes: Tensor | None = None, threshold: float | None = None,
+) -> None:  # fmt: skip
     """Decide tokens in a pass of any plan, in place, as the operator `genie_rt::maskgit_sample` does.
 
     Every undecided token of `places` is sampled with the uniforms of its session. With `targets` the most
@@ -133,18 +125,10 @@ def decide(
 
 
 def decide_with(
-    logits: Tensor,
-    tokens: Tensor,
-    u: Tensor,
-    noise_u: Tensor,
-    pass_index: int,
-    temperature: float,
-    places: Tensor | None = None,
-    targets: Tensor | None = None,
-    noise: Tensor | None = None,
-    passes: Tensor | None = None,
-    threshold: float | None = None,
-) -> tuple[Tensor, Tensor]:
+    logits: Tensor, tokens: Tensor, u: Tensor, noise_u: Tensor, pass_index: int, temperature: float,
+    places: Tensor | None = None, targets: Tensor | None = None, noise: Tensor | None = None,
+    passes: Tensor | None = None, threshold: float | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`decide` with uniforms that are drawn already, `[B, N]` each; writes to nothing.
 
     Returns:

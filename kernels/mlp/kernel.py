@@ -12,25 +12,16 @@ from torch import Tensor
 
 from genie_rt.kernels.arguments import FLOATS, check_apart, check_range, check_tensor
 from genie_rt.kernels.cost import Cost
-from genie_rt.kernels.launch import (
-    TRITON_TYPES,
-    Config,
-    Kernel,
-    Variant,
-    check_device,
-    config,
-    next_power_of_2,
-    on_device,
-)
+from genie_rt.kernels.launch import TRITON_TYPES, Config, Kernel, Variant, check_device, config, on_device
+from genie_rt.kernels.quantise.kernel import AUTOTUNE_SPACE as AUTOTUNE_SPACE_QUANTISED
 from genie_rt.kernels.quantise.kernel import (
     FP8,
     INT8,
-    MAX_ROWS,
-    MAX_WIDTH,
     Format,
+    launch_on_rows,
     quantise_tile,
-    quantised_outputs,
-    rows_of_tile,
+    variants_of_rows,
+    whole_rows,
 )
 from genie_rt.kernels.shapes import SHAPES
 
@@ -64,20 +55,16 @@ def _mlp_gelu(h_ptr, out_ptr, num_units, UNIT: tl.constexpr, BLOCK: tl.constexpr
 
 @triton.jit(do_not_specialize=("num_rows",))
 def _mlp_gelu_quantised(
-    h_ptr, out_ptr, scale_ptr, num_rows, F: tl.constexpr, BLOCK_F: tl.constexpr, TILE: tl.constexpr
+    x_ptr, q_ptr, scale_ptr, num_rows, D: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr
 ):
-    """`scale = max |gelu(h)| / largest; out = round(gelu(h) / scale)` of whole rows, as many as `TILE` holds.
+    """`scale = max |gelu(x)| / largest; q = round(gelu(x) / scale)` of whole rows, as many as `TILE` holds.
 
-    In fp8 or int8, as `out_ptr` says.
+    In fp8 or int8, as `q_ptr` says.
     """
-    ROWS: tl.constexpr = TILE // BLOCK_F if TILE > BLOCK_F else 1
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, BLOCK_F)
-    inside = (row < num_rows)[:, None] & (column < F)[None, :]
-    offset = row.to(tl.int64)[:, None] * F + column[None, :]
-    h = tl.load(h_ptr + offset, mask=inside, other=0.0)
-    quantised, scale = quantise_tile(_wide_gelu(h), out_ptr.dtype.element_ty)
-    tl.store(out_ptr + offset, quantised, mask=inside)
+    row, _, inside, offset = whole_rows(num_rows, D, BLOCK_D, TILE)
+    x = tl.load(x_ptr + offset, mask=inside, other=0.0)
+    quantised, scale = quantise_tile(_wide_gelu(x), q_ptr.dtype.element_ty)
+    tl.store(q_ptr + offset, quantised, mask=inside)
     tl.store(scale_ptr + row, scale, mask=row < num_rows)
 
 
@@ -87,14 +74,6 @@ AUTOTUNE_SPACE = (
     config(8, 1, BLOCK=4096),
     config(8, 1, BLOCK=8192),
 )
-AUTOTUNE_SPACE_QUANTISED = (
-    config(8, 1, TILE=4096),
-    config(4, 1, TILE=2048),
-    config(8, 1, TILE=8192),
-    config(16, 1, TILE=8192),
-    config(4, 1, TILE=1024),
-)
-"""`TILE`: numbers of a program, in rows of a width rounded up to a power of 2."""
 
 
 def _variants() -> tuple[Variant, ...]:
@@ -107,26 +86,8 @@ def _variants() -> tuple[Variant, ...]:
     return tuple(found)
 
 
-def _variant_quantised(dtype: torch.dtype, width: int) -> str:
-    return f"{TRITON_TYPES[dtype]}-f{width}"
-
-
 def _variants_quantised(form: Format) -> tuple[Variant, ...]:
-    return tuple(
-        Variant(
-            name=_variant_quantised(dtype, width),
-            types={
-                "h_ptr": f"*{TRITON_TYPES[dtype]}",
-                "out_ptr": form.pointer,
-                "scale_ptr": "*fp32",
-                "num_rows": "i32",
-            },
-            constants={"F": width, "BLOCK_F": next_power_of_2(width)},
-            capability=form.capability,
-        )
-        for dtype in FLOATS[1:]  # who runs fp32 does not want 8 bits
-        for width in sorted({shape.mlp_width for shape in SHAPES.values()})
-    )
+    return variants_of_rows(form, {shape.mlp_width for shape in SHAPES.values()}, "f")
 
 
 KERNEL = Kernel(name="mlp_gelu", function=_mlp_gelu, space=AUTOTUNE_SPACE, variants=_variants())
@@ -192,7 +153,7 @@ def mlp_gelu_fp8(
     Raises:
         InputError, UnsupportedError: an argument is not as above, or the device has no fp8.
     """
-    return _quantised(KERNEL_FP8, FP8, h, out, config)
+    return launch_on_rows(KERNEL_FP8, FP8, h, out, config, name="h", letter="f")
 
 
 def mlp_gelu_int8(
@@ -210,24 +171,7 @@ def mlp_gelu_int8(
     Raises:
         InputError, UnsupportedError: an argument is not as above.
     """
-    return _quantised(KERNEL_INT8, INT8, h, out, config)
-
-
-def _quantised(
-    kernel: Kernel, form: Format, h: Tensor, out: tuple[Tensor, Tensor] | None, chosen: Config | None
-) -> tuple[Tensor, Tensor]:
-    check_device(h, kernel)
-    check_tensor("h", h, (None, None), FLOATS)
-    num_rows, width = h.shape
-    check_range("rows", num_rows, 1, MAX_ROWS)
-    check_range("width", width, 1, MAX_WIDTH)
-    out = quantised_outputs(kernel, form, h, out)
-    chosen = chosen or kernel.config_for(_variant_quantised(h.dtype, width), h.device)
-    block_width = next_power_of_2(width)
-    grid = (triton.cdiv(num_rows, rows_of_tile(chosen, block_width)),)
-    with on_device(h.device):
-        kernel.launch(grid, chosen, h, *out, num_rows, F=width, BLOCK_F=block_width)
-    return out
+    return launch_on_rows(KERNEL_INT8, INT8, h, out, config, name="h", letter="f")
 
 
 def cost(num_rows: int, width: int, dtype: torch.dtype, *, quantised: bool = False) -> Cost:

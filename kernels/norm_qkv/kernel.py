@@ -29,6 +29,7 @@ from genie_rt.kernels.quantise.kernel import (
     quantise_tile,
     quantised_outputs,
     rows_of_tile,
+    whole_rows,
 )
 from genie_rt.kernels.shapes import SHAPES
 
@@ -61,11 +62,7 @@ def _norm_qkv(
     One program has whole rows: `TILE` numbers of them, or one row where that is longer. So every byte of `x`,
     `delta` and `y` moves once.
     """
-    ROWS: tl.constexpr = TILE // BLOCK_D if TILE > BLOCK_D else 1
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, BLOCK_D)
-    inside = (row < num_rows)[:, None] & (column < D)[None, :]
-    offset = row.to(tl.int64)[:, None] * D + column[None, :]
+    _, column, inside, offset = whole_rows(num_rows, D, BLOCK_D, TILE)
     y = _norm_rows(x_ptr, delta_ptr, weight_ptr, offset, column, inside, D, HAS_DELTA)
     tl.store(y_ptr + offset, y.to(y_ptr.dtype.element_ty), mask=inside)
 
@@ -79,11 +76,7 @@ def _norm_qkv_quantised(
 
     In fp8 or int8, as `y_ptr` says.
     """
-    ROWS: tl.constexpr = TILE // BLOCK_D if TILE > BLOCK_D else 1
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, BLOCK_D)
-    inside = (row < num_rows)[:, None] & (column < D)[None, :]
-    offset = row.to(tl.int64)[:, None] * D + column[None, :]
+    row, column, inside, offset = whole_rows(num_rows, D, BLOCK_D, TILE)
     y = _norm_rows(x_ptr, delta_ptr, weight_ptr, offset, column, inside, D, HAS_DELTA)
     quantised, scale = quantise_tile(y, y_ptr.dtype.element_ty)
     tl.store(y_ptr + offset, quantised, mask=inside)
@@ -198,18 +191,7 @@ def norm_qkv_int8(
     out: tuple[Tensor, Tensor] | None = None,
     config: Config | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Launch `reference.norm_qkv_int8` on the current stream; does not synchronise.
-
-    Args:
-        x, delta, weight, config: as `norm_qkv` takes them.
-        out: `[M, D]` int8 and `[M, 1]` fp32, memory of their own; allocated where not given.
-
-    Returns:
-        The quantised norm and the scales of its rows.
-
-    Raises:
-        InputError, UnsupportedError: an argument is not as above.
-    """
+    """Launch `reference.norm_qkv_int8`: as `norm_qkv_fp8`, but int8 in place of e4m3, and on every device."""
     return _quantised(KERNEL_INT8, INT8, x, delta, weight, out, config)
 
 

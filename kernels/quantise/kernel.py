@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +61,17 @@ _TO_INTEGER = tl.constexpr(1.5 * 2.0**23)
 
 
 @triton.jit
+def whole_rows(num_rows, D: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr):
+    """Rows, columns, mask and offsets of a program in `[num_rows, D]`: as many whole rows as `TILE` holds."""
+    ROWS: tl.constexpr = TILE // BLOCK_D if TILE > BLOCK_D else 1
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, BLOCK_D)
+    inside = (row < num_rows)[:, None] & (column < D)[None, :]
+    offset = row.to(tl.int64)[:, None] * D + column[None, :]
+    return row, column, inside, offset
+
+
+@triton.jit
 def quantise_tile(y, number: tl.constexpr):
     """`round(y / scale)` and `scale = max |y| / largest` of each row of `y` [ROWS, BLOCK] fp32.
 
@@ -85,11 +97,7 @@ def _quantise_rows(
     x_ptr, q_ptr, scale_ptr, num_rows, D: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr
 ):
     """`q = round(x / scale)` with `scale = max |x| / largest` of whole rows, as many as `TILE` holds."""
-    ROWS: tl.constexpr = TILE // BLOCK_D if TILE > BLOCK_D else 1
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, BLOCK_D)
-    inside = (row < num_rows)[:, None] & (column < D)[None, :]
-    offset = row.to(tl.int64)[:, None] * D + column[None, :]
+    row, _, inside, offset = whole_rows(num_rows, D, BLOCK_D, TILE)
     x = tl.load(x_ptr + offset, mask=inside, other=0.0)
     quantised, scale = quantise_tile(x.to(tl.float32), q_ptr.dtype.element_ty)
     tl.store(q_ptr + offset, quantised, mask=inside)
@@ -136,15 +144,20 @@ def rows_of_tile(chosen: Config, block_width: int) -> int:
     return max(1, dict(chosen.blocks)["TILE"] // block_width)
 
 
-def _variant(dtype: torch.dtype, width: int) -> str:
-    return f"{TRITON_TYPES[dtype]}-d{width}"
+def _variant(dtype: torch.dtype, width: int, letter: str) -> str:
+    return f"{TRITON_TYPES[dtype]}-{letter}{width}"
 
 
-def _variants(form: Format) -> tuple[Variant, ...]:
-    """List the variants for attention's output: other GEMM inputs are quantised where they are computed."""
+def variants_of_rows(form: Format, widths: AbstractSet[int], letter: str) -> tuple[Variant, ...]:
+    """List the variants of a kernel with the arguments of `_quantise_rows`.
+
+    Args:
+        widths: of the rows.
+        letter: what a variant's name calls a width.
+    """
     return tuple(
         Variant(
-            name=_variant(dtype, width),
+            name=_variant(dtype, width, letter),
             types={
                 "x_ptr": f"*{TRITON_TYPES[dtype]}",
                 "q_ptr": form.pointer,
@@ -155,8 +168,13 @@ def _variants(form: Format) -> tuple[Variant, ...]:
             capability=form.capability,
         )
         for dtype in FLOATS[1:]  # who runs fp32 does not want 8 bits
-        for width in sorted({shape.heads * shape.head_width for shape in SHAPES.values()})
+        for width in sorted(widths)
     )
+
+
+def _variants(form: Format) -> tuple[Variant, ...]:
+    """List the variants for attention's output: other GEMM inputs are quantised where they are computed."""
+    return variants_of_rows(form, {shape.heads * shape.head_width for shape in SHAPES.values()}, "d")
 
 
 def _variants_product() -> tuple[Variant, ...]:
@@ -210,7 +228,7 @@ def quantise_rows(
     Raises:
         InputError, UnsupportedError: an argument is not as above, or the device has no fp8.
     """
-    return _quantise(KERNEL_FP8, FP8, x, out, config)
+    return launch_on_rows(KERNEL_FP8, FP8, x, out, config)
 
 
 def quantise_rows_int8(
@@ -228,7 +246,7 @@ def quantise_rows_int8(
     Raises:
         InputError, UnsupportedError: an argument is not as above.
     """
-    return _quantise(KERNEL_INT8, INT8, x, out, config)
+    return launch_on_rows(KERNEL_INT8, INT8, x, out, config)
 
 
 def dequantise_product(
@@ -291,16 +309,23 @@ def quantised_outputs(
     return quantised, scale
 
 
-def _quantise(
-    kernel: Kernel, form: Format, x: Tensor, out: tuple[Tensor, Tensor] | None, chosen: Config | None
-) -> tuple[Tensor, Tensor]:
+def launch_on_rows(
+    kernel: Kernel, form: Format, x: Tensor, out: tuple[Tensor, Tensor] | None, chosen: Config | None,
+    *, name: str = "x", letter: str = "d",
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Launch a kernel with the arguments of `_quantise_rows`; the public launchers say what they are.
+
+    Args:
+        name: of `x` in messages.
+        letter: as `variants_of_rows` takes it.
+    """
     check_device(x, kernel)
-    check_tensor("x", x, (None, None), FLOATS)
+    check_tensor(name, x, (None, None), FLOATS)
     num_rows, width = x.shape
     check_range("rows", num_rows, 1, MAX_ROWS)
     check_range("width", width, 1, MAX_WIDTH)
     out = quantised_outputs(kernel, form, x, out)
-    chosen = chosen or kernel.config_for(_variant(x.dtype, width), x.device)
+    chosen = chosen or kernel.config_for(_variant(x.dtype, width, letter), x.device)
     block_width = next_power_of_2(width)
     grid = (triton.cdiv(num_rows, rows_of_tile(chosen, block_width)),)
     with on_device(x.device):

@@ -41,6 +41,10 @@ class Inputs:
         """Arguments in the operator's order."""
         return self.qkv, self.q_weight, self.k_weight, self.index, self.kept
 
+    def outputs(self, out: Tensor) -> Outputs:
+        """All that a call writes: `kept` comes second, where it is given."""
+        return (out,) if self.kept is None else (out, self.kept)
+
     def widened(self) -> Inputs:
         """A copy in twice the precision."""
         wide = torch.float64 if self.qkv.dtype == torch.float32 else torch.float32
@@ -110,21 +114,15 @@ def make_case(
     inputs = make_inputs(dtype, device, frames=frames, queries=queries, keep=keep, **sizes)
     out = torch.empty_like(inputs.qkv[:, :, 0])
 
-    def outputs(out: Tensor, inputs: Inputs) -> Outputs:
-        return (out,) if inputs.kept is None else (out, inputs.kept)
-
-    def run() -> Outputs:
-        return outputs(spatial_attention(*inputs.arguments, out=out), inputs)
-
     def reference() -> Outputs:
         wide = inputs.widened()
-        return outputs(spatial_attention_kept(*wide.arguments), wide)
+        return wide.outputs(spatial_attention_kept(*wide.arguments))
 
     return Case(
         op="spatial_attention",
         name=name,
         dtype=dtype,
-        run=run,
+        run=lambda: inputs.outputs(spatial_attention(*inputs.arguments, out=out)),
         reference=reference,
         baselines=baselines(inputs),
         cost=cost(

@@ -44,6 +44,10 @@ class Inputs:
             self.qkv, self.q_weight, self.k_weight, self.bias, self.pages, self.table, self.layer, self.index
         )  # fmt: skip
 
+    def outputs(self, out: Tensor) -> Outputs:
+        """All that a case's call writes: with two frames the layer's pages come second."""
+        return (out,) if self.qkv.shape[1] == 1 else (out, self.pages[:, self.layer])
+
     def widened(self) -> Inputs:
         """A copy in twice the precision, of this layer alone; pages in 8 bits stay as they are."""
         wide = torch.float64 if self.qkv.dtype == torch.float32 else torch.float32
@@ -136,21 +140,15 @@ def make_case(
     )  # fmt: skip
     out = torch.empty_like(inputs.qkv[:, :, :, 0])
 
-    def outputs(out: Tensor, inputs: Inputs) -> Outputs:
-        return (out,) if frames == 1 else (out, inputs.pages[:, inputs.layer])  # one is written, no other
-
-    def run() -> Outputs:
-        return outputs(temporal_attention(*inputs.arguments, out=out), inputs)
-
     def reference() -> Outputs:
         wide = inputs.widened()
-        return outputs(paged_temporal_attention(*wide.arguments), wide)
+        return wide.outputs(paged_temporal_attention(*wide.arguments))
 
     return Case(
         op="temporal_attention",
         name=name,
         dtype=dtype,
-        run=run,
+        run=lambda: inputs.outputs(temporal_attention(*inputs.arguments, out=out)),
         reference=reference,
         baselines=baselines(inputs),
         cost=cost(

@@ -1,4 +1,4 @@
-"""`genie_rt::vq_lookup`, vectors to nearest codes, and `genie_rt::vq_decode`, codes to projected vectors."""
+"""`genie_rt::vq_lookup`: vectors to their nearest codes."""
 
 import torch
 from torch import Tensor
@@ -11,9 +11,3 @@ from genie_rt.kernels.vq_lookup import reference
 def vq_lookup(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:
     """See `reference.vq_lookup`; on CUDA one kernel, or two where there are few rows and many codes."""
     return x.new_empty(x.shape[0], dtype=torch.int64)
-
-
-@register(reference=reference.vq_decode, launcher="vq_lookup.kernel")
-def vq_decode(indices: Tensor, codebook: Tensor, weight: Tensor, cosine: bool) -> Tensor:
-    """See `reference.vq_decode`; on CUDA one kernel, where an index that is no code gives a row of zeros."""
-    return weight.new_empty(indices.shape[0], weight.shape[0])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear, normalize
+from torch.nn.functional import normalize
 
 from genie_rt.kernels.case import Case
 from genie_rt.kernels.shapes import SHAPES
@@ -41,7 +41,7 @@ def make_inputs(
 
 
 def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """Per preset and number of frames a look-up, as its tokenizer does it, and a projection to its width."""
+    """Per preset and number of frames a look-up, as its tokenizer does it, and some in a large codebook."""
     seen = set()
     for name, shape in SHAPES.items():
         for frames in FRAMES:
@@ -50,7 +50,6 @@ def cases(dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
             if size not in seen:  # the tokenizer of several presets
                 seen.add(size)
                 yield _lookup_case(f"{name} T={frames}", *size, True, dtype, device)
-            yield _decode_case(f"{name} T={frames}", *size, shape.width, dtype, device)
     tokens = max(shape.tokens for shape in SHAPES.values())
     for frames in FRAMES:
         for cosine in (True, False):
@@ -94,30 +93,4 @@ def _lookup_case(
         baselines=baselines,
         cost=kernel.lookup_cost(num_rows, num_codes, code_width, dtype),
         exact=(True,),
-    )
-
-
-def _decode_case(
-    name: str, num_rows: int, num_codes: int, code_width: int, width: int, dtype: torch.dtype,
-    device: torch.device,
-) -> Case:  # fmt: skip
-    _, codebook, indices = make_inputs(num_rows, num_codes, code_width, dtype, device)
-    generator = torch.Generator(device).manual_seed(1)
-    weight = torch.randn(width, code_width, generator=generator, device=device).to(dtype)
-    out = torch.empty(num_rows, width, dtype=dtype, device=device)
-    units = normalize(codebook.float(), dim=-1).to(dtype)
-    baselines: dict[str, Callable[[], object]] = {
-        "embedding + linear": lambda: linear(embedding(indices, units), weight),
-    }
-    if device.type == "cuda":
-        compiled = torch.compile(reference.vq_decode)
-        baselines["torch.compile"] = lambda: compiled(indices, codebook, weight, True)
-    return Case(
-        op="vq_decode",
-        name=name,
-        dtype=dtype,
-        run=lambda: (kernel.vq_decode(indices, codebook, weight, True, out=out),),
-        reference=lambda: (reference.vq_decode(indices, codebook, weight, True),),
-        baselines=baselines,
-        cost=kernel.decode_cost(num_rows, num_codes, code_width, width, dtype),
     )

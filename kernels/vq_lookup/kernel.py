@@ -1,4 +1,4 @@
-"""Vectors to their nearest codes, and codes to projected vectors."""
+"""Vectors to their nearest codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from genie_rt.kernels.shapes import SHAPES
 MAX_ROWS = 2**30
 MAX_CODES = 65536
 MAX_CODE_WIDTH = 256
-MAX_WIDTH = 65536
 MAX_SPLITS = 64
 FEW_ROWS = 8192
 """Up to here small blocks of rows are needed to give every multiprocessor something to do."""
@@ -151,39 +150,6 @@ def _vq_merge(
     tl.store(out_ptr + row, tl.min(index, 0).to(tl.int64), mask=row < num_rows)
 
 
-@triton.jit(do_not_specialize=("num_rows", "num_codes"))
-def _vq_decode(
-    indices_ptr, codebook_ptr, weight_ptr, out_ptr, num_rows, num_codes, width,
-    D: tl.constexpr, PADDED_D: tl.constexpr, COSINE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """`out_m = c_{i_m} weight^T`, divided by `|c_{i_m}|` if `COSINE`; zeros where `i_m` is no code.
-
-    One program has `BLOCK_M` x `BLOCK_N` numbers of the output, which is nearly all that moves. Neighbouring
-    programs write neighbouring columns. The length is applied to the product, so that a unit vector is never
-    rounded.
-    """
-    STEP: tl.constexpr = BLOCK_D if BLOCK_D < PADDED_D else PADDED_D
-    blocks = tl.cdiv(width, BLOCK_N)
-    row = (tl.program_id(0) // blocks).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-    column = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
-    is_row, is_column = row < num_rows, column < width
-    index = tl.load(indices_ptr + row, mask=is_row, other=-1)
-    is_code = (index >= 0) & (index < num_codes)
-    out = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    square = tl.zeros([BLOCK_M], tl.float32)
-    for k in range(0, PADDED_D, STEP):
-        c = _tile(codebook_ptr, index, is_code, k, D, STEP)
-        w = _tile(weight_ptr, column, is_column, k, D, STEP)
-        out = _product(c, w, out)
-        square += _squares(c)
-    if COSINE:
-        out = out * (1.0 / tl.maximum(tl.sqrt(square), _SHORTEST))[:, None]
-    offset = row[:, None] * width + column[None, :]
-    inside = is_row[:, None] & is_column[None, :]
-    tl.store(out_ptr + offset, out.to(out_ptr.dtype.element_ty), mask=inside)
-
-
 AUTOTUNE_SPACE = (
     config(8, 3, BLOCK_M=64, BLOCK_V=64, BLOCK_D=32),
     config(4, 3, BLOCK_M=64, BLOCK_V=64, BLOCK_D=32),
@@ -202,13 +168,6 @@ AUTOTUNE_SPACE_FEW = (
     config(4, 3, BLOCK_M=32, BLOCK_V=64, BLOCK_D=32),
 )
 AUTOTUNE_SPACE_MERGE = (config(4, 1, BLOCK=128), config(1, 1, BLOCK=32))
-AUTOTUNE_SPACE_DECODE = (
-    config(4, 1, BLOCK_M=32, BLOCK_N=64, BLOCK_D=32),
-    config(4, 2, BLOCK_M=32, BLOCK_N=64, BLOCK_D=32),
-    config(4, 2, BLOCK_M=16, BLOCK_N=128, BLOCK_D=32),
-    config(4, 2, BLOCK_M=64, BLOCK_N=64, BLOCK_D=32),
-    config(8, 2, BLOCK_M=32, BLOCK_N=128, BLOCK_D=32),
-)
 """`BLOCK_D`: of a code's numbers at a time; codes up to that width stay on the chip as a whole."""
 
 
@@ -250,36 +209,12 @@ def _merge_variants() -> tuple[Variant, ...]:
     )
 
 
-def _decode_variants() -> tuple[Variant, ...]:
-    found = {}
-    for weight_dtype in FLOATS:
-        for code_dtype in {weight_dtype: 0, torch.float32: 0}:
-            for width in sorted({shape.code_width for shape in SHAPES.values()}):
-                name = _variant(code_dtype, weight_dtype, width, True)
-                types = {
-                    "indices_ptr": "*i64",
-                    "codebook_ptr": f"*{TRITON_TYPES[code_dtype]}",
-                    "weight_ptr": f"*{TRITON_TYPES[weight_dtype]}",
-                    "out_ptr": f"*{TRITON_TYPES[weight_dtype]}",
-                } | dict.fromkeys(("num_rows", "num_codes", "width"), "i32")
-                found[name] = Variant(
-                    name=name,
-                    types=types,
-                    constants=_constants(width, True),
-                    multiples_of_16=("width",),
-                )
-    return tuple(found.values())
-
-
 KERNEL = Kernel(name="vq_lookup", function=_vq_lookup, space=AUTOTUNE_SPACE, variants=_variants())
 KERNEL_FEW = Kernel(name="vq_lookup_few", function=_vq_lookup, space=AUTOTUNE_SPACE_FEW, variants=_variants())
 KERNEL_MERGE = Kernel(
     name="vq_merge", function=_vq_merge, space=AUTOTUNE_SPACE_MERGE, variants=_merge_variants()
 )
-KERNEL_DECODE = Kernel(
-    name="vq_decode", function=_vq_decode, space=AUTOTUNE_SPACE_DECODE, variants=_decode_variants()
-)
-KERNELS = (KERNEL, KERNEL_FEW, KERNEL_MERGE, KERNEL_DECODE)
+KERNELS = (KERNEL, KERNEL_FEW, KERNEL_MERGE)
 
 
 def num_splits(num_rows: int, num_codes: int, block_m: int, multiprocessors: int) -> int:
@@ -373,56 +308,6 @@ def vq_lookup(
     return out
 
 
-def vq_decode(
-    indices: Tensor,
-    codebook: Tensor,
-    weight: Tensor,
-    cosine: bool,
-    *,
-    out: Tensor | None = None,
-    config: Config | None = None,
-) -> Tensor:
-    """Launch `reference.vq_decode` on the current stream; does not synchronise.
-
-    An index outside of `0 ... V-1` gives a row of zeros, and nothing is read for it.
-
-    Args:
-        indices: `[M]` int64, contiguous.
-        codebook: `[V, d]` fp32, fp16 or bf16, contiguous, V at most 65536, d at most 256.
-        weight: `[D, d]` in any of these dtypes, contiguous, D at most 65536. 16 bits of the dtype of
-            `codebook` run on tensor cores.
-        cosine: whether codes count as unit vectors.
-        out: `[M, D]` in the dtype of `weight`, memory of its own; allocated where not given.
-        config: in place of the one that is tuned for this device.
-
-    Raises:
-        InputError, UnsupportedError: an argument is not as above.
-    """
-    check_device(indices, KERNEL_DECODE)
-    check_tensor("indices", indices, (None,), (torch.int64,))
-    check_tensor("weight", weight, (None, None), FLOATS, like=indices)
-    width, code_width = weight.shape
-    num_codes = _check_codebook(codebook, code_width, indices)
-    num_rows = check_range("rows", len(indices), 1, MAX_ROWS)
-    check_range("width", width, 1, MAX_WIDTH)
-    if out is None:
-        out = torch.empty(num_rows, width, dtype=weight.dtype, device=indices.device)
-    else:
-        check_tensor("out", out, (num_rows, width), (weight.dtype,), like=indices)
-        check_apart(out=out, indices=indices, codebook=codebook, weight=weight)
-    chosen = config or KERNEL_DECODE.config_for(
-        _variant(codebook.dtype, weight.dtype, code_width, cosine), indices.device
-    )
-    blocks = dict(chosen.blocks)
-    grid = (triton.cdiv(num_rows, blocks["BLOCK_M"]) * triton.cdiv(width, blocks["BLOCK_N"]),)
-    with on_device(indices.device):
-        KERNEL_DECODE.launch(
-            grid, chosen, indices, codebook, weight, out, num_rows, num_codes, width,
-            **_constants(code_width, cosine),
-        )  # fmt: skip
-    return out
-
-
 def _check_codebook(codebook: Tensor, code_width: int, like: Tensor) -> int:
     """`V`, if the codebook is `[V, d]`."""
     check_range("code width", code_width, 1, MAX_CODE_WIDTH)
@@ -442,19 +327,4 @@ def lookup_cost(
     return Cost(
         flops=2 * num_rows * num_codes * code_width,
         bytes=num_rows * (code_width * dtype.itemsize + 8) + codes,
-    )
-
-
-def decode_cost(
-    num_rows: int, num_codes: int, code_width: int, width: int, dtype: torch.dtype,
-    code_dtype: torch.dtype | None = None,
-) -> Cost:  # fmt: skip
-    """Reads indices, weight and codes, writes the output; no code has to be projected twice."""
-    codes = min(num_rows, num_codes)
-    size = dtype.itemsize
-    return Cost(
-        flops=2 * codes * code_width * width,
-        bytes=num_rows * (8 + width * size)
-        + codes * code_width * (code_dtype or dtype).itemsize
-        + width * code_width * size,
     )

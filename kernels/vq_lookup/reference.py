@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear, normalize
+from torch.nn.functional import embedding, normalize
 
 
 def first_of_equal_rows(codebook: Tensor) -> Tensor:
@@ -53,23 +53,3 @@ def nearest_code_euclidean(x: Tensor, codebook: Tensor) -> Tensor:
 def vq_lookup(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:
     """`nearest_code` if `cosine`, else `nearest_code_euclidean`: `[M, d]` and `[V, d]` to `[M]` int64."""
     return nearest_code(x, codebook) if cosine else nearest_code_euclidean(x, codebook)
-
-
-def vq_decode(indices: Tensor, codebook: Tensor, weight: Tensor, cosine: bool) -> Tensor:
-    """The vectors of the codes, projected: `out = rows weight^T`, in at least fp32.
-
-    Args:
-        indices: `[M]` int64 in `0 ... V-1`.
-        codebook: `[V, d]`. Its rows count as unit vectors if `cosine`, as `lookup_code` gives them.
-        weight: `[D, d]`.
-
-    Returns:
-        `[M, D]` in the dtype of `weight`.
-
-    Raises:
-        IndexError: there is no such code.
-    """
-    wide = torch.promote_types(weight.dtype, torch.float32)
-    codes = codebook.to(wide)
-    rows = lookup_code(indices, codes) if cosine else embedding(indices, codes)
-    return linear(rows, weight.to(wide)).to(weight.dtype)

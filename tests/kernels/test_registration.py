@@ -21,7 +21,6 @@ LAUNCHERS = {
     "quantise_rows_int8": "quantise",
     "dequantise_product": "quantise",
     "vq_lookup": "vq_lookup",
-    "vq_decode": "vq_lookup",
     "maskgit_sample": "maskgit_sample",
     "patchify": "patchify",
     "unpatchify": "patchify",

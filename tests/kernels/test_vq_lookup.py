@@ -13,7 +13,6 @@ from genie_rt.kernels.vq_lookup.reference import (
     lookup_code,
     nearest_code,
     nearest_code_euclidean,
-    vq_decode,
     vq_lookup,
 )
 
@@ -106,20 +105,3 @@ def test_the_lowest_index_wins_a_euclidean_tie_and_lengths_count() -> None:
     assert nearest_code_euclidean(axes, codebook).tolist() == [8, 9, 10, 11]
     assert vq_lookup(axes, codebook, False).tolist() == [8, 9, 10, 11]
     assert vq_lookup(axes, codebook, True).tolist() == [4, 5, 6, 7]
-
-
-@pytest.mark.parametrize("cosine", [True, False])
-def test_decoding_projects_the_code(cosine: bool) -> None:
-    codebook, weight, indices = 3 * make_tensor(9, 4), make_tensor(6, 4, seed=1), torch.tensor([8, 0, 8, 3])
-    rows = codebook[indices]
-    if cosine:
-        rows = rows / rows.norm(dim=-1, keepdim=True)
-    assert_close_norm(vq_decode(indices, codebook, weight, cosine), rows @ weight.T)
-    narrow = vq_decode(indices, codebook, weight.bfloat16(), cosine)
-    assert narrow.dtype == torch.bfloat16
-    assert_close_norm(narrow, rows @ weight.T)
-
-
-def test_decoding_refuses_what_is_no_code() -> None:
-    with pytest.raises(IndexError):
-        vq_decode(torch.tensor([9]), make_tensor(9, 4), make_tensor(6, 4), True)
