@@ -17,7 +17,7 @@ from tiny_runs import TINY, tiny_loop, write_store
 from genie_rt.cli import main
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.checkpoint import trained_name
-from genie_rt.export.graphs import NewGraphs
+from genie_rt.export.graph_writer import NewGraphs
 from genie_rt.runtime import presets
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity
 from genie_rt.runtime.backends.tensorrt.target import Target
