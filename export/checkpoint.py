@@ -1,37 +1,31 @@
-"""Reads what `genie-rt train dynamics` saved, by its files alone: no class of the training is needed.
+"""A checkpoint of `genie-rt train dynamics` as a bundle needs it; `training/checkpoint.py` reads the files.
 
-    RUN/checkpoint-00001200/state.json           step, describe, loop, versions, size and sha256 of the files
-                            model.safetensors    model.*      the dynamics
-                                                 tokenizer.*  the frozen tokenizer, codebook included
-                                                 lam.*        the frozen LAM, where the actions are latent
-                            ema.safetensors      the same with averaged weights, where the run kept them
-                            optimizer.pt         never opened here: it is a pickle
+    model.*      the dynamics
+    tokenizer.*  the frozen tokenizer, codebook included
+    lam.*        the frozen LAM, where the actions are latent
 
-`describe` holds kind ("dynamics"), config (a ModelConfig), action_names (empty where the actions are latent),
-and the recipe; `provenance.py` reads that.
+The optimiser's states are not opened: they are a pickle. `describe` in the state holds kind ("dynamics"),
+config (a ModelConfig), action_names (empty where the actions are latent), and the recipe; `provenance.py`
+reads that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.config import ModelConfig, from_dict
+from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.untrusted import brief
-from genie_rt.training.checkpoint_state import (
-    EMA_FILE,
-    MODEL_FILE,
-    STATE_FILE,
-    check_files,
-    checkpoint_folders,
-    parse_state,
-)
+from genie_rt.training.checkpoint import find_checkpoint, read_weights
+from genie_rt.training.checkpoint_state import EMA_FILE, MODEL_FILE, STATE_FILE, parse_state
 
-if TYPE_CHECKING:
-    import torch
+_Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,7 +43,7 @@ class DynamicsCheckpoint:
 
     path: Path
     config: ModelConfig
-    weights: dict[str, torch.Tensor]
+    weights: dict[str, Tensor]
     action_names: tuple[str, ...]
     averaged: bool
     state: dict[str, Any]
@@ -67,7 +61,10 @@ def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
         BundleError: there is no checkpoint, or a file or tensor of it is missing, truncated or not what the
             run's sizes imply.
     """
-    folder = _find(run)
+    folder = find_checkpoint(run, skip_broken=False)
+    if folder is None:
+        found = "no checkpoint in it" if run.is_dir() else "no such folder"
+        raise BundleError(f"{run}: expected the folder of a dynamics run, found {found}")
     state = parse_state(folder)
     describe = state["describe"]
     if describe.get("kind") != "dynamics":
@@ -84,32 +81,22 @@ def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
         config = from_dict(ModelConfig, describe.get("config"), "describe.config")
     except ConfigError as error:
         raise BundleError(f"{folder / STATE_FILE}: {brief(error)}") from error
-    path = folder / (EMA_FILE if averaged else MODEL_FILE)
-    if path.name not in state["files"]:
-        raise BundleError(f"{folder / STATE_FILE}: files: expected the size of {path.name}, found none")
-    check_files(folder, state, [path.name])
+    name = EMA_FILE if averaged else MODEL_FILE
+    if name not in state["files"]:
+        raise BundleError(f"{folder / STATE_FILE}: files: expected the size of {name}, found none")
+    wanted = {trained_name(weight): shape for weight, shape in parameter_shapes(config).items()}
+    weights = read_weights(folder, state, name, lambda found: _checked(folder / name, wanted, found))
     return DynamicsCheckpoint(
         path=folder,
         config=config,
-        weights=_read_weights(path, config),
+        weights={weight: weights[trained_name(weight)] for weight in parameter_shapes(config)},
         action_names=_action_names(folder / STATE_FILE, config, describe.get("action_names")),
         averaged=averaged,
         state=state,
     )
 
 
-def _find(run: Path) -> Path:
-    """Find the checkpoint that `run` is, or its newest one, even if that is incomplete."""
-    if (run / STATE_FILE).is_file():
-        return run
-    folders = checkpoint_folders(run)
-    if not folders:
-        found = "no checkpoint in it" if run.is_dir() else "no such folder"
-        raise BundleError(f"{run}: expected the folder of a dynamics run, found {found}")
-    return folders[0]
-
-
-def _source(name: str) -> str:
+def trained_name(name: str) -> str:
     """Return a run's name for the weight that `WorldModel.state_dict()` calls `name`."""
     if name == "lam_codebook":
         return "lam.codebook"
@@ -117,28 +104,15 @@ def _source(name: str) -> str:
     return f"model.{rest}" if part == "dynamics" else name
 
 
-def _read_weights(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    from genie_rt.runtime.model.world_model import parameter_shapes
-
-    shapes = parameter_shapes(config)
-    sources = {name: _source(name) for name in shapes}
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            found = set(file.keys())
-            _refuse(path, set(sources.values()) - found, "missing")
-            played = {name for name in found if name.startswith(("model.", "tokenizer."))}
-            _refuse(path, played - set(sources.values()), "unknown")
-            for name, source in sources.items():
-                shape = tuple(file.get_slice(source).get_shape())
-                if shape != shapes[name]:
-                    raise BundleError(
-                        f"{path}: {source}: expected shape {list(shapes[name])}, found {list(shape)}"
-                    )
-            return {name: file.get_tensor(source) for name, source in sources.items()}
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{path}: expected a safetensors file, found {error}") from error
+def _checked(path: Path, wanted: _Shapes, found: _Shapes) -> Iterable[str]:
+    """Names of the wanted tensors, if those that are found are they."""
+    _refuse(path, wanted.keys() - found.keys(), "missing")
+    played = {name for name in found if name.startswith(("model.", "tokenizer."))}
+    _refuse(path, played - wanted.keys(), "unknown")
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise BundleError(f"{path}: {name}: expected shape {list(shape)}, found {list(found[name])}")
+    return wanted
 
 
 def _refuse(path: Path, names: Iterable[str], what: str) -> None:

@@ -15,7 +15,7 @@ from genie_rt.runtime.flags import check_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genie_rt.export.graphs import GraphWriter
+    from genie_rt.export.graph_writer import GraphWriter
     from genie_rt.export.source import Source
     from genie_rt.runtime.bundle import Bundle
     from genie_rt.runtime.plan import Plan
@@ -158,7 +158,7 @@ class ExportCommand:
         from rich.console import Console
         from rich.progress import Progress
 
-        from genie_rt.export.graphs import KeptGraphs, NewGraphs, calibration_of, read_psnr_changes
+        from genie_rt.export.graph_writer import KeptGraphs, NewGraphs, calibration_of, read_psnr_changes
         from genie_rt.export.onnx.linears import linear_names
         from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.units import plural

@@ -13,19 +13,19 @@ unpickled or unzipped before it has the hash that was written with it.
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from genie_rt.errors import BundleError
+from genie_rt.runtime.stored_archive import check_stored
 from genie_rt.runtime.untrusted import brief
-from genie_rt.training.checkpoint_archive import read_optimizer
 from genie_rt.training.checkpoint_state import (
     EMA_FILE,
     MODEL_FILE,
@@ -40,6 +40,9 @@ from genie_rt.training.checkpoint_state import (
     sealed_state,
     write_state,
 )
+
+MAX_PICKLE_BYTES = 64 << 20
+"""Largest size of the pickle in `optimizer.pt`, which holds names and settings of the optimisers."""
 
 _LOGGER = logging.getLogger("genie_rt.training")
 
@@ -112,6 +115,17 @@ def save_checkpoint(
     return final
 
 
+def find_checkpoint(run: Path, *, skip_broken: bool) -> Path | None:
+    """`run` where it is a checkpoint itself, else the newest one in it; None where there is none.
+
+    Args:
+        skip_broken: take the newest whole one, as `latest_checkpoint`; else the newest, whole or not.
+    """
+    if (run / STATE_FILE).is_file():
+        return run
+    return latest_checkpoint(run) if skip_broken else next(iter(checkpoint_folders(run)), None)
+
+
 def latest_checkpoint(out: Path) -> Path | None:
     """The newest whole checkpoint in `out`, or None. A broken one is skipped with a word in the log."""
     for folder in checkpoint_folders(out):
@@ -181,15 +195,57 @@ def load_weights(checkpoint: Path, *, ema: bool = False) -> dict[str, Tensor]:
     Raises:
         BundleError: there is no whole checkpoint, or it holds no averaged weights.
     """
-    folder = checkpoint if (checkpoint / STATE_FILE).is_file() else latest_checkpoint(checkpoint)
+    folder = find_checkpoint(checkpoint, skip_broken=True)
     if folder is None:
         raise BundleError(f"{checkpoint} is neither a checkpoint nor a run's folder that holds one")
     name = EMA_FILE if ema else MODEL_FILE
     state = read_state(folder)
     if name not in state["files"]:
         raise BundleError(f"{folder} holds no {name}: averaged weights need a run with ema_decay > 0")
-    check_files(folder, state, [name])
-    return _read_tensors(folder / name)
+    return read_weights(folder, state, name)
+
+
+def read_weights(
+    checkpoint: Path,
+    state: dict[str, Any],
+    name: str,
+    choose: Callable[[dict[str, tuple[int, ...]]], Iterable[str]] = list,
+) -> dict[str, Tensor]:
+    """Tensors of one of a checkpoint's files, on the CPU, once its size and hash are right.
+
+    Args:
+        state: from `read_state` or `parse_state`.
+        name: of the file, which the state records.
+        choose: says from the shapes by name which tensors are read; all of them unless given.
+
+    Raises:
+        BundleError: the file is missing, broken, truncated or changed.
+    """
+    check_files(checkpoint, state, [name])
+    return _read_tensors(checkpoint / name, choose)
+
+
+def read_optimizer(path: Path) -> dict[str, Any]:
+    """Optimiser states by name, all tensors on the CPU. Only tensors, numbers and texts are made of it.
+
+    Raises:
+        BundleError: it is no archive as `torch.save` writes it, is compressed, declares more than it has, or
+            does not read.
+    """
+    for name, size in check_stored(path, expected="optimiser states").items():
+        if name.endswith(".pkl") and size > MAX_PICKLE_BYTES:
+            raise BundleError(
+                f"{path}: expected at most {MAX_PICKLE_BYTES} bytes of names and settings, found {size}"
+            )
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many types for a broken file
+        raise BundleError(f"{path}: expected optimiser states, found {brief(error)}") from error
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(state, dict) for name, state in found.items()
+    ):
+        raise BundleError(f"{path}: expected optimiser states by name, found {type(found).__name__}")
+    return found
 
 
 def _written(path: Path, write: Callable[[Path], None]) -> None:
@@ -212,9 +268,13 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(
+    path: Path, choose: Callable[[dict[str, tuple[int, ...]]], Iterable[str]] = list
+) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt", device="cpu") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in choose(shapes)}
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path}: expected a safetensors file, found {brief(error)}") from error
 

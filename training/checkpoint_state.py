@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from genie_rt.errors import BundleError
+from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.files import open_regular
 from genie_rt.runtime.untrusted_json import JsonValue, read_json
 
@@ -64,6 +64,14 @@ def describe_files(folder: Path) -> dict[str, dict[str, object]]:
 def sealed_state(state: dict[str, Any]) -> dict[str, Any]:
     """The state with its own hash in it."""
     return {**state, _SEAL: _hash_of(state)}
+
+
+def as_json(describe: dict[str, Any]) -> dict[str, Any]:
+    """`describe` as it reads back from a file, so that tuples equal the lists that they become."""
+    try:
+        return dict(json.loads(json.dumps(describe)))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"describe must hold JSON types only: {error}") from error
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

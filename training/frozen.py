@@ -11,8 +11,7 @@ from genie_rt.runtime.model.lam import Lam
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.untrusted import brief
 from genie_rt.training.checkpoint import latest_checkpoint, load_weights
-from genie_rt.training.checkpoint_state import read_state
-from genie_rt.training.resume import as_json
+from genie_rt.training.checkpoint_state import as_json, read_state
 
 
 def load_tokenizer(run: Path, config: ModelConfig) -> Tokenizer:

@@ -32,16 +32,12 @@ from genie_rt.interrupt import StopRequest
 from genie_rt.runtime.atomic import atomic_file
 from genie_rt.runtime.folder_lock import sole_writer
 from genie_rt.runtime.units import plural
-from genie_rt.training.checkpoint import (
-    Checkpoint,
-    resumed_checkpoint,
-    save_checkpoint,
-)
-from genie_rt.training.checkpoint_state import checkpoint_folder, write_state
-from genie_rt.training.loop_config import LoopConfig, learning_rate_at
+from genie_rt.runtime.untrusted import brief
+from genie_rt.training.checkpoint import Checkpoint, resumed_checkpoint, save_checkpoint
+from genie_rt.training.checkpoint_state import as_json, checkpoint_folder, write_state
+from genie_rt.training.loop_config import MAY_CHANGE_ON_RESUME, LoopConfig, learning_rate_at
 from genie_rt.training.optimizer import WeightAverage, build_optimizers
 from genie_rt.training.progress import Reporter
-from genie_rt.training.resume import as_json, refuse_other_run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -133,7 +129,7 @@ def _train_alone(
     found = resumed_checkpoint(out)
     checkpoint_path, checkpoint = (None, None) if found is None else found
     if checkpoint is not None:
-        refuse_other_run(checkpoint, config, describe, out)
+        _refuse_other_run(checkpoint, config, describe, out)
         before = checkpoint.state.get("processes", accelerator.num_processes)
         if before != accelerator.num_processes:
             warnings.warn(
@@ -149,6 +145,43 @@ def _train_alone(
         _restore(lambda: run.restore(checkpoint), out)
         run.last_checkpoint = checkpoint_path
     return run.train()
+
+
+def _refuse_other_run(
+    checkpoint: Checkpoint, config: LoopConfig, describe: dict[str, Any], out: Path
+) -> None:
+    """Raise ConfigError, naming the differences, if the checkpoint is of another experiment."""
+    kept = {name: value for name, value in asdict(config).items() if name not in MAY_CHANGE_ON_RESUME}
+    loop = checkpoint.state.get("loop") or {}
+    saved = {n: v for n, v in loop.items() if n not in MAY_CHANGE_ON_RESUME}
+    was = _flat({"loop": saved, "describe": checkpoint.state["describe"]})
+    now = _flat({"loop": as_json(kept), "describe": describe})
+    missing = "nothing"
+    changes = [
+        f"{name} was {brief(repr(was.get(name, missing)))}, is now {now.get(name, missing)!r}"
+        for name in sorted(was.keys() | now.keys())
+        if was.get(name, missing) != now.get(name, missing)
+    ]
+    if changes:
+        raise ConfigError(
+            f"{out} holds a checkpoint of another run: {'; '.join(changes)}. "
+            f"Use another folder, or the old values"
+        )
+    if config.steps < checkpoint.step:
+        raise ConfigError(
+            f"{out} is already at step {checkpoint.step}, beyond steps {config.steps}: raise steps"
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 class _Run:

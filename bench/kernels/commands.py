@@ -119,13 +119,18 @@ class KernelsCommand:
         self._file(capability, choice, how, triton.__version__, None)
 
     def _roofline(self) -> int:
+        import torch
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
         from genie_rt.bench.kernels.architectures import parse_architectures
-        from genie_rt.bench.kernels.roofline import case_costs
         from genie_rt.bench.kernels.tables import WIDTH, print_roofline
+        from genie_rt.kernels.catalogue import all_cases
 
         architectures = parse_architectures(self.arch)
         for name in self.dtypes:
-            costs = case_costs(_chosen_ops(self.ops), _dtype(name))
+            with FakeTensorMode():  # tensors that take no memory
+                cases = all_cases(_chosen_ops(self.ops), _dtype(name), torch.device("cpu"))
+                costs = [(case.op, case.name, case.cost) for case in cases]
             print_roofline(console(WIDTH), costs, architectures, name)
         return 0
 

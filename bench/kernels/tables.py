@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genie_rt.bench.kernels.roofline import bounds
 from genie_rt.bench.tables import print_warnings
 from genie_rt.kernels.launch import Config
 from genie_rt.runtime.tables import figure_table
@@ -65,13 +64,14 @@ def print_roofline(
     """Print a lower bound in microseconds for every case on every architecture's device."""
     columns = [f"{item.device}\nµs" for item in architectures]
     table = figure_table(f"{dtype}, least time", "case", "FLOP", "bytes", "FLOP/byte", *columns)
-    found = [
-        bounds(costs, bytes_per_second=item.bytes_per_second, flops_per_second=item.flops_per_second[dtype])
+    rates = [
+        {"flops_per_second": item.flops_per_second[dtype], "bytes_per_second": item.bytes_per_second}
         for item in architectures
     ]
-    for index, (op, case, cost) in enumerate(costs):
+    for op, case, cost in costs:
         times = [
-            f"{rows[index].least_us:.3g}" + ("*" if rows[index].bound_by == "flops" else "") for rows in found
+            f"{1e6 * cost.seconds(**rate):.3g}" + ("*" if cost.bound_by(**rate) == "flops" else "")
+            for rate in rates
         ]
         intensity = f"{cost.flops / cost.bytes:.1f}" if cost.bytes else "-"
         table.add_row(op, case, scaled(cost.flops, ""), scaled(cost.bytes, "B"), intensity, *times)

@@ -12,8 +12,7 @@ from onnx import ModelProto
 from genie_rt.errors import ConfigError
 from genie_rt.export.onnx.builder import Builder, Name
 from genie_rt.export.onnx.dynamics import Dynamics
-from genie_rt.export.onnx.graphs import decoder, total
-from genie_rt.export.onnx.pixels import to_uint8
+from genie_rt.export.onnx.graphs import decoder, to_uint8, total
 from genie_rt.export.onnx.transformer import Frames
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.orders import StaticOrder, position_tokens

@@ -16,10 +16,10 @@ from makers import ACTIONS, make_config, make_model, make_pictures
 
 from genie_rt.cli import main
 from genie_rt.errors import ConfigError, InputError
-from genie_rt.export import graphs as graphs_module
+from genie_rt.export import graph_writer as graphs_module
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.commands import ExportCommand
-from genie_rt.export.graphs import MAX_PLAN_NAME, NewGraphs, read_psnr_changes
+from genie_rt.export.graph_writer import MAX_PLAN_NAME, NewGraphs, read_psnr_changes
 from genie_rt.export.source import MAX_CARD_BYTES, read_source
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.images import load_image

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from genie_rt.errors import BundleError, InputError
-from genie_rt.export.graphs import read_psnr_changes
+from genie_rt.export.graph_writer import read_psnr_changes
 from genie_rt.export.plans import read_recommended
 from genie_rt.export.provenance import check_provenance
 from genie_rt.export.run_card import card_metrics, read_record

@@ -16,8 +16,8 @@ from tiny_runs import TINY, tiny_loop, write_store
 
 from genie_rt.cli import main
 from genie_rt.export.bundle import write_bundle
-from genie_rt.export.checkpoint import _source
-from genie_rt.export.graphs import NewGraphs
+from genie_rt.export.checkpoint import trained_name
+from genie_rt.export.graph_writer import NewGraphs
 from genie_rt.runtime import presets
 from genie_rt.runtime.backends.tensorrt.cache import EngineCache, Identity
 from genie_rt.runtime.backends.tensorrt.target import Target
@@ -104,7 +104,7 @@ def _write_store(out: Path) -> None:
 
 def _write_checkpoint(out: Path) -> None:
     """A run of the dynamics, as the training saves it, without the training."""
-    model = {_source(name): weight for name, weight in weights().items()}
+    model = {trained_name(name): weight for name, weight in weights().items()}
     optimizer = {"adamw": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]}}
     config = replace(CONFIG, lam=None)
     model = {name: weight for name, weight in model.items() if not name.startswith("lam")}

@@ -26,7 +26,7 @@ from genie_rt.bench.latency.frame_record import FrameBody
 from genie_rt.bench.parity.verify import VerifyBody
 from genie_rt.bench.record import read_record
 from genie_rt.errors import GenieError
-from genie_rt.export.graphs import read_psnr_changes
+from genie_rt.export.graph_writer import read_psnr_changes
 from genie_rt.export.plans import read_recommended
 from genie_rt.export.run_card import card_metrics
 from genie_rt.export.run_card import read_record as read_metrics

@@ -19,10 +19,10 @@ from genie_rt.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     load_weights,
+    read_optimizer,
     resumed_checkpoint,
     save_checkpoint,
 )
-from genie_rt.training.checkpoint_archive import read_optimizer
 from genie_rt.training.checkpoint_state import checkpoint_folders, read_state
 
 

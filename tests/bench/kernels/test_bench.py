@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from genie_rt import kernels
@@ -15,7 +16,7 @@ from genie_rt.bench.kernels.architectures import KNOWN, parse_architectures
 from genie_rt.bench.kernels.ceilings import CeilingsBody, measure_ceilings
 from genie_rt.bench.kernels.commands import _chosen_ops
 from genie_rt.bench.kernels.compile import CompileBody, Compiled, _widest_load
-from genie_rt.bench.kernels.roofline import bounds
+from genie_rt.bench.kernels.tables import print_roofline
 from genie_rt.bench.kernels.times import KernelsBody, judge_case, measure_case
 from genie_rt.bench.kernels.tuning import Found, choose_fastest, choose_sound, write_choice
 from genie_rt.bench.record import Record, read_record, write_record
@@ -255,6 +256,9 @@ def test_a_pair_in_a_record_has_two_entries() -> None:
         from_dict(Config, {"blocks": [["BLOCK", 64, 2]]})
 
 
-def test_a_bound_is_the_roofline() -> None:
-    (bound,) = bounds([("toy", "a", Cost(flops=10, bytes=10))], bytes_per_second=1e6, flops_per_second=1e9)
-    assert (bound.least_us, bound.bound_by) == (10.0, "bytes")
+def test_a_bound_is_the_roofline(capsys: pytest.CaptureFixture[str]) -> None:
+    device = dataclasses.replace(KNOWN[90], bytes_per_second=1e6, flops_per_second={"float32": 1e9})
+    costs = [("toy", "a", Cost(flops=10, bytes=10)), ("toy", "b", Cost(flops=50_000, bytes=10))]
+    print_roofline(Console(width=100), costs, [device], "float32")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("toy")]
+    assert [row[-1] for row in rows] == ["10", "50*"]

@@ -11,7 +11,7 @@ pytest.importorskip("onnx", reason="the extra onnx is not installed")
 import onnx
 
 from genie_rt.export.bundle import write_bundle
-from genie_rt.export.graphs import NewGraphs
+from genie_rt.export.graph_writer import NewGraphs
 from genie_rt.export.onnx.linears import Quantisation, linear_names
 from genie_rt.export.onnx.write import check_onnx, write_graphs
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES

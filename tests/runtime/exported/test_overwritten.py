@@ -9,7 +9,7 @@ import torch
 from makers import make_config, make_model, make_pictures
 
 from genie_rt.export.bundle import write_bundle
-from genie_rt.export.graphs import NewGraphs
+from genie_rt.export.graph_writer import NewGraphs
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
