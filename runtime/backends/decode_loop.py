@@ -308,6 +308,8 @@ class Schedule:
 
     def select(self, k: int, p: Tensor, decided: Tensor, noise_u: Tensor) -> Tensor:
         """What pass `k`, of all tokens or a part, decides, `[R, n]` bool: see `most_confident`."""
+        if all(k + 1 >= count for count in self.passes):
+            return ~decided  # all that are left, whatever their confidence: an engine's may be 0
         keep = self.targets[:, k] - decided.sum(1)
         return most_confident(p, decided, noise_u, keep=keep, noise=self.noise[:, k].to(p.dtype))
 

@@ -20,8 +20,9 @@ from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.bundle import shipped_bundles
 from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.orders import ORDERS
 from genie_rt.runtime.pages import PagePool
-from genie_rt.runtime.plan import ORDERS, Plan
+from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
 SQUARE, ODD = (8, 8), (3, 5)

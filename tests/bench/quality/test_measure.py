@@ -23,7 +23,8 @@ from genie_rt.bench.quality.measure import (
 )
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.plan import ORDERS, Plan
+from genie_rt.runtime.orders import ORDERS
+from genie_rt.runtime.plan import Plan
 from genie_rt.training.evaluation.clip_distance import FrameFeatures, Reference
 from genie_rt.training.evaluation.clips import TrueClips
 from genie_rt.training.evaluation.likelihood import negative_log_likelihood

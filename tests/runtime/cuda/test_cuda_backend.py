@@ -20,7 +20,8 @@ from genie_rt.runtime.backends.cuda.frame import Frame
 from genie_rt.runtime.backends.cuda.precision import Precision
 from genie_rt.runtime.backends.decode_loop import DecodeLoop
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.plan import ORDERS, Plan
+from genie_rt.runtime.orders import ORDERS
+from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Session
 from genie_rt.runtime.world import World
 

@@ -17,7 +17,8 @@ from torch_engine import GRAPHS, TorchGraph, make_exported_world
 from genie_rt.errors import BundleError, DeviceError, StateError
 from genie_rt.runtime.backends.exported.signature import signatures
 from genie_rt.runtime.config import ModelConfig
-from genie_rt.runtime.plan import ORDERS, Plan
+from genie_rt.runtime.orders import ORDERS
+from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
 
 
