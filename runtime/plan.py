@@ -8,7 +8,7 @@ from typing import Any
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.arguments import found, one_of, real_number, whole_number
 from genie_rt.runtime.config import ModelConfig, check_keys
-from genie_rt.runtime.orders import ORDERS, StaticOrder
+from genie_rt.runtime.orders import ORDERS, RankedOrder, StaticOrder
 
 MAX_PASSES = 4096
 
@@ -87,6 +87,12 @@ class Plan:
         """The order, where it is known before the frame is."""
         order = ORDERS[self.order]
         return order if isinstance(order, StaticOrder) else None
+
+    @property
+    def ranking(self) -> str:
+        """What an order ranks by that is not known in advance; "likely" where nothing is ranked."""
+        order = ORDERS[self.order]
+        return order.ranking if isinstance(order, RankedOrder) else RankedOrder.ranking
 
     @property
     def adapts(self) -> bool:

@@ -284,6 +284,10 @@ class Session(Uncopied):
         would round otherwise than one within the next frame: with a graph of the whole frame (`onnx`,
         `openvino`, `tensorrt`), and on `cuda` unless the plan reuses. See `Backend.commits_ahead`. No frame
         changes, as long as the plan is not changed between this call and the next step.
+
+        Raises:
+            StateError: before `reset`.
+            DeviceError: the model gave NaN or Inf.
         """
         row = self.row
         if self.is_pending and self.world.backend.commits_ahead(self.next_plan):

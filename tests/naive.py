@@ -91,7 +91,7 @@ def naive_rollout(
             else:
                 current, decided = maskgit_sample(
                     logits, current, decided, u, noise_u,
-                    keep=keep, temperature=plan.temperature, noise=schedule.noise_in(k),
+                    keep=keep, temperature=plan.temperature, noise=schedule.noise_in(k), ranking=plan.ranking,
                 )  # fmt: skip
             if decided.all():
                 break

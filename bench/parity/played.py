@@ -27,7 +27,7 @@ from torch import Tensor
 from genie_rt.bench.parity.bounds import Bound, may_differ
 from genie_rt.bench.parity.tally import Tally, cumulative, finite
 from genie_rt.errors import DeviceError
-from genie_rt.kernels.maskgit_sample.reference import gumbel
+from genie_rt.kernels.maskgit_sample.reference import LIKELY, gumbel
 from genie_rt.runtime.backends.decode_loop import EagerLoop, ProbedPasses
 from genie_rt.runtime.backends.protocol import Backend, FrameStats, Probe
 from genie_rt.runtime.backends.row import Row, random_keys
@@ -287,6 +287,8 @@ def surely_chosen(
     chosen = is_open & (after != UNDECIDED)
     if noise is None:
         return chosen, True
+    if plan.ranking != LIKELY:  # what rounding does to another score is not known
+        return torch.zeros_like(chosen), False
     cdf = cumulative(probe.logits, plan.temperature)
     place = probe.candidates[..., None]
     upper = cdf.gather(-1, place)[..., 0]

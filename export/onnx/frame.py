@@ -5,6 +5,8 @@ Axes: `K` passes, `N` tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from onnx import ModelProto
@@ -51,6 +53,10 @@ def frame(g: Builder, config: ModelConfig, name: str, plan: Plan) -> ModelProto:
             "checksum": checksum,
         }
     return g.finish(f"frame-{name}", outputs)
+
+
+RANKINGS: dict[str, Callable[[Builder, Name], Name]] = {"likely": lambda g, p: g.node("Log", p)}
+"""Scores of probabilities as nodes: `kernels/maskgit_sample/reference.py`."""
 
 
 class _Passes:
@@ -151,7 +157,7 @@ class _Passes:
     def _confidence(self, k: int, p: Name, tokens: Name, schedule: _Schedule | None) -> Name:
         """Compute the samples' confidence with noise, `[N]`; decided tokens get less than any other."""
         g, noise = self.g, self.plan.noise_in(k)
-        confidence = g.node("Log", g.node("Max", p, g.number(SMALLEST)))
+        confidence = RANKINGS[self.plan.ranking](g, g.node("Max", p, g.number(SMALLEST)))
         if schedule is not None or noise:
             scale = g.number(noise) if schedule is None else schedule.noise(k)
             gumbel = g.reshape(self._of_pass("gumbel", k), -1)

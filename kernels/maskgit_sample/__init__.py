@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import Tensor
 
-from genie_rt.kernels.maskgit_sample.reference import decide
+from genie_rt.kernels.maskgit_sample.reference import LIKELY, decide
 from genie_rt.kernels.registration import register
 
 
 def _decide(*arguments: Any) -> None:
-    decide(*arguments[:11])  # it has no use for scratch
+    decide(*(arguments[:11] + arguments[12:]))  # it has no use for scratch
 
 
 @register(reference=_decide, launcher="maskgit_sample.kernel", mutates=("tokens", "passes", "scratch"))
@@ -26,5 +26,6 @@ def maskgit_sample(
     passes: Tensor | None = None,
     threshold: float | None = None,
     scratch: Tensor | None = None,
+    ranking: str = LIKELY,
 ) -> None:
     """`decide`; with `scratch`, int32 of `4 B n` elements, nothing is allocated on a CUDA device."""

@@ -28,6 +28,7 @@ from genie_rt.kernels.launch import (
     next_power_of_2,
     on_device,
 )
+from genie_rt.kernels.maskgit_sample.reference import LIKELY, RANKINGS
 from genie_rt.kernels.philox.kernel import uniform_pair
 from genie_rt.kernels.philox.reference import STREAM_SAMPLE
 
@@ -90,9 +91,10 @@ def sample_kernel(
     the groups; the chosen group's logits are read again, from the cache. So a logit costs one addition in
     place of a step of a scan, a comparison and a selection.
 
-    `RANKED` writes token (-1 where there is none to decide), p, log p and the confidence noise to `scratch`;
-    else the token is decided: it goes to `out`. `SPARE` waits for `tokens` before it reads logits, and reads
-    none of a decided token: right where bytes count and wrong where latency does.
+    `RANKED` (the place in `RANKINGS`, from 1) writes token (-1 where there is none to decide), p, its score
+    and the confidence noise to `scratch`; at 0 the token is decided: it goes to `out`. `SPARE` waits for
+    `tokens` before it reads logits, and reads none of a decided token: right where bytes count and wrong
+    where latency does.
     """
     BLOCK_N: tl.constexpr = ELEMENTS // BLOCK_V if ELEMENTS > BLOCK_V else 1
     GROUPS: tl.constexpr = BLOCK_V // GROUP
@@ -260,6 +262,7 @@ def maskgit_sample(
     logits: Tensor, tokens: Tensor, seeds: Tensor, frames: Tensor, pass_index: int, temperature: float,
     places: Tensor | None = None, targets: Tensor | None = None, noise: Tensor | None = None,
     passes: Tensor | None = None, threshold: float | None = None, scratch: Tensor | None = None,
+    ranking: str = LIKELY,
     *, out: Tensor | None = None, config: Config | None = None, select_config: Config | None = None,
 ) -> Tensor:  # fmt: skip
     """`kernels/maskgit_sample/reference.py: decide`, on the current stream; does not synchronise.
@@ -269,6 +272,7 @@ def maskgit_sample(
             CUDA device and, but for the rows of `places`, contiguous.
         scratch: int32, `4 B n` elements or more, contents of no interest; allocated where `targets` are given
             and it is not.
+        ranking: one of `RANKINGS`.
         out: `[B, N]` int64, where the decided tokens are written; `tokens` itself where not given.
         config, select_config: of the two kernels, in place of the committed ones.
 
@@ -289,6 +293,8 @@ def maskgit_sample(
     places_stride = _check_places(places, logits, num_tokens)
     if not 0 <= pass_index < 2**31:
         raise InputError(f"pass_index: expected 0 or more, found {pass_index}")
+    if ranking not in RANKINGS:
+        raise InputError(f"ranking: expected one of {', '.join(RANKINGS)}, found {ranking!r}")
     if not 1e-6 <= temperature <= 1e6:
         raise InputError(f"temperature: expected a number from 1e-06 to 1e+06, found {temperature}")
     _check_schedule(logits, pass_index, places, targets, noise, passes, threshold)
@@ -312,7 +318,7 @@ def maskgit_sample(
     with on_device(logits.device):
         _launch(
             logits, tokens, target, seeds, frames, pass_index, temperature, places, places_stride,
-            targets, noise, passes, threshold, scratch, config, select_config,
+            targets, noise, passes, threshold, scratch, ranking, config, select_config,
         )  # fmt: skip
     return target
 
@@ -362,7 +368,7 @@ def _check_schedule(
 
 def _launch(
     logits, tokens, out, seeds, frames, pass_index, temperature, places, places_stride, targets, noise,
-    passes, threshold, scratch, config, select_config,
+    passes, threshold, scratch, ranking, config, select_config,
 ):  # fmt: skip
     num_rows, num_places, num_codes = logits.shape
     num_items, num_tokens = num_rows * num_places, tokens.shape[1]
@@ -378,7 +384,8 @@ def _launch(
         (triton.cdiv(num_items, per_program),), chosen,
         logits, tokens, out, places if has_places else tokens, seeds, frames, scratch if ranked else tokens,
         num_items, num_places, num_tokens, places_stride, pass_index, math.log2(math.e) / temperature,
-        V=num_codes, BLOCK_V=block_v, GROUP=group, RANKED=ranked, HAS_PLACES=has_places, SPARE=spare,
+        V=num_codes, BLOCK_V=block_v, GROUP=group, RANKED=1 + list(RANKINGS).index(ranking) if ranked else 0,
+        HAS_PLACES=has_places, SPARE=spare,
     )  # fmt: skip
     if not ranked:
         return

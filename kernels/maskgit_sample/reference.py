@@ -1,9 +1,17 @@
 """Token decisions of a pass: sample all, keep the most confident (Chang et al. 2022, arXiv 2202.04200)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from genie_rt.kernels.philox.reference import uniforms
+
+LIKELY = "likely"
+
+RANKINGS: dict[str, Callable[[Tensor], Tensor]] = {LIKELY: torch.log}
+"""What tokens are ranked by before noise: a score of the probabilities of their samples. The kernel and the
+ONNX writer have the same."""
 
 
 def sample(logits: Tensor, u: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -39,6 +47,7 @@ def maskgit_sample(
     keep: int | Tensor,
     temperature: float,
     noise: float | Tensor,
+    ranking: str = LIKELY,
 ) -> tuple[Tensor, Tensor]:
     """Sample every token with `sample`, then decide those that `most_confident` chooses.
 
@@ -54,25 +63,32 @@ def maskgit_sample(
         The new `tokens` and `decided`.
     """
     candidate, p = sample(logits, u, temperature)
-    chosen = most_confident(p, decided, noise_u, keep=keep, noise=noise)
+    chosen = most_confident(p, decided, noise_u, keep=keep, noise=noise, ranking=ranking)
     return torch.where(chosen, candidate, tokens), decided | chosen
 
 
 def most_confident(
-    p: Tensor, decided: Tensor, noise_u: Tensor, *, keep: int | Tensor, noise: float | Tensor
+    p: Tensor,
+    decided: Tensor,
+    noise_u: Tensor,
+    *,
+    keep: int | Tensor,
+    noise: float | Tensor,
+    ranking: str = LIKELY,
 ) -> Tensor:
     """Select the tokens to decide: the `keep` undecided ones with the highest confidence.
 
-        confidence = log p + noise * gumbel(noise_u)
+        confidence = RANKINGS[ranking](p) + noise * gumbel(noise_u)
 
     Args:
         p: `[B, N]`, the probability of each sample.
         decided, noise_u, keep, noise: as `maskgit_sample` takes them.
+        ranking: one of `RANKINGS`.
 
     Returns:
         `[B, N]` bool. A tie goes to the lower position.
     """
-    confidence = p.log()
+    confidence = RANKINGS[ranking](p)
     if isinstance(noise, Tensor) or noise:
         scale = noise[:, None] if isinstance(noise, Tensor) else noise
         confidence = confidence + scale * gumbel(noise_u).to(p.dtype)
@@ -91,7 +107,7 @@ def gumbel(noise_u: Tensor) -> Tensor:
 def decide(
     logits: Tensor, tokens: Tensor, seeds: Tensor, frames: Tensor, pass_index: int, temperature: float,
     places: Tensor | None = None, targets: Tensor | None = None, noise: Tensor | None = None,
-    passes: Tensor | None = None, threshold: float | None = None,
+    passes: Tensor | None = None, threshold: float | None = None, ranking: str = LIKELY,
 ) -> None:  # fmt: skip
     """Decide tokens in a pass of any plan, in place, as the operator `genie_rt::maskgit_sample` does.
 
@@ -114,11 +130,13 @@ def decide(
         threshold: from which probability on a sample is sure. Where given, `passes` is written to before it
             is read: `max(1, ceil(Q unsure / N))` for the number of samples below it. Needs the logits of all
             tokens.
+        ranking: one of `RANKINGS`, what confidence is.
     """
     u, noise_u = uniforms(seeds, frames, pass_index, tokens.shape[1])
     new_tokens, schedule = decide_with(
-        logits, tokens, u, noise_u, pass_index, temperature, places, targets, noise, passes, threshold
-    )
+        logits, tokens, u, noise_u, pass_index, temperature, places, targets, noise, passes, threshold,
+        ranking,
+    )  # fmt: skip
     tokens.copy_(new_tokens)
     if passes is not None and threshold is not None:
         passes.copy_(schedule)
@@ -127,7 +145,7 @@ def decide(
 def decide_with(
     logits: Tensor, tokens: Tensor, u: Tensor, noise_u: Tensor, pass_index: int, temperature: float,
     places: Tensor | None = None, targets: Tensor | None = None, noise: Tensor | None = None,
-    passes: Tensor | None = None, threshold: float | None = None,
+    passes: Tensor | None = None, threshold: float | None = None, ranking: str = LIKELY,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`decide` with uniforms that are drawn already, `[B, N]` each; writes to nothing.
 
@@ -149,5 +167,5 @@ def decide_with(
             schedule = (-(-num_schedules * unsure // num_tokens)).clamp(min=1)
         keep = targets[schedule - 1, pass_index] - (~chosen).sum(1)
         scale = noise[schedule - 1, pass_index].to(p.dtype)
-        chosen = most_confident(p, ~chosen, noise_u.gather(1, index), keep=keep, noise=scale)
+        chosen = most_confident(p, ~chosen, noise_u.gather(1, index), keep=keep, noise=scale, ranking=ranking)
     return tokens.scatter(1, index, torch.where(chosen, candidates, old)), schedule

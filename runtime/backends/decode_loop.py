@@ -279,11 +279,13 @@ class Schedule:
         passes: that each row takes; `K` is the most of them.
         targets: `[R, K]` int64, tokens decided after each pass.
         noise: `[R, K]` float64, its scale on the confidence in each.
+        ranking: what confidence is.
     """
 
     passes: Sequence[int]
     targets: Tensor
     noise: Tensor
+    ranking: str
 
     @classmethod
     def of(cls, plan: Plan, num_rows: int, num_tokens: int, device: torch.device) -> Schedule:
@@ -304,14 +306,15 @@ class Schedule:
     def _of_each(cls, plan: Plan, passes: list[int], num_tokens: int, device: torch.device) -> Schedule:
         rows = [_schedule(plan, own, num_tokens, max(passes), device) for own in passes]
         targets, noise = (torch.stack(columns) for columns in zip(*rows, strict=True))
-        return cls(passes=passes, targets=targets, noise=noise)
+        return cls(passes=passes, targets=targets, noise=noise, ranking=plan.ranking)
 
     def select(self, k: int, p: Tensor, decided: Tensor, noise_u: Tensor) -> Tensor:
         """What pass `k`, of all tokens or a part, decides, `[R, n]` bool: see `most_confident`."""
         if all(k + 1 >= count for count in self.passes):
             return ~decided  # all that are left, whatever their confidence: an engine's may be 0
         keep = self.targets[:, k] - decided.sum(1)
-        return most_confident(p, decided, noise_u, keep=keep, noise=self.noise[:, k].to(p.dtype))
+        noise = self.noise[:, k].to(p.dtype)
+        return most_confident(p, decided, noise_u, keep=keep, noise=noise, ranking=self.ranking)
 
 
 @lru_cache(maxsize=4096)

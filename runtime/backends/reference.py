@@ -63,6 +63,7 @@ class ReferenceBackend(RowByRowBackend[AttentionContext, "Evaluated"]):
         action = torch.tensor([[row.action]], device=self.device)
         x = self.embed(row.tokens, row.tokens, action)
         done = forward_frame(self.model.dynamics.transformer, x, self._context(row))
+        check_finite("dynamics", done.hidden, done.temporal)
         return self.dynamics_pages.write(done.temporal)
 
     def _encode(self, frame: Tensor, pages: Pages) -> tuple[Tensor, Page]:

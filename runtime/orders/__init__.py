@@ -5,14 +5,13 @@ from types import MappingProxyType
 
 from genie_rt.runtime.orders.base import Order, RankedOrder, StaticOrder, position_tokens
 from genie_rt.runtime.orders.halton import Halton
-from genie_rt.runtime.orders.ranked import Adaptive, Maskgit
+from genie_rt.runtime.orders.ranked import RANKED
 from genie_rt.runtime.orders.shuffled import Random
 
 __all__ = ["ORDERS", "Order", "RankedOrder", "StaticOrder", "position_tokens"]
 
 _ALL: tuple[Order, ...] = (
-    Maskgit(),
-    Adaptive(),
+    *RANKED,
     Random(),
     Halton(),
 )

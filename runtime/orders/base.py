@@ -32,7 +32,13 @@ class Order(ABC):
 
 
 class RankedOrder(Order):
-    """Decides in every pass the tokens that its samples are the most confident of."""
+    """Decides in every pass the tokens that its samples are the most confident of.
+
+    Attributes:
+        ranking: what confidence is, one of `RANKINGS` in kernels/maskgit_sample/reference.py.
+    """
+
+    ranking: ClassVar[str] = "likely"
 
 
 class StaticOrder(Order):

@@ -15,3 +15,9 @@ class Adaptive(RankedOrder):
 
     name = "adaptive"
     adapts = True
+
+
+RANKED: tuple[RankedOrder, ...] = (
+    Maskgit(),
+    Adaptive(),
+)

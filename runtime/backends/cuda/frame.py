@@ -166,7 +166,7 @@ class Frame(Passes[States]):
         inputs, adapts = self.inputs, self.plan.adapts
         schedule = (
             self.targets, self.noise, self.passes if adapts else None,
-            self.plan.threshold if adapts and k == 0 else None, self.scratch,
+            self.plan.threshold if adapts and k == 0 else None, self.scratch, self.plan.ranking,
         ) if ranked else ()  # fmt: skip
         maskgit_sample(
             logits, self.tokens, inputs.column("seed"), inputs.column("frame_index"), k,
