@@ -35,8 +35,6 @@ def main() -> None:
     for number, action in enumerate(asked.actions, 1):
         frame = session.step(action)  # a name or an index
         Image.fromarray(frame).save(asked.out / f"{number:03}-{action}.png")
-        # Optional: prepare the next frame now, while this one is looked at.
-        session.commit()
     print(f"wrote {len(asked.actions) + 1} frames to {asked.out}")
 
 

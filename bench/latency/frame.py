@@ -188,7 +188,8 @@ def bench_frames(
             if name.startswith(VERSUS)
         },
     )
-    warnings = remarks(world) + notes + disturbances(before, Counters.read(), times)
+    named = {described(name): own for name, own in times.items()}
+    warnings = remarks(world) + notes + disturbances(before, Counters.read(), named)
     return Record.take(body, command=command, device=str(world.backend.device), warnings=warnings)
 
 
