@@ -54,7 +54,7 @@ class PartCost:
         return self.page_values * DTYPE_BYTES[dtype]
 
     def cache_bytes(self, dtype: str) -> int:
-        """Of all pages of a session whose window is full."""
+        """Bytes of all pages of a session whose window is full."""
         return self.num_pages * self.page_bytes(dtype)
 
 
@@ -81,15 +81,15 @@ class ModelCost:
 
     @property
     def num_parameters(self) -> int:
-        """Of everything that a bundle holds."""
+        """Parameters of everything that a bundle holds."""
         return sum(part.num_parameters for part in self.parts)
 
     def weight_bytes(self, dtype: str) -> int:
-        """Of everything that a bundle holds, all in one dtype, "fp32" or "bf16"."""
+        """Bytes of everything that a bundle holds, all in one dtype, "fp32" or "bf16"."""
         return sum(part.weight_bytes(dtype) for part in self.parts)
 
     def cache_bytes(self, dtype: str) -> int:
-        """Of one session whose window is full."""
+        """Bytes of one session whose window is full."""
         return sum(part.cache_bytes(dtype) for part in self.parts)
 
     def frame_flops(self, passes: int) -> int:

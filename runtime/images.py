@@ -23,7 +23,7 @@ MAX_PIXELS = 2**26
 """The most pixels that a picture may have, 8192 x 8192: a small file can claim billions."""
 
 MAX_SIDE = 8192
-"""Of a picture that is made to a size."""
+"""Longest side of a picture that is made to a size."""
 
 MAX_FILE_BYTES = 2**28
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")

@@ -21,7 +21,7 @@ from genie_rt.errors import BundleError, GenieError, InputError, UnsupportedErro
 from genie_rt.runtime.sealed import read_sealed, write_sealed
 
 MAX_BYTES = 2**30
-"""Of all files of one cache. The demo's graphs take 20 MB in one number format."""
+"""Most bytes of all files of one cache. The demo's graphs take 20 MB in one number format."""
 
 LEFTOVER_S = 3600.0
 """After which a file that somebody was writing belongs to nobody any more."""
@@ -123,7 +123,7 @@ class Kept:
                 path.unlink(missing_ok=True)
 
     def _path(self, wanted: Mapping[str, Any]) -> Path | None:
-        """Of the file; None where nothing is kept."""
+        """Path of the file; None where nothing is kept."""
         if self.root is not None and not self._is_private:
             try:
                 private_folder(self.root, "a compiled graph")

@@ -127,7 +127,7 @@ class GraphManifest:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Of all graphs."""
+        """Names of all graphs."""
         graphs = (
             "encode",
             "commit",

@@ -81,7 +81,7 @@ def check_memory(config: ModelConfig, weight_bytes: int, where: str, passes: int
 
 
 def _pages(config: TransformerConfig) -> int:
-    """That are allocated for one session, with the next and one that is blank."""
+    """Pages to allocate for one session, with the next and one that is blank."""
     return CHUNK_PAGES * math.ceil((config.window + 1) / CHUNK_PAGES) + 1
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 ITEM_BYTES = {"F32": 4, "BF16": 2}
-"""Of the dtypes that weights may have, as safetensors spells them."""
+"""Bytes of the dtypes that weights may have, as safetensors spells them."""
 
 MAX_HEADER_BYTES = 4 * 2**20
 """A header takes some 100 bytes a tensor, and the largest preset has some 1,000 tensors."""

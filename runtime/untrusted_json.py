@@ -23,7 +23,7 @@ MAX_DEPTH = 64
 """Levels of objects and lists, of which our own files have at most 10."""
 
 MAX_DIGITS = 40
-"""Of a whole number: room for 128 bits."""
+"""Most digits of a whole number: room for 128 bits."""
 
 _LARGE = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}|[eE]\+?[0-9]{{3}}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

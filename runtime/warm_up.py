@@ -11,10 +11,10 @@ from genie_rt.runtime.pool import MAX_SLOTS, SessionPool
 from genie_rt.runtime.session import Session
 
 GREY = 127
-"""Of the pictures that it plays from: what is on them decides nothing about what has to be ready."""
+"""Value of the pictures to play from; their content does not matter."""
 
 NUM_FRAMES = 2
-"""That are played of every kind: with `reuse="frames"` only the second has something to reuse."""
+"""Frames to play of every kind: with `reuse="frames"` only the second has something to reuse."""
 
 MAX_PROMPT_FRAMES = 4096
 

@@ -59,7 +59,7 @@ class Played:
 
     @property
     def share(self) -> float:
-        """Of the tokens that differ."""
+        """Share of the tokens that differ."""
         return self.mismatches / max(self.tokens, 1)
 
 

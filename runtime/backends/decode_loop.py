@@ -289,12 +289,12 @@ class Schedule:
 
     @classmethod
     def of(cls, plan: Plan, num_rows: int, num_tokens: int, device: torch.device) -> Schedule:
-        """A plan's own, for all rows alike."""
+        """The schedule of a plan, for all rows alike."""
         return cls._of_each(plan, [plan.passes] * num_rows, num_tokens, device)
 
     @classmethod
     def after_first_pass(cls, plan: Plan, p: Tensor) -> Schedule:
-        """That of each row where the plan adapts, from the probabilities `[R, N]` of its first samples.
+        """Each row's schedule where the plan adapts, from the probabilities `[R, N]` of its first samples.
 
         Asks the device how sure they are, once a frame.
         """

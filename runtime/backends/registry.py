@@ -59,7 +59,7 @@ class BuildRequest:
 
     @property
     def precision(self) -> str:
-        """Of the graphs to run."""
+        """Precision of the graphs to run."""
         return graph_precision(self.dtype)
 
 

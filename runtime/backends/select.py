@@ -34,7 +34,7 @@ MOST_PSNR_CHANGE_DB = 0.5
 """A format that nobody asked for is taken only if frames were measured to be this close to float32's."""
 
 ALL_GRAPHS = GraphManifest(opset=1, precisions=tuple(GRAPH_FORMATS))
-"""Of a bundle that has whatever a back end may ask for: what fails with these fails with every bundle."""
+"""Graphs of a bundle that has whatever a back end may ask for: what fails with these always fails."""
 
 DEVICES = ("cpu", "cuda")
 

@@ -32,7 +32,7 @@ class Played:
 
     @property
     def first_ms(self) -> float:
-        """Of the first step, which may find things that no later one does."""
+        """Milliseconds of the first step, which may find things that no later one does."""
         return self.step_ms[0]
 
     @property
@@ -52,7 +52,7 @@ class Played:
         return tuple(step for step in range(1, len(self.step_ms)) if not self.cold[step])
 
     def percentile_ms(self, percent: float) -> float | None:
-        """Of `warm` steps; None where there are none."""
+        """Percentile of `warm` steps, in milliseconds; None where there are none."""
         return percentile([self.step_ms[step] for step in self.warm], percent) if self.warm else None
 
 

@@ -45,7 +45,7 @@ class StepTimes:
         self._ends.append(now)
 
     def percentile_ms(self, percent: float) -> float | None:
-        """Of `step_ms` over the last steps; None before the first."""
+        """Percentile of `step_ms` over the last steps; None before the first."""
         return percentile(self._times_ms, percent) if self._times_ms else None
 
     @property

@@ -39,10 +39,10 @@ MAX_FRAMES = 64
 """Captured frames that are kept; the one that was not used for longest goes first."""
 
 KINDS = 4
-"""Of frames of one number of rows: committed or pending, with something to reuse or without."""
+"""Kinds of frames of one number of rows: committed or pending, with something to reuse or without."""
 
 MAX_ROWS = 1024
-"""Of one batch; more are computed in several. A power of two, to which batches are filled up."""
+"""Most rows of one batch; more are computed in several. A power of two, to which batches are filled up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

@@ -101,7 +101,7 @@ class MemoryBudget:
 
     @property
     def page_bytes(self) -> int:
-        """Of all pages that are reserved, `CudaBackend.pool_bytes` before the first prompt."""
+        """Bytes of all pages that are reserved: `MemoryUse.pool_bytes` before the first prompt."""
         return self.dynamics_bytes + self.decoder_bytes
 
     @property
@@ -188,7 +188,7 @@ def weight_bytes(config: ModelConfig, precision: Precision) -> int:
 
 
 def page_bytes(config: TransformerConfig, num_positions: int, precision: Precision) -> int:
-    """Of one page, `[L, 2, P, H, Dh]`."""
+    """Bytes of one page, `[L, 2, P, H, Dh]`."""
     return 2 * config.num_layers * num_positions * config.attention_width * precision.pages.itemsize
 
 
@@ -274,7 +274,7 @@ def _product_bytes(num_rows: int, width_in: int, width_out: int, precision: Prec
 
 
 def _kept_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> int:
-    """Of one weight as it is packed; 0 where it is part of what was multiplied out."""
+    """Bytes of one weight as it is packed; 0 where it is part of what was multiplied out."""
     if name.startswith(_FOLDED):
         return 0
     if name.startswith("tokenizer."):

@@ -151,7 +151,7 @@ class CapturedFrame:
         return passes
 
     def num_nodes(self) -> dict[str, int]:
-        """Of the graph of each stage that was captured."""
+        """Nodes in the graph of each stage that was captured."""
         return {name: stage.num_nodes for name, stage in self._stages.items() if isinstance(stage, Graph)}
 
     def commit(self, graphs: GraphCapture) -> None:

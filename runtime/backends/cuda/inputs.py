@@ -12,14 +12,14 @@ from genie_rt.runtime.backends.row import signed
 
 NO_PAGE = -1
 ALIGNMENT = 16
-"""Of each part, in bytes: what kernels are specialised for."""
+"""Alignment of each part, in bytes: what kernels are specialised for."""
 
 WORDS = ("seed", "frame_index", "action", "last_action", "slot_in", "slot_out", "spatial_in", "spatial_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowInputs:
-    """Of one row.
+    """Inputs of one row.
 
     Attributes:
         seed, frame_index: of the new frame's random numbers. action: that leads to it.

@@ -63,7 +63,7 @@ class Linear(ABC):
 
     @property
     def num_bytes(self) -> int:
-        """Of device memory that the weight takes, scales included."""
+        """Bytes of device memory that the weight takes, scales included."""
         return self.weight.nbytes
 
     @abstractmethod

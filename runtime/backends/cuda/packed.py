@@ -124,7 +124,7 @@ class PackedModel:
 
     @property
     def num_bytes(self) -> int:
-        """Of all weights, as they are kept."""
+        """Bytes of all weights, as they are kept."""
         return sum(_bytes(part) for part in _parts(self))
 
 

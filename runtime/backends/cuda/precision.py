@@ -65,12 +65,12 @@ class Precision:
 
     @property
     def dense(self) -> Precision:
-        """That of the activations: for projections that are not to be quantised."""
+        """The activations' precision: for projections that are not to be quantised."""
         return next(found for found in _BY_NAME.values() if found.weights == self.activations)
 
     @property
     def tokenizer(self) -> Precision:
-        """That of the tokenizer's transformers, and of their pages: beside e4m3 that of the activations.
+        """Precision of the tokenizer's transformers and their pages: beside e4m3 that of the activations.
 
         A decoder in e4m3 is off by one or two levels everywhere, at all times: PSNR hardly notices, the clip
         distance does. That of 40 real clips, shown by the demo's, was 17.5 in place of 10.2.

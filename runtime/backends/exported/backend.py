@@ -29,7 +29,7 @@ REQUIRED = ("encode", "commit", "pass", "decode")
 """Graphs without which nothing can be played."""
 
 Inputs = dict[str, Tensor]
-"""Of a graph, by name."""
+"""Inputs or outputs of a graph, by name."""
 
 
 class ExportedBackend(RowByRowBackend[Inputs, "Samples"]):

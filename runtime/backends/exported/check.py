@@ -11,7 +11,7 @@ from genie_rt.install import install_hint
 from genie_rt.runtime.backends.exported.signature import Signature, Value
 
 Found = Mapping[str, tuple[str, Sequence[int | None]]]
-"""Of the inputs or outputs of a graph, by name: dtype and shape, None where a side is not fixed."""
+"""Inputs or outputs of a graph, by name: dtype and shape, None where a side is not fixed."""
 
 
 def check_values(path: Path, signature: Signature, inputs: Found, outputs: Found) -> None:

@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger("genie_rt.kept")
 
 
 class CompiledGraphs:
-    """Of one engine.
+    """Compiled graphs of one engine.
 
     Args:
         kept: where they are; None keeps none.

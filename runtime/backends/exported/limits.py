@@ -10,7 +10,7 @@ from genie_rt.runtime.memory_bound import memory_limit
 from genie_rt.runtime.plan import Plan
 
 MOST_NODES = 200_000
-"""Of any graph. A frame of more takes an engine hours to compile; such plans play pass by pass."""
+"""Most nodes of any graph. A frame of more takes an engine hours to compile; such plans play pass by pass."""
 
 NODES_PER_LAYER, NODES_PER_AGE, NODES_PER_PASS, NODES_PER_GRAPH = 80, 12, 140, 400
 """Above what any layer, age of a layer, pass and graph has in any number format and opset."""

@@ -18,7 +18,7 @@ from genie_rt.runtime.bundle import Bundle, read_file, read_weights
 from genie_rt.runtime.manifest import WEIGHTS, graph_file
 
 FLAGS = {"float32": "--onnx", "float16": "--onnx --fp16", "int8": "--onnx --int8"}
-"""Of `genie-rt export`, by the precision of the graphs that they write."""
+"""Flags of `genie-rt export`, by the precision of the graphs that they write."""
 
 PARTS = {
     "encode": {"page": "tokenizer's encoder"},
@@ -33,7 +33,7 @@ FRAME_PARTS = {"page": "dynamics", "picture_page": "tokenizer's decoder"}
 """The same of a frame graph."""
 
 MAX_GRAPH_BYTES = 64 * 2**20
-"""Of a file, which holds no weights: the largest of the demo's has 0.4 MB."""
+"""Largest file of a graph, which holds no weights: the largest of the demo's has 0.4 MB."""
 
 CODES = ("tokens", "candidates")
 """Outputs that are read again, as indices of the codebook."""

@@ -35,7 +35,7 @@ DTYPES: dict[torch.dtype, Any] = {
 """As ONNX Runtime is told what lies at an address."""
 
 OLDEST = (1, 24, 1)
-"""Of ONNX Runtime. From 1.23.0 to 1.23.2 a graph could name any file, and any address in memory."""
+"""Oldest ONNX Runtime. From 1.23.0 to 1.23.2 a graph could name any file, and any address in memory."""
 
 _WORDS = {"float": "float32"}  # its names of dtypes, where they are not ours
 

@@ -24,7 +24,7 @@ from genie_rt.runtime.config import ModelConfig, TransformerConfig
 from genie_rt.runtime.plan import Plan
 
 PAGE_DTYPES = {"float32": "float32", "float16": "float16", "int8": "float32"}
-"""Of pages, by the number format of the graphs: one of `manifest.GRAPH_FORMATS`."""
+"""Dtype of pages, by the number format of the graphs: one of `manifest.GRAPH_FORMATS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ _LOGGER = logging.getLogger("genie_rt.tensorrt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Of a build.
+    """Settings of a build.
 
     Attributes:
         level: 0 to 5, how long TensorRT looks for a faster engine.
@@ -69,7 +69,7 @@ class Identity:
 
     @property
     def key(self) -> str:
-        """Of the engine's file."""
+        """Name of the engine's file."""
         return _digest(asdict(self))
 
     @property
@@ -79,7 +79,7 @@ class Identity:
 
     @classmethod
     def of(cls, about: dict[str, Any]) -> Identity | None:
-        """That which was noted with an engine; None where the notes are of something else."""
+        """The identity noted with an engine; None where the notes are of something else."""
         try:
             return from_dict(cls, about)
         except ConfigError:
@@ -98,7 +98,7 @@ class EngineCache:
         self.root = private_folder(root, "an engine")
 
     def folder(self, wanted: Identity) -> Path:
-        """Of all engines of one graph, whatever they were built for."""
+        """Folder of all engines of one graph, whatever they were built for."""
         name = f"{wanted.graph}.{wanted.precision}.{wanted.flavour}"
         return self.root / wanted.bundle[:16] / name
 
@@ -176,7 +176,7 @@ class EngineCache:
         return self.root / wanted.bundle[:16] / f"{_digest(what)}.timing"
 
     def runtime_path(self, wanted: Identity, here: Target) -> Path:
-        """Of what was compiled for the very GPU and driver that are here."""
+        """Path of what was compiled for the very GPU and driver that are here."""
         return self.folder(wanted) / f"{wanted.key}.{_digest(asdict(here))[:16]}.runtime"
 
     def read_aid(self, path: Path) -> bytes:

@@ -12,10 +12,10 @@ from genie_rt.errors import UnsupportedError
 from genie_rt.install import install_hint
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""Of Python, by flavour; the extra of genie-rt has the flavour's name."""
+"""Python packages by flavour; the extra of genie-rt has the flavour's name."""
 
 NUM_LINES = 4096
-"""Of what an engine says, that are kept."""
+"""Lines to keep of what an engine says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ MANY_RUNS = 32
 """After which a set that never changes is captured as well; more than a frame has passes."""
 
 ALIGNMENT = 256
-"""Of addresses, in bytes, as TensorRT wants them."""
+"""Alignment of addresses, in bytes, as TensorRT wants them."""
 
 Key = tuple[object, ...]
 
@@ -238,7 +238,7 @@ class TensorRtGraph:
         )
 
     def _shape(self, name: str, value: Value, binding: _Binding) -> tuple[int, ...]:
-        """Of an output that nobody wants."""
+        """Shape of an output that nobody wants."""
         if _is_fixed(value):
             return tuple(int(side) for side in value.shape)
         for own, shape in binding.shapes.items():

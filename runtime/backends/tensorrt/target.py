@@ -33,7 +33,7 @@ class Target:
 
     @classmethod
     def here(cls, device: torch.device) -> Target:
-        """That of a CUDA device."""
+        """The target that a CUDA device is."""
         major, minor = torch.cuda.get_device_capability(device)
         return cls(
             gpu=torch.cuda.get_device_name(device), capability=10 * major + minor, driver=driver_version()
@@ -59,7 +59,7 @@ class Target:
 
 
 def driver_version() -> str:
-    """Of NVIDIA's driver, as its management library tells it.
+    """Version of NVIDIA's driver, as its management library tells it.
 
     Raises:
         UnsupportedError: the library that comes with every driver is not here, or tells none.
