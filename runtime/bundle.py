@@ -255,7 +255,7 @@ def _read(path: Path, record: FileRecord) -> NDArray[np.uint8]:
     with _open(path, record) as file:
         data = np.empty(record.size, np.uint8)
         view, place = data.data, 0
-        while place < record.size and (count := file.readinto(view[place:])):  # type: ignore[attr-defined]
+        while place < record.size and (count := file.readinto(view[place:])):  # type: ignore[attr-defined]  # BinaryIO lacks it
             place += count
     _compare(path, hashlib.sha256(view[:place]).hexdigest(), record)
     return data

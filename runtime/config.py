@@ -206,7 +206,7 @@ def from_dict(kind: type[ConfigT], values: object, where: str = "") -> ConfigT:
     where = where or kind.__name__
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected an object, found {type(values).__name__}")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass
     check_keys(values, fields, where)
     hints = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
@@ -242,7 +242,7 @@ def _value(kind: Any, value: object, where: str) -> Any:
     if kind is Any:
         return value
     if dataclasses.is_dataclass(kind):
-        return from_dict(kind, value, where)  # type: ignore[arg-type]
+        return from_dict(kind, value, where)  # type: ignore[arg-type]  # checked above
     container = typing.get_origin(kind)
     if container is dict and type(value) is dict:
         return {key: _value(options[1], item, f"{where}[{key!r}]") for key, item in value.items()}

@@ -5,7 +5,6 @@ its memory returns to the pool. So a snapshot shares pages with the session it w
 """
 
 import threading
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -46,6 +45,7 @@ class PagePool:
         self.window = config.window
         self.dtype = dtype
         self.device = device
+        self.counts = torch.arange(self.window, device=device)  # [W]: ages, and numbers of past frames
         self.free: list[int] = []
         self._chunks: list[Tensor] = []
         self._lock = threading.Lock()  # of who takes a page; giving one back is a single append
@@ -107,7 +107,7 @@ class PagePool:
             Per layer keys and values, `[Th, P, H, Dh]` each, and the ages `[1 + Th]` int64 of the new frame
             itself and of these.
         """
-        ages = _counting(1 + len(pages), self.device)
+        ages = self.counts[: 1 + len(pages)]
         if not pages:
             none = torch.empty(0, *self.shape[2:], dtype=self.dtype, device=self.device)
             return [(none, none)] * self.shape[0], ages
@@ -117,8 +117,3 @@ class PagePool:
             for layer in range(self.shape[0])
         ]
         return keys_values, ages
-
-
-@cache
-def _counting(count: int, device: torch.device) -> Tensor:
-    return torch.arange(count, device=device)

@@ -52,8 +52,8 @@ class Session(Uncopied):
 
     The last frame has to be taken into the cache before the next can be decoded (its *commit*). Call `commit`
     when the frame is on the screen and it happens then, off the way from the next action to its picture
-    (*idle*: best latency). Do not call it and the next `step` does it in its first pass (*fused*: best
-    throughput).
+    (*idle*: best latency). Do not call it and the next `step` does it first, or fused into its first pass
+    where the back end can.
 
     On one machine, with one back end, dtype, seed and plan, the same actions give the same frames to the last
     bit, whether somebody commits, saves and restores, or peeks at one action in between. Peeks at several

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SOURCE = ROOT / "src" / "genie_rt"
 LINKS = ("bench", "export", "kernels", "runtime", "training")
-"""Of `SOURCE`: each leads to the folder of its name at the top, and is a package of its name."""
+"""Links in `SOURCE`: each leads to the folder of its name at the top, and is a package of its name."""
 
 MAY_IMPORT = {
     "root": {"root"},

@@ -2,7 +2,7 @@
 
 Bruce et al. 2024 (arXiv 2402.15391), section 2.2, and the open re-implementations of it. One frame of the
 steady state: `W - 1` real frames are known, the next one is decided in `K` passes, each over all `W`. Its
-tokens are those of `naive_rollout(..., last=W)`, which a test compares. Any plan can be decoded so; what a
+tokens are those of `tests/naive.py` with `last=W`, which a test compares. Any plan can be decoded so; what a
 plan says about reuse is left out, since nothing is kept that could be reused.
 
 The baseline gets every benefit of the doubt. The picture is decoded from no more frames than the decoder's

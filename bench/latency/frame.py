@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -100,11 +101,11 @@ class FrameBench:
 
     def load(self, **changes: str) -> World:
         """Load the world to measure, or the same weights on another `backend`, `dtype` or `device`."""
-        how: dict[str, str | None] = {"backend": self.backend, "dtype": self.dtype, "device": self.device}
+        how: dict[str, Any] = {"backend": self.backend, "dtype": self.dtype, "device": self.device}
         if self.preset is not None:
-            return World.random(self.preset, **(how | changes))  # type: ignore[arg-type]
+            return World.random(self.preset, **(how | changes))
         assert self.source is not None  # one of the two is given
-        return World.load(self.source, **(how | changes))  # type: ignore[arg-type]
+        return World.load(self.source, **(how | changes))
 
 
 def bench_frames(

@@ -8,13 +8,13 @@ error cannot hide behind a rollout that went elsewhere. Compared are
 - the commit: the next frame attends to the pages that the candidate made of the yardstick's tokens. The idle
   commit is behind every pass, the fused one behind a frame of a single pass, whose tokens are compared too;
 - the pictures of the yardstick's tokens;
-- frames that the candidate plays whole, as a session does: see `parity_played`. Those of the plan throughout,
+- frames that the candidate plays whole, as a session does: see `played.py`. Those of the plan throughout,
   and at the end `OTHER_FRAMES` of each other plan of the bundle and of each kind of reuse.
 
 A token may differ where `u` lies next to a boundary of the cumulative distribution: inverse-CDF sampling
 flips it there for any rounding. So a mismatch is judged by how far `u` is, in the yardstick's distribution,
 from the interval of the candidate's token. The distributions are compared themselves too, at every boundary,
-wherever `u` fell. What may be off by how much, and why: `parity_bounds`.
+wherever `u` fell. What may be off by how much, and why: `bounds.py`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Parity:
         passes, tokens: compared; every pass samples all `N` tokens.
         mismatches: tokens that differ.
         bound: largest distance of `u` that a mismatch may have, and largest error of the cumulative
-            distribution, at the plan's temperature and for logits of this size; see `parity_bounds`.
+            distribution, at the plan's temperature and for logits of this size; see `bounds.py`.
         max_distance: of `u` from the interval of a mismatched token, 0 where none differs; None where one is
             none of the codebook at all.
         max_cdf_error: of the cumulative distribution, over all boundaries of all tokens.

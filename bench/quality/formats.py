@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -117,12 +118,12 @@ def _times(
 ) -> Times:
     """Milliseconds by `_player`, all in one run; none with `--times none` where none are known."""
 
-    def take(**options: object) -> Times:
+    def take(**options: Any) -> Times:
         players = {
             each.load(bench.asked.bundle): {_player(name, each): plan for name, plan in plans.items()}
             for each in computations
         }
-        return time_worlds(players, clips, protocol, **options)  # type: ignore[arg-type]
+        return time_worlds(players, clips, protocol, **options)
 
     settings = {
         "plans": {name: to_dict(plan) for name, plan in plans.items()},

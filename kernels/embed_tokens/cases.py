@@ -56,7 +56,8 @@ def make_tokens(
     token = torch.where(rank < split, rank % num_codes, -1)
     before = (rank - split) % num_codes
     order = members.flatten().long().argsort()  # from positions to the frame's own order
-    return tuple(x.view(num_frames, -1)[:, order] for x in (token, before))  # type: ignore[return-value]
+    token, before = (x.view(num_frames, -1)[:, order] for x in (token, before))
+    return token, before
 
 
 def make_inputs(

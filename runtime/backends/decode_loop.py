@@ -25,7 +25,7 @@ from genie_rt.kernels.philox.reference import uniforms_of_passes
 from genie_rt.runtime.backends.frame_reuse import fresh_positions, num_fresh
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import UNDECIDED
-from genie_rt.runtime.orders import position_tokens
+from genie_rt.runtime.orders.base import counting, position_tokens
 from genie_rt.runtime.plan import Plan
 
 Seen = TypeVar("Seen")
@@ -266,8 +266,8 @@ def uniforms_of_frames(
     seeds: Tensor, frames: Tensor, num_passes: int, num_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """The uniforms of tokens and of confidence noise in the passes of frames: `[K, R, N]` float32 each."""
-    counting = counting_to(max(num_passes, num_tokens), seeds.device)
-    u, noise_u = uniforms_of_passes(seeds, frames, counting[:num_passes], counting[:num_tokens])
+    numbers = counting(max(num_passes, num_tokens), seeds.device)
+    u, noise_u = uniforms_of_passes(seeds, frames, numbers[:num_passes], numbers[:num_tokens])
     return u.transpose(0, 1), noise_u.transpose(0, 1)
 
 
@@ -288,6 +288,7 @@ class Schedule:
     ranking: str
 
     @classmethod
+    @lru_cache(maxsize=256)  # a frame of a static order reads no more of it than its passes
     def of(cls, plan: Plan, num_rows: int, num_tokens: int, device: torch.device) -> Schedule:
         """The schedule of a plan, for all rows alike."""
         return cls._of_each(plan, [plan.passes] * num_rows, num_tokens, device)
@@ -342,9 +343,3 @@ def _position_of(config: ModelConfig, device: torch.device) -> Tensor:
 def _undecided(num_rows: int, num_tokens: int, device: torch.device) -> Tensor:
     """Masked tokens. Not to be written to."""
     return torch.full((num_rows, num_tokens), UNDECIDED, dtype=torch.int64, device=device)
-
-
-@lru_cache(maxsize=64)
-def counting_to(count: int, device: torch.device) -> Tensor:
-    """`[count]` int64, the numbers from 0 on. Not to be written to."""
-    return torch.arange(count, device=device)

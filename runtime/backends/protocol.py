@@ -135,8 +135,8 @@ class Backend(Protocol):
     ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
         """Decodes the next frame of every row.
 
-        The commit of a row that is still pending is fused into the first pass: one evaluation over the tokens
-        of both frames.
+        A row that is still pending is committed first, or within the first pass: one evaluation over the
+        tokens of both frames.
 
         Args:
             actions: one index per row.

@@ -11,7 +11,7 @@ from torch import Tensor
 from genie_rt.kernels.maskgit_sample.reference import sample
 from genie_rt.kernels.patchify.reference import to_uint8
 from genie_rt.kernels.vq_lookup.reference import nearest_code
-from genie_rt.runtime.backends.decode_loop import counting_to, uniforms_of_frames
+from genie_rt.runtime.backends.decode_loop import uniforms_of_frames
 from genie_rt.runtime.backends.finite import check_finite
 from genie_rt.runtime.backends.frame_forward import AttentionContext, FrameForward, forward_frame
 from genie_rt.runtime.backends.registry import BuildRequest
@@ -19,6 +19,7 @@ from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.backends.row_by_row import RowByRowBackend, RowPasses
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
+from genie_rt.runtime.orders.base import counting
 from genie_rt.runtime.pages import Page, PagePool, Pages
 from genie_rt.runtime.plan import Plan
 
@@ -152,7 +153,7 @@ class ReferencePasses(RowPasses[Evaluated]):
         else:
             slots = backend.members.shape[1]
             end = len(done.hidden) * slots
-            places = counting_to(end, among.device)[end - among.shape[1] :]
+            places = counting(end, among.device)[end - among.shape[1] :]
             if seen.is_full:
                 places = backend.place_of[among[0]]
             previous = previous.gather(1, among)

@@ -81,6 +81,14 @@ class StaticOrder(Order):
 
 
 @cache
+def counting(count: int, device: torch.device) -> Tensor:
+    """`[count]` int64, the numbers from 0 on. Not to be written to."""
+    import torch  # plans are read without it
+
+    return torch.arange(count, device=device)
+
+
+@cache
 def position_tokens(config: ModelConfig, device: torch.device | None = None) -> Tensor:
     """Which tokens share a position: `[P, S]` int64, indices in raster order. Not to be written to."""
     import torch  # plans are read without it

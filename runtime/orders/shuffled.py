@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
-from genie_rt.runtime.orders.base import StaticOrder
+from genie_rt.runtime.orders.base import StaticOrder, counting
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -21,13 +19,6 @@ class Random(StaticOrder):
     def units(self, rows: int, columns: int, seeds: Tensor, frames: Tensor) -> Tensor:
         from genie_rt.kernels.philox.reference import STREAM_ORDER, uniforms_of_passes
 
-        count = _counting(rows * columns, seeds.device)
+        count = counting(rows * columns, seeds.device)
         u, _ = uniforms_of_passes(seeds, frames, count[:1], count, STREAM_ORDER)
         return u[:, 0].argsort(dim=-1, stable=True)
-
-
-@cache
-def _counting(count: int, device: torch.device) -> Tensor:
-    import torch
-
-    return torch.arange(count, device=device)

@@ -48,7 +48,7 @@ def _float64(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def num_ready(world: World) -> int:
-    """Of what a back end made ready by now."""
+    """Count what a back end made ready by now."""
     backend: Any = world.backend
     if isinstance(backend, CudaBackend):
         return sum(len(captured._stages) for captured in backend._frames.values())

@@ -18,7 +18,6 @@ class BoundPages(PagePool):
         super().__init__(config, num_positions, dtype, device)
         layers, two, *rest = self.shape
         self._bound = (layers * two, *rest)
-        self._counts = torch.arange(self.window, device=device)
         self.blank = torch.zeros(self._bound, dtype=dtype, device=device)  # for ages that are not there yet
 
     def bound(self, page: Page) -> Tensor:
@@ -36,4 +35,4 @@ class BoundPages(PagePool):
         bound = [self.bound(page) for page in pages]
         bound += [self.blank] * (self.window - 1 - len(pages))
         named = {f"{prefix}past_{age}": page for age, page in enumerate(bound, 1)}
-        return {f"{prefix}num_past": self._counts[len(pages) : len(pages) + 1], **named}
+        return {f"{prefix}num_past": self.counts[len(pages) : len(pages) + 1], **named}

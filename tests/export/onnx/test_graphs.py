@@ -40,7 +40,7 @@ CLOSE = {"rtol": 2e-5, "atol": 2e-5}
 """float32 against float64 through three layers: about 100 roundings of 6e-8 of numbers near 1."""
 
 SUM = {"rtol": 1e-4, "atol": 1e-2}
-"""Of up to a thousand such numbers."""
+"""For sums of up to a thousand such numbers."""
 
 PLANS = {
     "one": Plan(passes=1, temperature=0.7),

@@ -207,7 +207,7 @@ def test_without_onnx_the_message_says_how_to_get_it() -> None:
 
 
 def test_a_nan_anywhere_shows_in_the_checksum(paths: list[Path]) -> None:
-    """Of every graph: a past frame's page is the input whose number reaches least of what comes out."""
+    """Every graph shows it: a past frame's page is the input whose number reaches least of what comes out."""
     pytest.importorskip("onnxruntime", reason="the extra onnxruntime is not installed")
     plans = {key: PLANS[key] for key in FRAMES}
     for name, signature in signatures(CONFIG, "float32", plans).items():
