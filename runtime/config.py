@@ -45,6 +45,14 @@ def _require_kinds(config: Any, **kinds: type) -> None:
             raise ConfigError(f"{where}: expected a {kind.__name__}, found {shown(value)}")
 
 
+def _require_choice(config: Any, **choices: tuple[str, ...]) -> None:
+    """Every named field is one of its words."""
+    for name, known in choices.items():
+        value = getattr(config, name)
+        listed = " or ".join(f'"{word}"' for word in known)
+        _require(one_of(value, known) is not None, f"{type(config).__name__}.{name} to be {listed}", value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerConfig:
     """An ST transformer: `L` blocks of spatial attention, temporal attention and MLP."""
@@ -115,7 +123,7 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LamConfig:
-    """Latent action model: which of `A` codes explains the change from one frame to the next.
+    """The paper's latent action model, an ST transformer: see `runtime/model/lam.py`.
 
     `inputs="tokens"` is the paper's ablation: the encoder sees the tokenizer's code vectors, not pixels.
     """
@@ -126,15 +134,53 @@ class LamConfig:
     encoder: TransformerConfig
     decoder: TransformerConfig
     inputs: str = "pixels"
+    kind: str = "st"
 
     def __post_init__(self) -> None:
         _require_sizes(self, patch=256, num_actions=4096, codebook_dim=4096)
         _require_kinds(self, encoder=TransformerConfig, decoder=TransformerConfig)
+        _require_choice(self, kind=("st",), inputs=("pixels", "tokens"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvLamConfig:
+    """Convolutional latent action model: see `runtime/model/conv_lam.py`.
+
+    Attributes:
+        num_actions: `A`; a power of two, except for the bottleneck "vq".
+        past_frames: frames that encoder and decoder see before the step. 1: the codes tell the motion; 2 and
+            more: what changes about the motion.
+        width: channels at the finest scale.
+        bottleneck: "fsq": signs of a bounded vector (Mentzer et al. 2023, arXiv 2309.15505); "lfq": signs
+            with an entropy loss (Yu et al. 2023, arXiv 2310.05737); "vq": a learned codebook of unit vectors.
+        vq_dim: length of the codes of the bottleneck "vq".
+    """
+
+    num_actions: int
+    past_frames: int = 1
+    width: int = 32
+    bottleneck: str = "fsq"
+    vq_dim: int = 8
+    kind: str = "conv"
+
+    def __post_init__(self) -> None:
+        _require_sizes(self, num_actions=4096, past_frames=64, width=4096, vq_dim=4096)
+        _require_choice(self, kind=("conv",), bottleneck=("fsq", "lfq", "vq"))
         _require(
-            one_of(self.inputs, ("pixels", "tokens")) is not None,
-            'LamConfig.inputs to be "pixels" or "tokens"',
-            self.inputs,
+            self.bottleneck == "vq" or self.num_actions & (self.num_actions - 1) == 0 < self.num_actions - 1,
+            f"ConvLamConfig.num_actions to be 2, 4, 8, ... for the bottleneck {self.bottleneck!r}",
+            self.num_actions,
         )
+
+    @property
+    def codebook_dim(self) -> int:
+        """Length of a code."""
+        return self.vq_dim if self.bottleneck == "vq" else self.num_actions.bit_length() - 1
+
+    @property
+    def inputs(self) -> str:
+        """What the model sees: always "pixels"."""
+        return "pixels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,11 +213,11 @@ class ModelConfig:
 
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
-    lam: LamConfig | None = None
+    lam: LamConfig | ConvLamConfig | None = None
 
     def __post_init__(self) -> None:
         _require_kinds(self, tokenizer=TokenizerConfig, dynamics=DynamicsConfig)
-        if self.lam is not None:
+        if not isinstance(self.lam, ConvLamConfig | None):
             _require_kinds(self, lam=LamConfig)
         rows, columns = self.tokenizer.grid
         merge = self.dynamics.merge
@@ -232,12 +278,21 @@ def check_keys(keys: Iterable[object], known: Collection[str], where: str) -> No
             raise ConfigError(f"{where}: unknown key {key!r}{hint}")
 
 
+def _kind_of(value: object, kinds: list[Any]) -> Any:
+    """The one of several config dataclasses whose default `kind` a JSON object names; else the first."""
+    asked = value.get("kind") if isinstance(value, Mapping) else None
+    for kind in kinds[1:]:
+        if asked == next((field.default for field in dataclasses.fields(kind) if field.name == "kind"), ""):
+            return kind
+    return kinds[0]
+
+
 def _value(kind: Any, value: object, where: str) -> Any:
     options = typing.get_args(kind)
     if type(None) in options:
         if value is None:
             return None
-        kind = next(option for option in options if option is not type(None))
+        kind = _kind_of(value, [option for option in options if option is not type(None)])
         options = typing.get_args(kind)
     if kind is Any:
         return value

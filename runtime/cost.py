@@ -17,7 +17,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from genie_rt.runtime.config import LamConfig, ModelConfig, TokenizerConfig, TransformerConfig
+from genie_rt.runtime.config import (
+    ConvLamConfig,
+    LamConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 
 ENCODER = "tokenizer encoder"
 DYNAMICS = "dynamics"
@@ -132,9 +138,7 @@ def model_cost(config: ModelConfig) -> ModelCost:
     lam = None
     if config.lam is not None:
         parts.append(PartCost(name=ACTION_CODES, num_parameters=num_parameters[ACTION_CODES], pass_flops=0))
-        lam = PartCost(
-            name=LAM, num_parameters=num_parameters[LAM], pass_flops=_lam_flops(config.lam, tokenizer)
-        )
+        lam = PartCost(name=LAM, num_parameters=num_parameters[LAM], pass_flops=_lam_flops(config))
     return ModelCost(
         parts=tuple(parts),
         lam=lam,
@@ -189,8 +193,28 @@ def _decoder_flops(config: TokenizerConfig, num_frames: int = 1) -> int:
     return num_frames * config.num_tokens * per_token + blocks
 
 
-def _lam_flops(config: LamConfig, tokenizer: TokenizerConfig) -> int:
-    """Encoder and decoder for one frame of a clip: inputs in, one action out and in again, pixels out."""
+def _lam_flops(config: ModelConfig) -> int:
+    """Encoder and decoder for one step of a clip: frames in, one action out and in again, pixels out."""
+    if isinstance(config.lam, ConvLamConfig):
+        return _conv_lam_flops(config.lam, config.tokenizer)
+    return 0 if config.lam is None else _st_lam_flops(config.lam, config.tokenizer)
+
+
+def _conv_lam_flops(config: ConvLamConfig, tokenizer: TokenizerConfig) -> int:
+    """What torch counts of its convolutions and products, on the "meta" device."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from genie_rt.runtime.model.conv_lam import ConvLam
+
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        lam = ConvLam(config, tokenizer)
+        inputs = lam.inputs_of(torch.empty(1, 2, tokenizer.height, tokenizer.width, 3, dtype=torch.uint8))
+        lam.predict(inputs[:, :-1], lam.action_vectors(inputs))
+    return int(counter.get_total_flops())
+
+
+def _st_lam_flops(config: LamConfig, tokenizer: TokenizerConfig) -> int:
     patch = config.patch if config.inputs == "pixels" else tokenizer.patch
     pixels = 3 * patch**2
     inputs = pixels if config.inputs == "pixels" else tokenizer.codebook_dim
@@ -210,7 +234,7 @@ def _count_parameters(config: ModelConfig) -> dict[str, int]:
     """Parameters by part, from the modules themselves."""
     import torch
 
-    from genie_rt.runtime.model.lam import Lam
+    from genie_rt.runtime.model.lam import build_lam
     from genie_rt.runtime.model.world_model import parameter_shapes
 
     counts = dict.fromkeys((ENCODER, DECODER, DYNAMICS, ACTION_CODES), 0)
@@ -218,7 +242,7 @@ def _count_parameters(config: ModelConfig) -> dict[str, int]:
         counts[_part_of(name)] += math.prod(shape)
     if config.lam is not None:
         with torch.device("meta"):
-            lam = Lam(config.lam, config.tokenizer)
+            lam = build_lam(config)
         counts[LAM] = sum(parameter.numel() for parameter in lam.parameters())
     return counts
 

@@ -6,10 +6,22 @@ parameter counts hold, the others' is 4 D.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.arguments import found, one_of
-from genie_rt.runtime.config import DynamicsConfig, LamConfig, ModelConfig, TokenizerConfig, TransformerConfig
+from genie_rt.runtime.config import (
+    ConvLamConfig,
+    DynamicsConfig,
+    LamConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TransformerConfig,
+    from_dict,
+)
+from genie_rt.runtime.untrusted_json import read_json
+
+MAX_PRESET_BYTES = 1 << 20
 
 
 def _transformer(
@@ -21,15 +33,14 @@ def _transformer(
 
 
 def _demo() -> ModelConfig:
-    """Small enough to train in an hour on two CPU cores, and to play there in real time."""
+    """Small enough to train in some hours on two CPU cores, and to play there in real time."""
     tokenizer = TokenizerConfig(
         height=64, width=64, patch=4, decoder_patch=4, codebook_size=1024, codebook_dim=16,
         encoder=_transformer(2, 128, 4, 32, 384, 2), decoder=_transformer(3, 128, 4, 32, 512, 2),
     )  # fmt: skip
-    lam_side = _transformer(4, 128, 4, 32, 512, 8)
-    lam = LamConfig(patch=8, num_actions=6, codebook_dim=32, encoder=lam_side, decoder=lam_side)
+    lam = ConvLamConfig(num_actions=8)
     dynamics = DynamicsConfig(
-        transformer=_transformer(6, 192, 6, 32, 768, 8), num_actions=6, merge=2, embedding_dim=64
+        transformer=_transformer(6, 192, 6, 32, 768, 8), num_actions=8, merge=2, embedding_dim=64
     )
     return ModelConfig(tokenizer=tokenizer, lam=lam, dynamics=dynamics)
 
@@ -68,12 +79,24 @@ PRESETS: tuple[str, ...] = tuple(_PRESETS)
 
 
 def preset(name: str) -> ModelConfig:
-    """The configuration of that name.
+    """The configuration of that name, or in that JSON file.
+
+    Args:
+        name: one of `PRESETS`, or the path of a file that ends in ".json": a `ModelConfig` as
+            `genie-rt info NAME --json` prints it under "config".
 
     Raises:
-        ConfigError: there is no such preset; the message lists those there are.
+        ConfigError: there is no such preset, and the message lists those there are; or the file is missing
+            or holds no config.
     """
     known = one_of(name, _PRESETS)
-    if known is None:
-        raise ConfigError(f"unknown preset {found(name)}: expected one of {', '.join(PRESETS)}")
-    return _PRESETS[known]()
+    if known is not None:
+        return _PRESETS[known]()
+    if isinstance(name, str) and name.endswith(".json"):
+        values = read_json(
+            Path(name), max_bytes=MAX_PRESET_BYTES, expected="the sizes of a model", error=ConfigError
+        )
+        return from_dict(ModelConfig, values.value, name)
+    raise ConfigError(
+        f"unknown preset {found(name)}: expected one of {', '.join(PRESETS)}, or a file NAME.json"
+    )

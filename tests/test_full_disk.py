@@ -93,7 +93,7 @@ class ToyClips:
 
 def train_toy(out: Path, steps: int) -> Any:
     settings: dict[str, Any] = {"batch": 1, "learning_rate": 1e-3, "precision": "fp32", "log_every": 1}
-    config = LoopConfig(steps=steps, checkpoint_every=1, warmup_steps=0, **settings)
+    config = LoopConfig(steps=steps, checkpoint_every=1, warmup=0.0, **settings)
     return train(Toy(), ToyClips(), config, out, describe={"kind": "toy"})
 
 

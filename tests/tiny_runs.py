@@ -51,7 +51,7 @@ class TinyRuns:
 
 def tiny_loop(**changes: Any) -> LoopConfig:
     """Two steps in full precision."""
-    settings: dict[str, Any] = {"steps": 2, "batch": 4, "learning_rate": 1e-2, "warmup_steps": 1}
+    settings: dict[str, Any] = {"steps": 2, "batch": 4, "learning_rate": 1e-2, "warmup": 0.5}
     return LoopConfig(**(settings | {"precision": "fp32", "log_every": 1} | changes))
 
 

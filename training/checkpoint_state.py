@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -147,6 +148,9 @@ def parse_state(checkpoint: Path) -> dict[str, Any]:
         processes.whole(1, 1 << 20)
     if (seconds := found.get("seconds")) is not None:
         seconds.number(0, 1e12)
+    if (figures := found.get("figures")) is not None:
+        for _, figure in figures.items():
+            figure.number(-math.inf, math.inf)
     return {**state, "files": {name: _record(name, value) for name, value in found["files"].items()}}
 
 

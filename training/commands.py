@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -10,31 +12,43 @@ import tyro
 
 from genie_rt.errors import InputError
 from genie_rt.parsing import shown
-from genie_rt.runtime.config import ModelConfig, to_dict
+from genie_rt.runtime.config import ConvLamConfig, ModelConfig
 from genie_rt.runtime.flags import check_folder
-from genie_rt.runtime.presets import preset
 from genie_rt.training.loop_config import LoopConfig
+from genie_rt.training.stage import Stage, clip_length, open_data, seed_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
     from genie_rt.training.data.store import ClipStore
+    from genie_rt.training.watch import Watch
 
 
 LoopFlags: TypeAlias = tyro.conf.OmitArgPrefixes[Annotated[LoopConfig, tyro.conf.arg(name="training")]]
 """Flags of the training loop; help lists them as "training options"."""
 
+PresetName: TypeAlias = Annotated[str, shown(metavar="NAME|FILE.json")]
 
-def _loop(**changes: Any) -> LoopConfig:
-    """The paper's optimiser settings (Bruce et al. 2024, appendix C), changed where a component's differ."""
-    paper: dict[str, Any] = {
-        "steps": 300_000,
-        "batch": 64,
-        "learning_rate": 3e-4,
-        "final_learning_rate": 3e-4,
+
+def demo_loop(**changes: Any) -> LoopConfig:
+    """Settings that train the preset "demo" on a laptop's CPU, changed where a component's differ.
+
+    The paper's are in docs/training.md.
+    """
+    settings: dict[str, Any] = {
+        "batch": 8,
+        "optimizer": "muon",
+        "learning_rate": 2e-3,
+        "final_learning_rate": 2e-5,
+        "checkpoint_every": 200,
     }
-    paper |= {"warmup_steps": 10_000, "weight_decay": 1e-4, "beta1": 0.9, "beta2": 0.9}
-    return LoopConfig(**(paper | changes))
+    return LoopConfig(**(settings | changes))
+
+
+def lam_loop(**changes: Any) -> LoopConfig:
+    """As `demo_loop`, for the latent action model: single steps in large batches."""
+    settings: dict[str, Any] = {"steps": 2000, "batch": 48, "optimizer": "adamw", "log_every": 50}
+    return demo_loop(**(settings | changes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,64 +64,121 @@ class TokenizerCommand:
     """Clip store to train on."""
     out: Path
     """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
-    preset: str = "demo"
-    """Preset with the model sizes: demo, coinrun, genie-500m, genie-2b or genie-10b."""
+    preset: PresetName = "demo"
+    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
     clip: Annotated[int | None, shown(default="twice the longest window")] = None
     """Frames per training clip."""
-    loop: LoopFlags = field(default_factory=_loop)
+    loop: LoopFlags = field(default_factory=lambda: demo_loop(steps=3000))
 
     def run(self) -> int:
         """Train, and print where the checkpoint is."""
         from genie_rt.training.tokenizer import TokenizerObjective
 
         check_folder("--out", self.out)
-        config = preset(self.preset)
-        store = open_matching(self.data, config)
+        store, config = open_data(self.data, self.preset)
         window = max(config.tokenizer.encoder.window, config.tokenizer.decoder.window)
-        length = clip_length(self.clip, window, least=1)
-        _seed(self.loop.seed)
-        return run_loop("tokenizer", TokenizerObjective(config), store, length, self.loop, self.out, config)
+        length = clip_length(self.clip, 2 * window, least=1)
+        seed_weights(self.loop.seed)
+        objective = TokenizerObjective(config)
+        follow = "lam" if config.lam is not None else f"dynamics --tokenizer {_quoted(self.out)}"
+        stage = Stage(
+            kind="tokenizer",
+            objective=objective,
+            store=store,
+            length=length,
+            config=config,
+            watch=_loss_watch(objective, store, length),
+            next_command=(
+                f"genie-rt train {follow} --data {_quoted(self.data)} --out {_beside(self.out, follow)}"
+            ),
+        )
+        return stage.run(self.loop, self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LamCommand:
     """Train the latent action model (LAM), which explains each change of frame by one of a few actions.
 
+    Every log line says what the codes are worth on held-out clips: by how much the prediction of the next
+    frame suffers when another step's code is taken (Δ), how often each code is used, and how alike two of
+    them are. 5 dB and more is good. A model whose decoder ignores the codes is worth nothing downstream.
+
     Examples:
         genie-rt train lam --data data --out lam
-        genie-rt train lam --data data --out lam --preset coinrun
+        genie-rt train lam --data data --out lam --num-actions 4 --steps 4000
     """
 
     data: Path
     """Clip store to train on."""
     out: Path
     """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
-    preset: str = "demo"
-    """Preset with the model sizes: demo, coinrun, genie-500m, genie-2b or genie-10b."""
+    preset: PresetName = "demo"
+    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
+    num_actions: Annotated[int | None, shown(default="the preset's")] = None
+    """Number of latent actions."""
+    past_frames: Annotated[int | None, shown(default="the preset's")] = None
+    """Frames the model sees before a step. 1: codes tell the motion; 2 and more: changes of the motion."""
+    bottleneck: Annotated[Literal["fsq", "lfq", "vq"] | None, shown(default="the preset's")] = None
+    """Kind of code: fsq and lfq are vectors of signs, vq a learned codebook."""
+    changed_weight: float = 5.0
+    """Weight of the pixels that change in the loss; 1 weighs all pixels alike, as the paper does."""
+    min_delta: float = 0.5
+    """Stop from half of the steps on if Δ, the cost of shuffled codes, is below this, in dB; 0: never."""
     tokenizer: Annotated[Path | None, shown(default="none")] = None
     """Run folder of the tokenizer; needed if the preset's LAM reads tokens instead of pixels."""
-    clip: Annotated[int | None, shown(default="twice the longest window")] = None
+    clip: Annotated[int | None, shown(default="past frames + 1, or twice the window")] = None
     """Frames per training clip."""
-    loop: LoopFlags = field(default_factory=lambda: _loop(learning_rate=3e-5, final_learning_rate=3e-6))
+    loop: LoopFlags = field(default_factory=lam_loop)
 
     def run(self) -> int:
         """Train, and print where the checkpoint is."""
         from genie_rt.training.frozen import load_tokenizer
         from genie_rt.training.lam import LamObjective
+        from genie_rt.training.watch import SAVE_CLIPS, LamWatch, heldout_clips
 
         check_folder("--out", self.out)
-        config = preset(self.preset)
-        if config.lam is None:
-            raise InputError(f"the preset {self.preset!r} has no latent action model")
+        store, config = open_data(self.data, self.preset)
+        config = self._changed(config)
+        assert config.lam is not None  # `_changed` saw to it
         tokenizer = None
         if config.lam.inputs == "tokens":
             if self.tokenizer is None:
                 raise InputError("this LAM sees tokens: name the tokenizer's run folder with --tokenizer")
             tokenizer = load_tokenizer(self.tokenizer, config)
-        store = open_matching(self.data, config)
-        length = clip_length(self.clip, max(config.lam.encoder.window, config.lam.decoder.window))
-        _seed(self.loop.seed)
-        return run_loop("lam", LamObjective(config, tokenizer), store, length, self.loop, self.out, config)
+        if isinstance(config.lam, ConvLamConfig):
+            length = clip_length(self.clip, config.lam.past_frames + 1)
+        else:
+            length = clip_length(self.clip, 2 * max(config.lam.encoder.window, config.lam.decoder.window))
+        seed_weights(self.loop.seed)
+        objective = LamObjective(config, tokenizer, changed_weight=self.changed_weight)
+        held = heldout_clips(store, length, SAVE_CLIPS)
+        watch = None if held is None else LamWatch(objective, held[0], min_delta_db=self.min_delta)
+        stage = Stage(
+            kind="lam",
+            objective=objective,
+            store=store,
+            length=length,
+            config=config,
+            watch=watch,
+            recipe={"changed_weight": self.changed_weight},
+            next_command=(
+                f"genie-rt train dynamics --data {_quoted(self.data)} --lam {_quoted(self.out)} "
+                f"--tokenizer {_beside(self.out, 'tokenizer')} --out {_beside(self.out, 'dynamics')}"
+            ),
+        )
+        return stage.run(self.loop, self.out)
+
+    def _changed(self, config: ModelConfig) -> ModelConfig:
+        """The config with this command's latent action model."""
+        if config.lam is None:
+            raise InputError(f"the preset {self.preset!r} has no latent action model")
+        names = ("num_actions", "past_frames", "bottleneck")
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        own = [name for name in changes if name != "num_actions"]
+        if own and not isinstance(config.lam, ConvLamConfig):
+            flag = own[0].replace("_", "-")
+            raise InputError(f"--{flag}: expected a preset with a convolutional LAM, found {self.preset!r}")
+        return with_actions(config, dataclasses.replace(config.lam, **changes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +196,8 @@ class DynamicsCommand:
     """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
     tokenizer: Path
     """Run folder of the tokenizer."""
-    preset: str = "demo"
-    """Preset with the model sizes: demo, coinrun, genie-500m, genie-2b or genie-10b."""
+    preset: PresetName = "demo"
+    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
     actions: Literal["latent", "logged"] = "latent"
     """latent: actions inferred by the LAM; logged: actions recorded in the clip store."""
     lam: Annotated[Path | None, shown(default="none")] = None
@@ -135,126 +206,105 @@ class DynamicsCommand:
     """Past frames during training. clean: unmasked, as at inference; masked: the paper's recipe."""
     corruption: float = 0.1
     """Largest fraction of past tokens replaced at random, which makes rollouts robust to errors."""
+    own_context: float = 0.5
+    """Share of clips with past frames replaced by the model's own predictions, so that it corrects itself."""
     clip: Annotated[int | None, shown(default="twice the model's window")] = None
     """Frames per training clip."""
-    loop: LoopFlags = field(
-        default_factory=lambda: _loop(
-            steps=125_000, batch=512, learning_rate=3e-5, final_learning_rate=3e-6, warmup_steps=5_000
-        )
-    )
+    loop: LoopFlags = field(default_factory=lambda: demo_loop(steps=6000))
 
     def run(self) -> int:
         """Train, and print where the checkpoint is."""
         from genie_rt.training.dynamics import DynamicsObjective
-        from genie_rt.training.frozen import load_lam, load_tokenizer, run_summary
+        from genie_rt.training.frozen import lam_config, load_lam, load_tokenizer, run_summary
 
         check_folder("--out", self.out)
-        config = preset(self.preset)
-        store = open_matching(self.data, config)
+        store, config = open_data(self.data, self.preset)
         if self.actions == "logged":
             config = _with_logged_actions(config, store)
         elif self.lam is None:
             raise InputError(
                 "latent actions need --lam RUN; a store with recorded actions also has --actions logged"
             )
+        else:
+            config = with_actions(config, lam_config(self.lam))
         lam = load_lam(self.lam, config) if self.lam is not None and self.actions == "latent" else None
-        _seed(self.loop.seed)
+        seed_weights(self.loop.seed)
         objective = DynamicsObjective(
             config,
             load_tokenizer(self.tokenizer, config),
             lam,
             context=self.context,
             corruption=self.corruption,
+            own_context=self.own_context,
         )
-        length = clip_length(self.clip, config.dynamics.transformer.window)
-        names = store.action_names if self.actions == "logged" else ()
-        recipe = {
+        length = clip_length(self.clip, 2 * config.dynamics.transformer.window)
+        recipe: dict[str, Any] = {
             "actions": self.actions,
             "context": self.context,
             "corruption": self.corruption,
+            "own_context": self.own_context,
             "tokenizer": run_summary(self.tokenizer),
         }
         if lam is not None and self.lam is not None:
             recipe["lam"] = run_summary(self.lam)
-        return run_loop("dynamics", objective, store, length, self.loop, self.out, config, names, recipe)
+            tell_health(self.lam, recipe["lam"]["figures"])
+        prompts = _beside(self.out, "prompts")
+        stage = Stage(
+            kind="dynamics",
+            objective=objective,
+            store=store,
+            length=length,
+            config=config,
+            watch=_loss_watch(objective, store, length),
+            recipe=recipe,
+            action_names=store.action_names if self.actions == "logged" else (),
+            next_command=(
+                f"genie-rt data prompts {_quoted(self.data)} --out {prompts} && "
+                f"genie-rt export {_quoted(self.out)} --out my-world --prompt {prompts}/*.png "
+                f"--int8 --clips {_quoted(self.data)}"
+            ),
+        )
+        return stage.run(self.loop, self.out)
+
+
+def tell_health(run: Path, figures: object) -> None:
+    """Print what the codes of a latent action model are worth, and a warning where that is nothing."""
+    from genie_rt.runtime.action_health import ActionHealth
+
+    health = ActionHealth.from_figures(figures)
+    if health is None:
+        print(f"{run}: it is not known whether its codes mean anything: no held-out clip was measured")
+        return
+    print(f"latent actions of {run}: {health}")
+    if (problem := health.problem()) is not None:
+        print(f"warning: {problem}")
+
+
+def with_actions(config: ModelConfig, lam: Any) -> ModelConfig:
+    """The config with another latent action model, and as many actions of the dynamics."""
+    dynamics = dataclasses.replace(config.dynamics, num_actions=lam.num_actions)
+    return dataclasses.replace(config, lam=lam, dynamics=dynamics)
 
 
 def _with_logged_actions(config: ModelConfig, store: ClipStore) -> ModelConfig:
     """The preset with the store's actions in place of latent ones."""
-    import dataclasses
-
     if not store.action_names:
         raise InputError(f"{store.path} holds no actions: train a LAM and use --actions latent")
     dynamics = dataclasses.replace(config.dynamics, num_actions=len(store.action_names))
     return dataclasses.replace(config, dynamics=dynamics, lam=None)
 
 
-def _seed(seed: int) -> None:
-    """Seed torch, so that initial weights depend on the seed alone."""
-    import torch
+def _loss_watch(objective: nn.Module, store: ClipStore, length: int) -> Watch | None:
+    from genie_rt.training.watch import LossWatch, heldout_clips
 
-    torch.manual_seed(seed)
-
-
-def clip_length(asked: int | None, window: int, *, least: int = 2) -> int:
-    """Return the frames per clip: as asked, or twice the window, so that every age has a history.
-
-    Raises:
-        InputError: that is less than the model learns from.
-    """
-    if asked is not None and asked < least:
-        raise InputError(f"--clip: expected {least} frames or more, found {asked}")
-    return 2 * window if asked is None else asked
+    clips = heldout_clips(store, length, 8)
+    return None if clips is None else LossWatch(objective, clips)
 
 
-def open_matching(data: Path, config: ModelConfig) -> ClipStore:
-    """Open a clip store whose pictures have the model's size.
-
-    Raises:
-        InputError: they have another.
-    """
-    from genie_rt.training.data.store import ClipStore
-
-    store = ClipStore.open(data)
-    size = (config.tokenizer.height, config.tokenizer.width)
-    if (store.height, store.width) != size:
-        raise InputError(
-            f"{data}: expected frames of {size[1]}x{size[0]} pixels for this preset, found "
-            f"{store.width}x{store.height}; record or import the data again at that size"
-        )
-    return store
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
-def run_loop(
-    kind: str,
-    objective: nn.Module,
-    store: ClipStore,
-    length: int,
-    loop: LoopConfig,
-    out: Path,
-    config: ModelConfig,
-    action_names: tuple[str, ...] = (),
-    recipe: dict[str, Any] | None = None,
-) -> int:
-    """Train and report the result; the exit code is 128 + signal if a signal stopped the run.
-
-    Kind, config, data and `recipe` are recorded in each checkpoint for `genie-rt export`; a run is resumed
-    only with the same.
-    """
-    from genie_rt.runtime.units import plural
-    from genie_rt.training.loop import train
-
-    describe = {
-        "kind": kind,
-        "config": to_dict(config),
-        "clip": length,
-        "data": {"source": store.source, "frames": store.num_frames, "provenance": store.provenance},
-        "action_names": list(action_names),
-        **(recipe or {}),
-    }
-    result = train(objective, store.clips(length=length, split="train"), loop, out, describe=describe)
-    if result.interrupted is not None:
-        print(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}")
-        return 128 + result.interrupted
-    print(f"{kind}: {plural(result.step, 'step')} done, weights in {result.checkpoint}")
-    return 0
+def _beside(run: Path, stage: str) -> str:
+    """The folder of another stage's run, beside this one's."""
+    return _quoted(run.parent / stage.split()[0])

@@ -8,7 +8,9 @@ to itself.
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -19,11 +21,15 @@ from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED, Dynamics, pr
 from genie_rt.runtime.model.lam import Lam
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.training.lam import code_vectors
+from genie_rt.training.sheet import sheet
 
 CONTEXTS = ("clean", "masked")
 
 ACTION_DROPOUT = 0.1
 """Share of actions replaced by the null action."""
+
+OWN_TEMPERATURE = 0.7
+"""Temperature of the frames that the model puts in its own history."""
 
 FULL_MASK_SHARE = 0.5
 """Share of frames with every token masked, where few-pass decoding starts; the rest mask `U(0.5, 1)`."""
@@ -37,25 +43,31 @@ class DynamicsObjective(nn.Module):
         lam: frozen; where given, its actions replace those of the data.
         context: "clean" as above, or "masked" for the paper's recipe.
         corruption: each clip replaces a share `U(0, corruption)` of its history's tokens by random ones.
+        own_context: share of clips in whose history the model's own predictions take the place of some
+            frames, as they do at play (scheduled sampling in two passes: Mihaylova and Martins 2019,
+            arXiv 1906.07651). The targets stay the real tokens.
 
     Raises:
-        ConfigError: there is no such context, or the corruption is no share.
+        ConfigError: there is no such context, or the corruption or the own context is no share.
     """
 
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, lam: Lam | None = None, *, context: str = "clean",
-        corruption: float = 0.1,
+        corruption: float = 0.1, own_context: float = 0.0,
     ) -> None:  # fmt: skip
         if context not in CONTEXTS:
             raise ConfigError(f"context: expected {' or '.join(CONTEXTS)}, found {context!r}")
         if not 0 <= corruption <= 1:
             raise ConfigError(f"corruption: expected a share from 0 to 1, found {corruption}")
+        if not 0 <= own_context <= 1:
+            raise ConfigError(f"own_context: expected a share from 0 to 1, found {own_context}")
         super().__init__()
         self.model = Dynamics(config)
         self.tokenizer = tokenizer
         self.lam = lam
         self.context = context
         self.corruption = corruption
+        self.own_context = own_context
 
     def train(self, mode: bool = True) -> "DynamicsObjective":
         """Training mode for the dynamics; what it stands on stays frozen."""
@@ -95,6 +107,8 @@ class DynamicsObjective(nn.Module):
         corrupt = random.uniform(tokens.shape) < share
         noise = random.integers(self.model.config.tokenizer.codebook_size, tokens.shape)
         seen = torch.where(corrupt, noise, tokens)
+        if self.own_context:
+            seen = self._with_own_frames(seen, actions, random)
 
         target = tokens[:, 1:]
         ratio = 0.5 + 0.5 * random.uniform((*target.shape[:2], 1))
@@ -108,6 +122,41 @@ class DynamicsObjective(nn.Module):
         hit = (logits.detach().argmax(-1) == target) & masked
         count = masked.sum()
         return {"loss": (loss * masked).sum() / count, "accuracy": hit.sum() / count}
+
+    @torch.inference_mode()
+    def pictures(self, frames: Tensor) -> NDArray[np.uint8]:
+        """Draw the last two frames of clips and the last one as predicted in one pass: `[h, w, 3]`.
+
+        Args:
+            frames: `[B, T, H, W, 3]` uint8; the actions are those that the LAM gives, else unknown.
+        """
+        config = self.tokenizer.config
+        frames = frames.to(self.model.token_embedding.device)
+        unknown = torch.full(frames.shape[:2], NULL_ACTION, device=frames.device)
+        tokens, actions = self._tokens_and_actions(frames, unknown)
+        hidden, table = self._hidden(torch.full_like(tokens[:, 1:], UNDECIDED), tokens, actions)
+        best = self.model.logits(hidden, tokens[:, :-1], table)[:, -1:].argmax(-1)
+        predicted = torch.cat([tokens[:, :-1], best], 1)
+        ages = causal_ages(frames.shape[1], config.decoder.window, frames.device)
+        real, drawn = (self.tokenizer.decode(each, ages)[0] for each in (tokens, predicted))
+        return sheet([real[:, -2], real[:, -1], drawn[:, -1]])
+
+    @torch.no_grad()
+    def _with_own_frames(self, seen: Tensor, actions: Tensor, random: "_Random") -> Tensor:
+        """Put frames that the model samples in one pass in the place of some of a history's.
+
+        In a share `own_context` of the clips every frame but the first is replaced with probability
+        `U(0, 1)`, drawn for each clip.
+        """
+        hidden, table = self._hidden(torch.full_like(seen[:, 1:], UNDECIDED), seen, actions)
+        logits = self.model.logits(hidden, seen[:, :-1], table) / OWN_TEMPERATURE
+        cdf = logits.softmax(-1).cumsum(-1)
+        drawn = random.uniform(seen[:, 1:].shape)[..., None] * cdf[..., -1:]
+        own = torch.searchsorted(cdf, drawn)[..., 0].clamp(max=cdf.shape[-1] - 1)
+        clips = (seen.shape[0], 1)
+        rate = random.uniform(clips) * (random.uniform(clips) < self.own_context)
+        replaced = random.uniform(own.shape[:2]) < rate
+        return torch.cat([seen[:, :1], torch.where(replaced[..., None], own, seen[:, 1:])], 1)
 
     def _hidden(self, inputs: Tensor, seen: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states `[B, T-1, P, D]` of the masked frames `1 ... T-1`, and the token table."""

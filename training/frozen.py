@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from genie_rt.errors import BundleError, ConfigError
-from genie_rt.runtime.config import ModelConfig, to_dict
+from genie_rt.runtime.config import ConvLamConfig, LamConfig, ModelConfig, from_dict, to_dict
 from genie_rt.runtime.model.lam import Lam
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.untrusted import brief
@@ -39,6 +39,20 @@ def load_lam(run: Path, config: ModelConfig) -> Lam:
     return model.requires_grad_(False).eval()
 
 
+def lam_config(run: Path) -> LamConfig | ConvLamConfig:
+    """The sizes of a run's latent action model.
+
+    Raises:
+        ConfigError: the folder holds no run of one.
+    """
+    describe = run_state(run)["describe"]
+    if describe.get("kind") != "lam":
+        raise ConfigError(f"{run}: expected a run of the lam, found one of the {brief(describe.get('kind'))}")
+    config = from_dict(ModelConfig, describe.get("config"), f"{run}: config")
+    assert config.lam is not None  # what a LAM run trains
+    return config.lam
+
+
 def run_state(run: Path) -> dict[str, Any]:
     """Read the state of a run's newest checkpoint: step, config, describe, versions.
 
@@ -62,6 +76,7 @@ def run_summary(run: Path) -> dict[str, Any]:
         "clip": describe.get("clip"),
         "data": describe.get("data"),
         "loop": state.get("loop"),
+        "figures": state.get("figures"),
     }
 
 

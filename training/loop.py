@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import genie_rt
-from genie_rt.errors import BundleError, ConfigError, DeviceError, UnsupportedError
+from genie_rt.errors import BundleError, ConfigError, DeviceError, StateError, UnsupportedError
 from genie_rt.install import install_hint
 from genie_rt.interrupt import StopRequest
 from genie_rt.runtime.atomic import atomic_file
@@ -38,6 +38,7 @@ from genie_rt.training.checkpoint_state import as_json, checkpoint_folder, write
 from genie_rt.training.loop_config import MAY_CHANGE_ON_RESUME, LoopConfig, learning_rate_at
 from genie_rt.training.optimizer import WeightAverage, build_optimizers
 from genie_rt.training.progress import Reporter
+from genie_rt.training.watch import Watch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -84,7 +85,13 @@ class TrainResult:
 
 
 def train(
-    objective: nn.Module, clips: ClipSampler, config: LoopConfig, out: Path, *, describe: dict[str, Any]
+    objective: nn.Module,
+    clips: ClipSampler,
+    config: LoopConfig,
+    out: Path,
+    *,
+    describe: dict[str, Any],
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train `objective` up to `config.steps`, from the newest checkpoint in `out` where there is one.
 
@@ -97,12 +104,13 @@ def train(
         out: the run's folder: config.json, checkpoints, tensorboard/.
         describe: what else makes this run what it is (kind, model config, data), in JSON types; a resumed
             run must have the same.
+        watch: measures held-out figures for log lines, TensorBoard and checkpoints, in the first process.
 
     Raises:
         ConfigError: `out` holds a checkpoint of another config or `describe`; or the batch does not divide.
         BundleError: no checkpoint in `out` can be read, or the newest whole one does not fit the objective;
             or the disk cannot be written.
-        StateError: another process trains into `out`.
+        StateError: another process trains into `out`, or the watch stopped the run, after a checkpoint.
         DeviceError: the loss or the gradient is NaN or Inf.
         UnsupportedError: the extra `train` is not installed.
     """
@@ -115,7 +123,7 @@ def train(
     with contextlib.ExitStack() as stack:
         if accelerator.is_main_process:
             stack.enter_context(sole_writer(out / ".lock", out, "training into it"))
-        return _train_alone(objective, clips, config, out, describe, accelerator)
+        return _train_alone(objective, clips, config, out, describe, watch, accelerator)
 
 
 def _train_alone(
@@ -124,6 +132,7 @@ def _train_alone(
     config: LoopConfig,
     out: Path,
     describe: dict[str, Any],
+    watch: Watch | None,
     accelerator: "Accelerator",
 ) -> TrainResult:
     found = resumed_checkpoint(out)
@@ -140,7 +149,7 @@ def _train_alone(
         _restore(lambda: objective.load_state_dict(checkpoint.model), out)
     accelerator.wait_for_everyone()  # all have read `out` before the first process writes there
 
-    run = _Run(objective, clips, config, out, describe, accelerator)
+    run = _Run(objective, clips, config, out, describe, watch, accelerator)
     if checkpoint is not None:
         _restore(lambda: run.restore(checkpoint), out)
         run.last_checkpoint = checkpoint_path
@@ -194,10 +203,12 @@ class _Run:
         config: LoopConfig,
         out: Path,
         describe: dict[str, Any],
+        watch: Watch | None,
         accelerator: "Accelerator",
     ) -> None:
         self.objective, self.clips, self.config, self.out = objective, clips, config, out
         self.describe, self.accelerator = describe, accelerator
+        self.watch = watch if accelerator.is_main_process else None
         self.device = accelerator.device
         self.bf16 = _use_bf16(config.precision, self.device)
         objective.train()
@@ -211,6 +222,8 @@ class _Run:
         self.pending: list[dict[str, Tensor]] = []
         self.unlogged: list[dict[str, float]] = []
         self.last_checkpoint: Path | None = None
+        self.figures: dict[str, float] = {}
+        self.warned_at = -1
         self.started = time.monotonic()
         self.seconds_before: float | None = 0.0
 
@@ -251,10 +264,16 @@ class _Run:
                 if save or log or interrupted or self.step % read_every == 0:
                     # Several processes agree here whether to stop, so that none waits for one that left.
                     interrupted = self._read(stop.signum)
+                if self.watch is not None and (log or save or interrupted):
+                    self.figures = self.watch.figures(saving=save or interrupted is not None)
                 if log:
-                    reporter.log(self.step, self._averages())
+                    line = "" if self.watch is None else self.watch.line(self.figures)
+                    reporter.log(self.step, self._averages(), self.figures, line)
                 if save or interrupted:
                     self._save()
+                    reporter.draw(self.step, {} if self.watch is None else self.watch.pictures())
+                if log or save:
+                    self._check(reporter)
             if interrupted is not None:
                 reporter.say(
                     f"stopped by {signal.Signals(interrupted).name} after step {self.step}; saved "
@@ -345,6 +364,21 @@ class _Run:
         rows.clear()
         return {**means, "learning_rate": learning_rate_at(self.config, self.step - 1)}
 
+    def _check(self, reporter: Reporter) -> None:
+        """Let the watch warn, at most once in a tenth of the steps, or stop the run; that is saved first."""
+        if self.watch is None:
+            return
+        try:
+            warning = self.watch.check(self.figures, self.step / self.config.steps)
+        except StateError as error:
+            if self.last_checkpoint != checkpoint_folder(self.out, self.step):
+                self._save()
+            raise StateError(f"{error} (saved {self.last_checkpoint})") from error
+        tenth = 10 * self.step // self.config.steps
+        if warning is not None and tenth > self.warned_at:
+            self.warned_at = tenth
+            reporter.say(warning)
+
     def _save(self) -> None:
         """Write a checkpoint (first process) and wait for it (the others)."""
         if self.accelerator.is_main_process:
@@ -362,6 +396,7 @@ class _Run:
                     "precision": "bf16" if self.bf16 else "fp32",
                     "versions": {"genie-rt": genie_rt.__version__, "torch": torch.__version__},
                     "device": _device_name(self.device),
+                    "figures": self.figures,
                     "seconds": None if self.seconds_before is None else self.seconds_before + seconds,
                 },
                 keep=self.config.keep_checkpoints,

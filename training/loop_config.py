@@ -26,8 +26,8 @@ class LoopConfig:
     """Peak learning rate, reached at the end of the warm-up."""
     final_learning_rate: float = 0.0
     """Learning rate at the last step, for the schedules cosine and linear."""
-    warmup_steps: int = 100
-    """Steps over which the learning rate rises linearly from 0."""
+    warmup: float = 0.03
+    """Share of the steps over which the learning rate rises linearly from 0."""
     schedule: Schedule = "cosine"
     """Learning rate schedule after the warm-up."""
     optimizer: Optimizer = "adamw"
@@ -61,7 +61,9 @@ class LoopConfig:
         for name in ("steps", "batch", "checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("warmup_steps", "seed", "final_learning_rate", "weight_decay", "gradient_clip"):
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup must be a share of the steps in [0, 1), got {self.warmup}")
+        for name in ("seed", "final_learning_rate", "weight_decay", "gradient_clip"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise ConfigError(f"{name} must be finite and not negative, got {getattr(self, name)}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
@@ -77,15 +79,17 @@ class LoopConfig:
 def learning_rate_at(config: LoopConfig, step: int) -> float:
     """The learning rate of optimiser step `step`, counted from 0; a pure function.
 
-    Linear warm-up `lr (step + 1) / warmup`, then with `p = (step - warmup) / (steps - warmup)`
+    Linear warm-up `lr (step + 1) / warmup` over `warmup = config.warmup * steps` steps, then with
+    `p = (step - warmup) / (steps - warmup)`
     cosine: `final + (lr - final) (1 + cos(pi p)) / 2`; linear: `lr + (final - lr) p`; constant: `lr`.
     """
     peak, final = config.learning_rate, config.final_learning_rate
-    if step < config.warmup_steps:
-        return peak * (step + 1) / config.warmup_steps
+    warmup = round(config.warmup * config.steps)
+    if step < warmup:
+        return peak * (step + 1) / warmup
     if config.schedule == "constant":
         return peak
-    progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    progress = min(1.0, (step - warmup) / max(1, config.steps - warmup))
     if config.schedule == "linear":
         return peak + (final - peak) * progress
     return final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2

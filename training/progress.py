@@ -3,10 +3,13 @@
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genie_rt.errors import UnsupportedError
@@ -68,20 +71,38 @@ class Reporter:
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Record and show `metrics`, averages over the steps since the last call; "loss" is among them."""
+    def log(
+        self, step: int, metrics: dict[str, float], heldout: Mapping[str, float], heldout_line: str
+    ) -> None:
+        """Record and show one log line.
+
+        Args:
+            step: number of finished steps.
+            metrics: averages over the steps since the last call; "loss" is among them.
+            heldout: figures on held-out clips, empty where there are none.
+            heldout_line: these as a line of text.
+        """
         if not self._active:
             return
         now = time.perf_counter()
         rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
-        self._record(step, {**metrics, "steps_per_second": rate})
+        held = {f"heldout/{name}": value for name, value in heldout.items()}
+        self._record(step, {**metrics, **held, "steps_per_second": rate})
+        below = f"\n{heldout_line}" if heldout_line else ""
         if self._bar is not None:
-            self._bar.update(self._task, metrics=f"loss {metrics['loss']:.4g}  {rate:.3g} it/s")
+            self._bar.update(self._task, metrics=f"loss {metrics['loss']:.4g}  {rate:.3g} it/s{below}")
         else:
             text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f"  {rate:.3g} it/s"
             left = (self._steps - step) / max(rate, 1e-9)
-            print(f"step {step}/{self._steps}  {text}  {_duration(left)} left", flush=True)
+            print(f"step {step}/{self._steps}  {text}  {_duration(left)} left{below}", flush=True)
+
+    def draw(self, step: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Record pictures `[h, w, 3]` uint8 by name."""
+        if self._writer is None:
+            return
+        for name, picture in pictures.items():
+            self._writer.add_image(name, picture, step, dataformats="HWC")
 
     def _record(self, step: int, metrics: dict[str, float]) -> None:
         if self._writer is None:

@@ -2,14 +2,18 @@
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from genie_rt.kernels.temporal_attention.reference import causal_ages
+from genie_rt.kernels.vq_lookup.reference import lookup_code, nearest_code
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.training.quantiser import CosineQuantiser
+from genie_rt.training.sheet import sheet
 
 
 class TokenizerObjective(nn.Module):
@@ -45,6 +49,20 @@ class TokenizerObjective(nn.Module):
             "commitment": commitment.detach(),
             "perplexity": torch.special.entr(share).sum().exp(),
         }
+
+    @torch.inference_mode()
+    def pictures(self, frames: Tensor) -> NDArray[np.uint8]:
+        """Draw the last frames of clips `[B, T, H, W, 3]` uint8 and what becomes of them: `[h, w, 3]`."""
+        config, codebook = self.model.config, self.quantiser.codebook()
+        frames = frames.to(codebook.device)
+        vectors, _ = self.model.encode_vectors(
+            frames, causal_ages(frames.shape[1], config.encoder.window, frames.device)
+        )
+        quantised = lookup_code(nearest_code(vectors, codebook), codebook)
+        decoded, _ = self.model.decode_vectors(
+            quantised, causal_ages(frames.shape[1], config.decoder.window, frames.device)
+        )
+        return sheet([target_frames(frames, config.output_size)[:, -1], decoded[:, -1]])
 
     def weights(self) -> dict[str, Tensor]:
         """The trained tokenizer's state, codebook included."""

@@ -79,7 +79,7 @@ def config(**changes: Any) -> LoopConfig:
         "steps": 12,
         "batch": 4,
         "learning_rate": 1e-2,
-        "warmup_steps": 3,
+        "warmup": 0.3,
         "precision": "fp32",
         "checkpoint_every": 5,
         "log_every": 4,

@@ -15,7 +15,7 @@ def config(**changes: Any) -> LoopConfig:
         "batch": 1,
         "learning_rate": 1.0,
         "final_learning_rate": 0.2,
-        "warmup_steps": 10,
+        "warmup": 1 / 11,
     }
     return LoopConfig(**(defaults | changes))
 
@@ -32,10 +32,10 @@ def test_schedule_values(schedule: str, middle: float, end: float) -> None:
     assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
-def test_run_shorter_than_its_warmup() -> None:
-    short = config(steps=5, warmup_steps=10)
-    assert learning_rate_at(short, 4) == pytest.approx(0.5)
-    assert learning_rate_at(short, 10) == pytest.approx(1.0)
+def test_a_short_run_reaches_its_peak() -> None:
+    rates = [learning_rate_at(config(steps=30, warmup=0.1), step) for step in range(30)]
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert max(rates[:5]) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,8 @@ def test_run_shorter_than_its_warmup() -> None:
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
         ("final_learning_rate", -1.0),
-        ("warmup_steps", -1),
+        ("warmup", -0.1),
+        ("warmup", 1.0),
         ("weight_decay", float("inf")),
         ("gradient_clip", float("nan")),
         ("beta1", 1.0),

@@ -66,7 +66,7 @@ class Clips:
 
 
 def train_toy(out: Path) -> None:
-    config = LoopConfig(steps=1, batch=1, learning_rate=1e-3, precision="fp32", warmup_steps=0)
+    config = LoopConfig(steps=1, batch=1, learning_rate=1e-3, precision="fp32", warmup=0.0)
     train(Toy(), Clips(), config, out, describe={"kind": "toy"})
 
 
