@@ -23,6 +23,7 @@ from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import check_frame
 from genie_rt.runtime.manifest import (
+    LAM_WEIGHTS,
     MANIFEST,
     MAX_MANIFEST_BYTES,
     MODEL_CARD,
@@ -32,6 +33,7 @@ from genie_rt.runtime.manifest import (
     Manifest,
     encode_manifest,
 )
+from genie_rt.runtime.model.lam import encoder_shapes
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.replace_folder import new_folder, put_in_place
@@ -60,6 +62,8 @@ def write_bundle(
     preset: str = "custom",
     dtype: str = "bf16",
     graphs: Callable[[Path], GraphManifest] | None = None,
+    action_codes: Sequence[int] = (),
+    lam: Mapping[str, torch.Tensor] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Write a bundle, and open it again with the usual reader.
@@ -72,7 +76,7 @@ def write_bundle(
         name: of the bundle, 1 to 64 of A-Z a-z 0-9 . _ -.
         config: sizes of the model.
         weights: `WorldModel.state_dict()`: floating point, any device, finite. Not mutated.
-        action_names: one per action of the dynamics, by index.
+        action_names: one per action of the dynamics, or one per entry of `action_codes`.
         default_action: the one of them that is meant when no key is pressed.
         plans: decoding plans by name, one of them "default".
         prompts: pictures to start from, each `[height, width, 3]` uint8 of the model's size.
@@ -82,6 +86,8 @@ def write_bundle(
         dtype: "fp32", or "bf16" for tensors of two and more axes; norms, biases and `ALWAYS_FP32` stay fp32,
             where rounding would cost more than the few bytes it saves.
         graphs: writes graphs into a folder that holds the weights, and says what they are.
+        action_codes: the action of the dynamics that each name stands for, where they are not the same.
+        lam: weights of `runtime.model.lam.encoder_shapes`, where the bundle shall tell actions from pictures.
         overwrite: replace the bundle that is at `out`, once the new one is whole; see `check_target`.
 
     Raises:
@@ -95,6 +101,7 @@ def write_bundle(
     out = out.resolve()
     check_target(out, overwrite=overwrite)
     tensors = _convert(weights, DTYPES[dtype])
+    lam_tensors = None if lam is None else _convert(lam, torch.float32)
     try:
         with new_folder(out, _is_ours, error=BundleError) as temporary:
             check_target(out, overwrite=overwrite)  # again: it may have been put back just now
@@ -102,8 +109,10 @@ def write_bundle(
             _write_pictures(temporary / "prompts", prompts, config)
             (temporary / MODEL_CARD).write_bytes(model_card.encode())
             save_file(tensors, temporary / WEIGHTS)
-            # safetensors makes its files private
-            shutil.copymode(temporary / MODEL_CARD, temporary / WEIGHTS)
+            if lam_tensors is not None:
+                save_file(lam_tensors, temporary / LAM_WEIGHTS)
+            for path in temporary.glob("*.safetensors"):  # which safetensors makes private
+                shutil.copymode(temporary / MODEL_CARD, path)
             written = None if graphs is None else graphs(temporary)
             manifest = Manifest(
                 name=name,
@@ -115,9 +124,12 @@ def write_bundle(
                 provenance=dict(provenance),
                 files=_records(temporary),
                 graphs=written,
+                action_codes=tuple(action_codes),
             )
             (temporary / MANIFEST).write_bytes(encode_manifest(manifest))
             _check_readable(temporary, tensors)
+            if lam_tensors is not None:
+                _ = load_weights(open_bundle(temporary), encoder_shapes(config), LAM_WEIGHTS)
             _sync(temporary)
             with Uninterrupted():
                 put_in_place(temporary, out, lambda was: _check_target(out, overwrite, was))
@@ -198,7 +210,7 @@ def _is_ours(folder: Path) -> bool:
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     if MANIFEST in names:
         return names <= _listed(folder / MANIFEST)
-    return all(name in (WEIGHTS, MODEL_CARD) or _OURS.fullmatch(name) for name in names)
+    return all(name in (WEIGHTS, LAM_WEIGHTS, MODEL_CARD) or _OURS.fullmatch(name) for name in names)
 
 
 def _write_pictures(folder: Path, pictures: Sequence[NDArray[np.uint8]], config: ModelConfig) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.config import ModelConfig, from_dict
+from genie_rt.runtime.model.lam import encoder_shapes
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.untrusted import brief
 from genie_rt.training.checkpoint import find_checkpoint, read_weights
@@ -36,6 +37,7 @@ class DynamicsCheckpoint:
         path: the checkpoint's folder.
         config: sizes of the model.
         weights: named as in `WorldModel.state_dict()`, on the CPU, in the dtype they were trained in.
+        lam: weights that tell actions from pictures, named as in `encoder_shapes`; None of logged actions.
         action_names: by action index; `latent-0`, `latent-1`, ... where the actions have no names.
         averaged: whether these are the averaged weights.
         state: state.json as parsed, `describe` checked to be an object.
@@ -44,6 +46,7 @@ class DynamicsCheckpoint:
     path: Path
     config: ModelConfig
     weights: dict[str, Tensor]
+    lam: dict[str, Tensor] | None
     action_names: tuple[str, ...]
     averaged: bool
     state: dict[str, Any]
@@ -85,11 +88,14 @@ def read_checkpoint(run: Path, *, averaged: bool = False) -> DynamicsCheckpoint:
     if name not in state["files"]:
         raise BundleError(f"{folder / STATE_FILE}: files: expected the size of {name}, found none")
     wanted = {trained_name(weight): shape for weight, shape in parameter_shapes(config).items()}
+    telling = {} if config.lam is None else encoder_shapes(config)
+    wanted |= {f"lam.{weight}": shape for weight, shape in telling.items()}
     weights = read_weights(folder, state, name, lambda found: _checked(folder / name, wanted, found))
     return DynamicsCheckpoint(
         path=folder,
         config=config,
         weights={weight: weights[trained_name(weight)] for weight in parameter_shapes(config)},
+        lam={weight: weights[f"lam.{weight}"] for weight in telling} or None,
         action_names=_action_names(folder / STATE_FILE, config, describe.get("action_names")),
         averaged=averaged,
         state=state,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -121,6 +123,8 @@ class ExportCommand:
             model_card=source.model_card(name, record, self.limit),
             dtype=self.dtype or source.dtype or "bf16",
             graphs=graphs,
+            action_codes=source.action_codes,
+            lam=source.lam,
             overwrite=self.overwrite,
         )
         self._tell(source, bundle)
@@ -194,6 +198,7 @@ class ExportCommand:
         return replace(graphs, precisions=(*graphs.precisions, "int8"), calibration=calibration)
 
     def _tell(self, source: Source, bundle: Bundle) -> None:
+        from genie_rt.runtime.action_health import health_text
         from genie_rt.runtime.units import plural
 
         megabytes = sum(file.size for file in bundle.files.values()) / 1e6
@@ -213,7 +218,21 @@ class ExportCommand:
                     "not pick it; measure it with genie-rt bench quality --versus, then export with "
                     "--precisions"
                 )
+        if bundle.config.lam is not None:
+            print(health_text(bundle.provenance))
         if not bundle.prompts:
             print(
                 "the bundle has no prompt image: play it with --prompt FILE, or export it with --prompt FILE"
             )
+        print(f"next: genie-rt play {shlex.quote(played(bundle))}")
+        if bundle.config.lam is not None and not bundle.named_codes:
+            print(f"its actions have no names yet: genie-rt actions {shlex.quote(played(bundle))}")
+
+
+def played(bundle: Bundle) -> str:
+    """The bundle as `genie-rt play` takes it: a path that no shipped bundle's name can be mistaken for."""
+    folder = bundle.path
+    with contextlib.suppress(ValueError):
+        folder = folder.relative_to(Path.cwd())
+        return f"./{folder}"
+    return str(folder)

@@ -20,7 +20,7 @@ from genie_rt.runtime.untrusted import brief
 from genie_rt.runtime.untrusted_json import JsonValue
 from genie_rt.training.checkpoint_state import STATE_FILE
 
-_STAGE = ("steps", "seconds", "device", "clip", "loop")
+_STAGE = ("steps", "seconds", "device", "clip", "loop", "figures")
 
 
 def provenance_of(checkpoint: DynamicsCheckpoint) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def provenance_of(checkpoint: DynamicsCheckpoint) -> dict[str, Any]:
     Returns:
         data: source, frames, provenance of the clip store; `visuals` where it is a recorded game.
         recipe: actions, context, corruption, and whether the weights are averaged.
-        stages: of "tokenizer", "lam" (where there is one) and "dynamics": steps, seconds, device, clip, loop.
+        stages: of "tokenizer", "lam" (where there is one) and "dynamics": steps, seconds, device, clip, loop,
+            and the figures that were measured on held-out clips while it trained.
         versions: that trained the dynamics. export: date, versions and commit of the export.
     """
     state = checkpoint.state

@@ -10,6 +10,7 @@ from typing import Any
 
 from genie_rt.export.model_card import COINRUN_ART_SOURCE, COINRUN_ATTRIBUTIONS, LIMITS, render_model_card
 from genie_rt.export.provenance import check_provenance, recordings_of
+from genie_rt.runtime.action_health import health_of
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.untrusted_json import read_json
 
@@ -176,6 +177,10 @@ def _recipe_rows(provenance: Mapping[str, Any]) -> dict[str, object]:
     }
     rows["Actions"] = recipe["actions"]
     rows["Context"] = recipe["context"]
+    if (health := health_of(provenance)) is not None:
+        rows["Latent actions on held-out clips"] = str(health)
+        if (problem := health.problem()) is not None:
+            rows["Warning"] = problem
     if recipe["corruption"] is not None:
         rows["Corruption"] = f"up to {recipe['corruption']:.0%} of the history's tokens"
     rows["Weights"] = "averaged over steps" if recipe["averaged_weights"] else "of the last step"

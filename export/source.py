@@ -19,7 +19,8 @@ from genie_rt.export.run_card import card_of_run
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, shipped_bundles
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import load_image
-from genie_rt.runtime.manifest import MANIFEST, MODEL_CARD, GraphManifest
+from genie_rt.runtime.manifest import LAM_WEIGHTS, MANIFEST, MODEL_CARD, GraphManifest
+from genie_rt.runtime.model.lam import encoder_shapes
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.random_weights import RandomWeights, random_bundle
@@ -37,6 +38,8 @@ class Source:
     Attributes:
         name: of the checkpoint's or bundle's folder, for messages.
         weights: named as in `WorldModel.state_dict()`, on the CPU.
+        lam: weights that tell actions from pictures, where the actions are latent and these are known.
+        action_codes: the action of the dynamics that each name stands for; empty where they are the same.
         dtype: that a bundle's matrices are stored in, "bf16" or "fp32"; None of a run.
         plans, prompts, graphs: of a bundle; a run has none.
         card: of a bundle; None of a run, whose card is made from its provenance.
@@ -46,6 +49,8 @@ class Source:
     config: ModelConfig
     preset: str
     weights: Mapping[str, torch.Tensor]
+    lam: Mapping[str, torch.Tensor] | None = None
+    action_codes: tuple[int, ...] = ()
     dtype: str | None
     action_names: tuple[str, ...]
     default_action: str
@@ -136,6 +141,7 @@ def _read_run(folder: Path, averaged: bool) -> Source:
         config=checkpoint.config,
         preset=preset_of(checkpoint.config),
         weights=checkpoint.weights,
+        lam=checkpoint.lam,
         dtype=None,
         action_names=names,
         default_action=IDLE_ACTION if IDLE_ACTION in names else names[0],
@@ -156,6 +162,8 @@ def _read_bundle(source: str | Path) -> Source:
         config=bundle.config,
         preset=bundle.preset,
         weights=weights,
+        lam=_read_lam(bundle),
+        action_codes=bundle.named_codes,
         dtype="bf16" if is_narrow else "fp32",
         action_names=bundle.action_names,
         default_action=bundle.default_action,
@@ -165,6 +173,12 @@ def _read_bundle(source: str | Path) -> Source:
         graphs=bundle.graphs,
         card=_read_card(bundle),
     )
+
+
+def _read_lam(bundle: Bundle) -> Mapping[str, torch.Tensor] | None:
+    if LAM_WEIGHTS not in bundle.files or bundle.config.lam is None:
+        return None
+    return load_weights(bundle, encoder_shapes(bundle.config), LAM_WEIGHTS)
 
 
 def _read_card(bundle: Bundle) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 LEAST_DELTA_DB = 1.0
 """Decibels that shuffled codes have to cost."""
@@ -114,6 +115,22 @@ class ActionHealth:
             return None
         numbers = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         return cls(**numbers, shares=tuple(share for share in shares if share is not None))
+
+
+def health_of(provenance: Mapping[str, Any]) -> ActionHealth | None:
+    """The figures of a world's latent action model, as a bundle's provenance records them."""
+    stages = provenance.get("stages")
+    stage = stages.get("lam") if isinstance(stages, Mapping) else None
+    return ActionHealth.from_figures(stage.get("figures")) if isinstance(stage, Mapping) else None
+
+
+def health_text(provenance: Mapping[str, Any]) -> str:
+    """What is known about a world's latent actions, in a line; in two where something is wrong with them."""
+    health = health_of(provenance)
+    if health is None:
+        return "latent actions: nothing was measured, so it is not known whether they mean anything"
+    problem = health.problem()
+    return f"latent actions: {health}" + ("" if problem is None else f"\nwarning: {problem}")
 
 
 def _number(value: object) -> float | None:

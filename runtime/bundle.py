@@ -2,6 +2,7 @@
 
 bundle.json            what the bundle is, and the size and sha256 of every other file (`manifest.py`)
 weights.safetensors    fp32 or bf16, named as in `WorldModel.state_dict()`
+lam.safetensors        where the actions are latent: what tells them from pictures; play never opens it
 NAME.onnx              graphs
 prompts/NAME.png       pictures to start from
 README.md              model card
@@ -65,6 +66,7 @@ class Bundle:
         files: size and sha256 of every file but bundle.json, by path within the bundle.
         provenance: data, recipe, versions, as the exporter wrote them.
         graphs: what the ONNX graphs are, None where there are none.
+        named_codes: `action_codes` where names were given to the dynamics' actions, else empty.
         digest: sha256 of bundle.json, which covers all other files: the bundle's identity.
     """
 
@@ -80,6 +82,12 @@ class Bundle:
     provenance: Mapping[str, Any]
     digest: str
     graphs: GraphManifest | None = None
+    named_codes: tuple[int, ...] = ()
+
+    @property
+    def action_codes(self) -> tuple[int, ...]:
+        """The action of the dynamics that each of `action_names` stands for."""
+        return self.named_codes or tuple(range(len(self.action_names)))
 
 
 def shipped_bundles() -> tuple[str, ...]:
@@ -134,6 +142,7 @@ def open_bundle(source: str | Path, *, hash_weights: bool = True) -> Bundle:
         provenance=MappingProxyType(manifest.provenance),
         digest=hashlib.sha256(data).hexdigest(),
         graphs=manifest.graphs,
+        named_codes=manifest.action_codes,
     )
 
 
@@ -164,27 +173,33 @@ def read_prompt(bundle: Bundle, index: int) -> Picture:
     return decode_prompt(data.tobytes(), path, tokenizer.height, tokenizer.width)
 
 
-def read_weights(bundle: Bundle) -> StoredWeights:
-    """The bundle's file of weights in private memory: nobody who writes to the file changes it.
+def read_weights(bundle: Bundle, name: str = WEIGHTS) -> StoredWeights:
+    """A file of weights in private memory: nobody who writes to the file changes it.
+
+    Args:
+        name: of the file, `WEIGHTS` or `LAM_WEIGHTS`.
 
     Raises:
         BundleError: it is not the file that was opened, or no safetensors file.
     """
     try:
-        return read_stored(read_file(bundle, WEIGHTS))
+        return read_stored(read_file(bundle, name))
     except ValueError as error:
         raise BundleError(
-            f"{bundle.path / WEIGHTS}: expected a safetensors file, found {error}; export again"
+            f"{bundle.path / name}: expected a safetensors file, found {error}; export again"
         ) from error
 
 
-def load_weights(bundle: Bundle, expected: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+def load_weights(
+    bundle: Bundle, expected: Mapping[str, tuple[int, ...]], name: str = WEIGHTS
+) -> dict[str, torch.Tensor]:
     """Reads the weights, once the file's header agrees with the model in every name, shape and dtype.
 
     Args:
         bundle: from `open_bundle`.
         expected: the shape of every tensor by name, as `parameter_shapes(bundle.config)` gives them. Load
             before the model is built: then nothing is allocated for sizes that only bundle.json claims.
+        name: of the file, `WEIGHTS` or `LAM_WEIGHTS`.
 
     Returns:
         The tensors in the order of `expected`, on the CPU, contiguous, fp32 or bf16 as stored. They are views
@@ -196,17 +211,17 @@ def load_weights(bundle: Bundle, expected: Mapping[str, tuple[int, ...]]) -> dic
     """
     import torch
 
-    path = bundle.path / WEIGHTS
-    stored = read_weights(bundle)
+    path = bundle.path / name
+    stored = read_weights(bundle, name)
     _check_names(path, set(stored.tensors), set(expected))
-    for name, shape in expected.items():
-        if (found := stored.tensors[name].shape) != tuple(shape):
-            raise BundleError(f"{path}: {name}: expected shape {list(shape)}, found {list(found)}")
-    weights = {name: stored.tensor(name) for name in expected}
-    for name, weight in weights.items():
+    for tensor, shape in expected.items():
+        if (found := stored.tensors[tensor].shape) != tuple(shape):
+            raise BundleError(f"{path}: {tensor}: expected shape {list(shape)}, found {list(found)}")
+    weights = {tensor: stored.tensor(tensor) for tensor in expected}
+    for tensor, weight in weights.items():
         num_bad = weight.numel() - int(torch.isfinite(weight).sum())
         if num_bad:
-            raise BundleError(f"{path}: {name}: expected finite numbers, found {num_bad} NaN or Inf")
+            raise BundleError(f"{path}: {tensor}: expected finite numbers, found {num_bad} NaN or Inf")
     return weights
 
 

@@ -114,6 +114,7 @@ def _as_json(source: str, config: ModelConfig, cost: ModelCost, bundle: Bundle |
             "digest": bundle.digest,
             "preset": bundle.preset,
             "action_names": list(bundle.action_names),
+            "action_codes": list(bundle.action_codes),
             "default_action": bundle.default_action,
             "plans": {name: to_dict(plan) for name, plan in bundle.plans.items()},
             "prompts": [path.relative_to(bundle.path).as_posix() for path in bundle.prompts],
@@ -151,12 +152,16 @@ def _budget_json(budget: MemoryBudget) -> dict[str, int]:
 def _print(source: str, config: ModelConfig, cost: ModelCost, bundle: Bundle | None) -> None:
     from rich.console import Console
 
+    from genie_rt.runtime.action_health import health_text
+
     console = Console(highlight=False, markup=False)
     console.print(bundle.name if bundle else source, style="bold cyan", end="")
     console.print(" (bundle)" if bundle else " (preset)")
     console.print(_outline(config))
     if bundle is not None:
         console.print(_bundle_table(bundle))
+        if bundle.config.lam is not None:
+            console.print(health_text(bundle.provenance))
     console.print()
     console.print(_parts_table(cost))
     console.print()
@@ -262,6 +267,9 @@ def _bundle_table(bundle: Bundle) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     actions = ", ".join(bundle.action_names)
+    if bundle.named_codes:
+        pairs = zip(bundle.action_names, bundle.named_codes, strict=True)
+        actions = ", ".join(f"{name} = latent {code}" for name, code in pairs)
     rows = {
         "digest": bundle.digest,
         "preset": bundle.preset,

@@ -55,7 +55,18 @@ class LoadedWorld(Uncopied):
         return read_prompt(self.bundle, whole_number(index, 0, last, f"a prompt from 0 to {last}"))
 
     def action(self, action: str | int) -> int:
-        """Index of an action given by name or index.
+        """The dynamics' index of an action given by name or index.
+
+        It is the place of the name in `action_names`, unless names were given to learned actions: then it is
+        the learned action that the name stands for.
+
+        Raises:
+            InputError: the world has no such action; the message lists those it has.
+        """
+        return self.bundle.action_codes[self.action_index(action)]
+
+    def action_index(self, action: str | int) -> int:
+        """The place in `action_names` of an action given by name or index.
 
         Raises:
             InputError: the world has no such action; the message lists those it has.

@@ -17,12 +17,15 @@ from genie_rt.runtime.untrusted_json import parse_json
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.safetensors"
+LAM_WEIGHTS = "lam.safetensors"
+"""Weights of the part of a latent action model that tells which action led from one picture to the next."""
 MODEL_CARD = "README.md"
 
 MAX_MANIFEST_BYTES = 1_000_000
 MAX_TOTAL_BYTES = 64 * 2**30
 MAX_FILES = 1024
 MAX_PLANS = 64
+MAX_NAMED_ACTIONS = 4096
 
 GRAPH_FORMATS = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """Number formats of graphs, and what they add to the name of the file."""
@@ -34,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A list of what may be there needs no list of what may not: "..", "/", "\\", "C:" and NUL cannot be spelled.
 _FILE = re.compile(
-    r"weights\.safetensors|README\.md|[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.onnx"
+    r"weights\.safetensors|lam\.safetensors|README\.md|[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.onnx"
     r"|prompts/[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.png"
 )
 
@@ -153,7 +156,10 @@ class Manifest:
         name: of the bundle, such as "demo".
         preset: the preset that the sizes came from; for people, nothing reads it.
         config: sizes of the model.
-        action_names: one per action of the dynamics, in the order of their indices.
+        action_names: in the order of their indices: one per action of the dynamics, or one per entry of
+            `action_codes`.
+        action_codes: the action of the dynamics that each name stands for; several names may share one.
+            Empty where names and actions of the dynamics are the same.
         default_action: the one of them that is meant when no key is pressed.
         plans: decoding plans by name; "default" is always there.
         provenance: data, recipe, commit, versions: any JSON object.
@@ -171,6 +177,7 @@ class Manifest:
     provenance: dict[str, Any]
     files: dict[str, FileRecord]
     graphs: GraphManifest | None = None
+    action_codes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(
@@ -185,10 +192,16 @@ class Manifest:
 
     def _check_actions(self) -> None:
         num_actions = self.config.dynamics.num_actions
+        wanted, per = num_actions, "action of the dynamics"
+        if self.action_codes:
+            wanted, per = len(self.action_codes), "entry of action_codes"
+            _require(wanted <= MAX_NAMED_ACTIONS, "action_codes", f"at most {MAX_NAMED_ACTIONS}", wanted)
+        for code in self.action_codes:
+            _require(0 <= code < num_actions, "action_codes", f"numbers from 0 to {num_actions - 1}", code)
         _require(
-            len(self.action_names) == num_actions,
+            len(self.action_names) == wanted,
             "action_names",
-            f"{num_actions} names, one per action of the dynamics",
+            f"{wanted} names, one per {per}",
             len(self.action_names),
         )
         for name in self.action_names:
@@ -216,7 +229,7 @@ class Manifest:
             _require(
                 _FILE.fullmatch(name) is not None,
                 "files",
-                f"{WEIGHTS}, {MODEL_CARD}, NAME.onnx or prompts/NAME.png inside the bundle's folder",
+                f"{WEIGHTS}, {LAM_WEIGHTS}, {MODEL_CARD}, NAME.onnx or prompts/NAME.png inside the bundle's folder",
                 name,
             )
         _require(WEIGHTS in self.files, "files", f"a record of {WEIGHTS}", sorted(self.files)[:8])

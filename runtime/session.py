@@ -313,17 +313,16 @@ class Session(Uncopied):
             InputError: the world has no such action.
             DeviceError: the model gave NaN or Inf.
         """
-        row, names = self.row, self.world.action_names
-        if actions is None:
-            asked: Sequence[int] = range(len(names))
-        else:
+        row, world = self.row, self.world
+        given: Iterable[str | int] = range(len(world.action_names))
+        if actions is not None:
             given = sequence(actions, "a list of actions to peek at", ordered=False)
-            asked = [self.world.action(action) for action in given]
-        missing = [index for index in dict.fromkeys(asked) if index not in self._peeked]
+        asked = {world.action_names[world.action_index(action)]: world.action(action) for action in given}
+        missing = [code for code in dict.fromkeys(asked.values()) if code not in self._peeked]
         if missing:
-            moments = advance(self.world.backend, [row] * len(missing), missing, self.next_plan)
+            moments = advance(world.backend, [row] * len(missing), missing, self.next_plan)
             self._peeked |= zip(missing, moments, strict=True)
-        return {names[index]: self._peeked[index].frame.picture().copy() for index in asked}
+        return {name: self._peeked[code].frame.picture().copy() for name, code in asked.items()}
 
     @exclusive
     def rollout(self, actions: Iterable[Iterable[str | int]], *, frames: bool = True) -> Rollout:

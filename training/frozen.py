@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from genie_rt.errors import BundleError, ConfigError
+from genie_rt.errors import BundleError, ConfigError, InputError
+from genie_rt.runtime.bundle import Bundle
+from genie_rt.runtime.bundle import load_weights as load_weights_of
 from genie_rt.runtime.config import ConvLamConfig, LamConfig, ModelConfig, from_dict, to_dict
-from genie_rt.runtime.model.lam import Lam
+from genie_rt.runtime.manifest import LAM_WEIGHTS
+from genie_rt.runtime.model.lam import Lam, build_lam, encoder_shapes
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.untrusted import brief
 from genie_rt.training.checkpoint import latest_checkpoint, load_weights
@@ -36,6 +40,25 @@ def load_lam(run: Path, config: ModelConfig) -> Lam:
     _load(objective, state, run)
     model = objective.model
     model.load_state_dict(objective.weights())
+    return model.requires_grad_(False).eval()
+
+
+def load_bundle_lam(bundle: Bundle) -> Lam:
+    """The latent action model that a bundle carries, in float32: it tells actions and predicts nothing.
+
+    Raises:
+        InputError: the bundle carries none.
+        BundleError: its file is broken, or not what the bundle's sizes imply.
+    """
+    if bundle.config.lam is None or LAM_WEIGHTS not in bundle.files:
+        raise InputError(
+            f"{bundle.path}: expected a bundle that carries its latent action model, found none in it: name "
+            "the run folder with --lam RUN, or export the run again with this genie-rt"
+        )
+    weights = load_weights_of(bundle, encoder_shapes(bundle.config), LAM_WEIGHTS)
+    with torch.device("meta"):
+        model = build_lam(bundle.config)
+    model.load_state_dict({name: w.float() for name, w in weights.items()}, assign=True, strict=False)
     return model.requires_grad_(False).eval()
 
 

@@ -121,7 +121,7 @@ class Past:
         actions, stats = held_actions(self.snapshot.world), list[FrameStats]()
 
         def run() -> None:
-            rollout.step(next(actions))
+            rollout.step(self.snapshot.world.action(next(actions)))
             assert rollout.stats is not None  # a step sets it
             stats.append(rollout.stats)
 

@@ -60,8 +60,8 @@ class QualityOptions:
     """Number of timed frames per plan."""
     visuals: Annotated[Literal["plain", "full"] | None, shown(default="as in the training data")] = None
     """Visual style of CoinRun, without --data."""
-    lam: Annotated[Path | None, shown(default="none")] = None
-    """Run folder of the latent action model; needed for a world with latent actions."""
+    lam: Annotated[Path | None, shown(default="the bundle's own")] = None
+    """Run folder of the latent action model that infers the true actions of a world with latent ones."""
     seed: int = 0
     """Random seed for the choice of clips, sampling and random actions."""
     batch: int = 16

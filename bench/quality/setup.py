@@ -24,7 +24,6 @@ from genie_rt.bench.quality.measure import (
 )
 from genie_rt.bench.quality.options import QualityOptions
 from genie_rt.bench.quality.work_folder import Work
-from genie_rt.errors import InputError
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.world_model import WorldModel
@@ -83,20 +82,15 @@ class QualityBench:
             model: the definition, where actions are latent.
         """
         asked, config, length = self.asked, bundle.config, protocol.clip_length
-        if config.lam is not None and asked.lam is None:
-            raise InputError(
-                f"the actions of {bundle.name!r} are latent: name the run folder of its action model with "
-                "--lam RUN, so that the true actions can be inferred from the clips"
-            )
         if asked.data is not None:
             size = config.tokenizer.output_size
             clips = from_store(asked.data, num_clips=asked.clips, length=length, size=size, seed=asked.seed)
         else:
             visuals = asked.visuals or game_visuals(bundle)
             clips = from_game(num_clips=asked.clips, length=length, visuals=visuals, seed=asked.seed)
-        if config.lam is None or asked.lam is None:
-            return clips.renamed(bundle.action_names)
-        return with_latent_actions(clips, asked.lam, model, bundle.action_names, asked.batch)
+        if config.lam is None:
+            return clips.renamed(bundle.action_names, bundle.action_codes)
+        return with_latent_actions(clips, bundle, asked.lam, model, asked.batch)
 
     def reference(self, bundle: Bundle, protocol: Protocol, work: Work, features: FrameFeatures) -> Reference:
         """Other real clips: of a store's training split, or of other plays of the real game."""

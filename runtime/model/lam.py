@@ -7,12 +7,24 @@ the encoder. `st_lam.py` is the paper's, `conv_lam.py` the one that learns on a 
 
 from typing import TypeAlias
 
+import torch
+
 from genie_rt.runtime.config import ConvLamConfig, ModelConfig
 from genie_rt.runtime.model.conv_lam import ConvLam
 from genie_rt.runtime.model.st_lam import STLam
 
 Lam: TypeAlias = STLam | ConvLam
 """Both have `inputs_of`, `action_vectors`, `actions`, `predict` and `decode_actions` in common."""
+
+
+_ENCODER = ("encoder.", "encoder_in.", "encoder_position", "action_in.", "codebook")
+
+
+def encoder_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight that telling actions from pictures needs, without allocating any."""
+    with torch.device("meta"):
+        lam = build_lam(config)
+    return {name: tuple(value.shape) for name, value in lam.state_dict().items() if name.startswith(_ENCODER)}
 
 
 def build_lam(config: ModelConfig) -> Lam:

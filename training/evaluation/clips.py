@@ -1,6 +1,7 @@
 """Ground truth: clips of a store's held-out split, or of the real game on held-out levels."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,12 @@ class TrueClips:
     action_names: tuple[str, ...]
     origin: dict[str, Any]
 
-    def renamed(self, action_names: tuple[str, ...]) -> "TrueClips":
-        """Return the same clips with actions that index a world's names.
+    def renamed(self, action_names: tuple[str, ...], codes: Sequence[int]) -> "TrueClips":
+        """Return the same clips with the actions of a world's dynamics.
+
+        Args:
+            action_names: of the world.
+            codes: the action of the dynamics that each of them stands for.
 
         Raises:
             InputError: the clips have an action that the world lacks, or no actions at all.
@@ -48,10 +53,10 @@ class TrueClips:
             what = f"actions that it lacks: {', '.join(missing)}" if missing else "no actions"
             raise InputError(
                 f"expected clips with the world's actions ({', '.join(action_names)}), found {what}; "
-                "a world of latent actions needs the run folder of its action model: --lam RUN"
+                "name learned actions with `genie-rt actions`"
             )
         # NO_ACTION is -1, which picks the last
-        index = np.array([*(action_names.index(name) for name in self.action_names), NO_ACTION])
+        index = np.array([*(codes[action_names.index(name)] for name in self.action_names), NO_ACTION])
         return replace(self, actions=index[self.actions], action_names=action_names)
 
 

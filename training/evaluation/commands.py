@@ -47,8 +47,8 @@ class EvaluateCommand:
     """Name of the bundle's decoding plan for rollouts."""
     visuals: Annotated[Literal["plain", "full"] | None, shown(default="as in the training data")] = None
     """Visual style of CoinRun, without --data."""
-    lam: Annotated[Path | None, shown(default="none")] = None
-    """Run folder of the latent action model; needed for a world with latent actions."""
+    lam: Annotated[Path | None, shown(default="the bundle's own")] = None
+    """Run folder of the latent action model that infers the true actions of a world with latent ones."""
     json: Annotated[Path | None, shown(default="none written")] = None
     """JSON file for all figures, with device, versions and settings."""
     seed: int = 0
@@ -118,11 +118,6 @@ class EvaluateCommand:
         from genie_rt.training.evaluation.clips import from_game, from_store
 
         config, size = world.bundle.config, world.output_size
-        if config.lam is not None and self.lam is None:
-            raise InputError(
-                f"the actions of {world.bundle.name!r} are latent: name the run folder of its action model "
-                "with --lam RUN, so that the true actions can be inferred from the clips"
-            )
         if self.data is not None:
             clips = from_store(
                 self.data, num_clips=self.clips, length=settings.clip_length, size=size, seed=self.seed
@@ -135,11 +130,11 @@ class EvaluateCommand:
                 visuals=self.visuals or game_visuals(world.bundle),
                 seed=self.seed,
             )
-        if config.lam is None or self.lam is None:
-            return clips.renamed(world.action_names)
+        if config.lam is None:
+            return clips.renamed(world.action_names, world.bundle.action_codes)
         from genie_rt.training.evaluation.latent import with_latent_actions
 
-        return with_latent_actions(clips, self.lam, model, world.action_names, self.batch)
+        return with_latent_actions(clips, world.bundle, self.lam, model, self.batch)
 
     def _command(self) -> str:
         """Format these settings as a command line."""
