@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from genie_rt.errors import ConfigError
+from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.manifest import GRAPH_FORMATS, WEIGHTS, GraphManifest
 from genie_rt.runtime.model.world_model import WorldModel
@@ -187,11 +187,23 @@ def calibration_of(
 def _clips(source: Source, model: WorldModel, store: Path) -> Sequence[Clip]:
     from genie_rt.export.calibrate import Clip
     from genie_rt.training.evaluation.clips import from_store
+    from genie_rt.training.evaluation.latent import infer_actions
+    from genie_rt.training.frozen import telling_lam
 
     tokenizer = source.config.tokenizer
     length = max(CLIP_FRAMES, 2 * source.config.dynamics.transformer.window)
     found = from_store(
         store, num_clips=CLIPS + JUDGED_CLIPS, length=length, size=(tokenizer.height, tokenizer.width),
         seed=0, split="train",
-    ).renamed(source.action_names)  # fmt: skip
+    )  # fmt: skip
+    if source.config.lam is None:
+        codes = source.action_codes or range(len(source.action_names))
+        found = found.renamed(source.action_names, codes)
+    elif source.lam is not None:
+        lam = telling_lam(source.config, source.lam)
+        found = replace(found, actions=infer_actions(lam, model, found.frames, CLIPS))
+    else:
+        raise InputError(
+            "--int8: expected a bundle that carries its latent action model, found none in it: export the run"
+        )
     return [Clip.of(model, *clip) for clip in zip(found.frames, found.actions, strict=True)]

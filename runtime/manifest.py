@@ -198,12 +198,8 @@ class Manifest:
             _require(wanted <= MAX_NAMED_ACTIONS, "action_codes", f"at most {MAX_NAMED_ACTIONS}", wanted)
         for code in self.action_codes:
             _require(0 <= code < num_actions, "action_codes", f"numbers from 0 to {num_actions - 1}", code)
-        _require(
-            len(self.action_names) == wanted,
-            "action_names",
-            f"{wanted} names, one per {per}",
-            len(self.action_names),
-        )
+        found = len(self.action_names)
+        _require(found == wanted, "action_names", f"{wanted} names, one per {per}", found)
         for name in self.action_names:
             ok = 1 <= len(name) <= 64 and name.isprintable() and name == name.strip()
             _require(ok, "action_names", "1 to 64 printable characters with no space at the ends", name)
@@ -229,7 +225,8 @@ class Manifest:
             _require(
                 _FILE.fullmatch(name) is not None,
                 "files",
-                f"{WEIGHTS}, {LAM_WEIGHTS}, {MODEL_CARD}, NAME.onnx or prompts/NAME.png inside the bundle's folder",
+                f"{WEIGHTS}, {LAM_WEIGHTS}, {MODEL_CARD}, NAME.onnx or prompts/NAME.png "
+                "in the bundle's folder",
                 name,
             )
         _require(WEIGHTS in self.files, "files", f"a record of {WEIGHTS}", sorted(self.files)[:8])

@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from genie_rt.runtime.config import DynamicsConfig, LamConfig, ModelConfig, TokenizerConfig, TransformerConfig
+from genie_rt.runtime.config import (
+    ConvLamConfig,
+    DynamicsConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 from genie_rt.training.commands import DynamicsCommand, LamCommand, TokenizerCommand
 from genie_rt.training.data.store import Split
 from genie_rt.training.data.writer import ClipStoreWriter
@@ -24,7 +30,7 @@ TINY = ModelConfig(
         encoder=_SIDE,
         decoder=_SIDE,
     ),
-    lam=LamConfig(patch=4, num_actions=4, codebook_dim=4, encoder=_SIDE, decoder=_SIDE),
+    lam=ConvLamConfig(num_actions=4, width=4),
     dynamics=DynamicsConfig(transformer=_SIDE, num_actions=4, merge=2, embedding_dim=8),
 )
 """The preset "tiny" of the fixture `tiny_preset`. Four latent actions, so that the data's three differ."""
@@ -82,7 +88,7 @@ def train_all(root: Path) -> TinyRuns:
     dynamics = shared | {"tokenizer": runs.tokenizer}
     commands = (
         TokenizerCommand(out=runs.tokenizer, loop=tiny_loop(), **shared),
-        LamCommand(out=runs.lam, loop=tiny_loop(), **shared),
+        LamCommand(out=runs.lam, min_delta=0.0, loop=tiny_loop(), **shared),
         DynamicsCommand(out=runs.logged, actions="logged", loop=tiny_loop(ema_decay=0.5), **dynamics),
         DynamicsCommand(out=runs.latent, lam=runs.lam, loop=tiny_loop(), **dynamics),
     )

@@ -18,9 +18,9 @@ from genie_rt.training.loop_config import LoopConfig
 from genie_rt.training.stage import Stage, clip_length, open_data, seed_weights
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from genie_rt.training.data.store import ClipStore
+    from genie_rt.training.dynamics import DynamicsObjective
+    from genie_rt.training.tokenizer import TokenizerObjective
     from genie_rt.training.watch import Watch
 
 
@@ -294,7 +294,9 @@ def _with_logged_actions(config: ModelConfig, store: ClipStore) -> ModelConfig:
     return dataclasses.replace(config, dynamics=dynamics, lam=None)
 
 
-def _loss_watch(objective: nn.Module, store: ClipStore, length: int) -> Watch | None:
+def _loss_watch(
+    objective: TokenizerObjective | DynamicsObjective, store: ClipStore, length: int
+) -> Watch | None:
     from genie_rt.training.watch import LossWatch, heldout_clips
 
     clips = heldout_clips(store, length, 8)

@@ -1,5 +1,6 @@
 """Trained parts that a later stage builds on, loaded from their runs and frozen."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,15 @@ def load_bundle_lam(bundle: Bundle) -> Lam:
             f"{bundle.path}: expected a bundle that carries its latent action model, found none in it: name "
             "the run folder with --lam RUN, or export the run again with this genie-rt"
         )
-    weights = load_weights_of(bundle, encoder_shapes(bundle.config), LAM_WEIGHTS)
+    return telling_lam(bundle.config, load_weights_of(bundle, encoder_shapes(bundle.config), LAM_WEIGHTS))
+
+
+def telling_lam(config: ModelConfig, weights: Mapping[str, Tensor]) -> Lam:
+    """A latent action model, in float32, from the weights of `encoder_shapes`: it predicts nothing."""
     with torch.device("meta"):
-        model = build_lam(bundle.config)
-    model.load_state_dict({name: w.float() for name, w in weights.items()}, assign=True, strict=False)
+        model = build_lam(config)
+    own = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
+    model.load_state_dict(own, assign=True, strict=False)
     return model.requires_grad_(False).eval()
 
 

@@ -97,7 +97,7 @@ class SignQuantiser(nn.Module):
         return normalize(quantised.view(vectors.shape), dim=-1), indices, loss
 
     def codebook(self) -> Tensor:
-        """All codes, `[2^d, d]` float32 vectors of signs."""
+        """All codes, `[2^d, d]` float32 unit rows."""
         return self.get_buffer("codes")
 
 

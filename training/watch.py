@@ -6,13 +6,15 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from genie_rt.errors import InputError, StateError
 from genie_rt.runtime.action_health import ActionHealth
 from genie_rt.training.data.store import ClipStore
+from genie_rt.training.dynamics import DynamicsObjective
 from genie_rt.training.lam import LamObjective
 from genie_rt.training.lam_health import action_health
+from genie_rt.training.tokenizer import TokenizerObjective
 
 LOG_CLIPS, SAVE_CLIPS = 32, 256
 """Held-out clips that a log line and a checkpoint are measured on, where there are so many."""
@@ -74,7 +76,9 @@ class LossWatch:
         clips: frames `[B, T, H, W, 3]` uint8 and actions `[B, T]`.
     """
 
-    def __init__(self, objective: nn.Module, clips: tuple[Tensor, Tensor]) -> None:
+    def __init__(
+        self, objective: TokenizerObjective | DynamicsObjective, clips: tuple[Tensor, Tensor]
+    ) -> None:
         self.objective, self.clips = objective, clips
 
     @torch.inference_mode()
@@ -82,12 +86,11 @@ class LossWatch:
         """See `Watch.figures`."""
         device = next(self.objective.parameters()).device
         frames, actions = (part.to(device) for part in self.clips)
-        training = self.objective.training
         self.objective.eval()
         try:
             outputs = self.objective(frames, actions, torch.Generator(device).manual_seed(0))
         finally:
-            self.objective.train(training)
+            self.objective.train()
         return {name: value.float().item() for name, value in outputs.items()}
 
     def line(self, figures: Mapping[str, float]) -> str:
@@ -99,9 +102,12 @@ class LossWatch:
         return None
 
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
-        """What the objective draws of the first held-out clips; nothing where it draws none."""
-        draw = getattr(self.objective, "pictures", None)
-        return {} if draw is None else draw(self.clips[0][:4])
+        """What the objective draws of the first held-out clips."""
+        self.objective.eval()
+        try:
+            return {"held out": self.objective.pictures(self.clips[0][:4])}
+        finally:
+            self.objective.train()
 
 
 class LamWatch:

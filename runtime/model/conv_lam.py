@@ -131,9 +131,9 @@ class ConvBlock(nn.Module):
 
 
 def sign_codes(dim: int) -> Tensor:
-    """The `2^dim` vectors of signs, `[2^dim, dim]` float32: code `i` has +1 where bit `j` of `i` is set."""
+    """The `2^dim` vectors of signs at unit length, `[2^dim, dim]`: bit `j` of `i` is the sign of `[i, j]`."""
     rows = itertools.product((-1.0, 1.0), repeat=dim)
-    return torch.tensor([row[::-1] for row in rows])
+    return torch.tensor([row[::-1] for row in rows]) * dim**-0.5
 
 
 def _start(config: ConvLamConfig) -> Tensor:

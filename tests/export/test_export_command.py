@@ -135,8 +135,9 @@ def test_provenance_and_card_say_how_it_was_trained(tiny_runs: TinyRuns, tmp_pat
     values = open_bundle(tmp_path / "w").provenance
     assert list(values["stages"]) == ["tokenizer", "lam", "dynamics"]
     for stage in values["stages"].values():
-        assert stage["steps"] == 2 and stage["clip"] == 4
+        assert stage["steps"] == 2 and stage["figures"]
         assert stage["seconds"] > 0 and stage["device"] and stage["loop"]["batch"] == 4
+    assert [stage["clip"] for stage in values["stages"].values()] == [4, 2, 4]
     assert values["recipe"] == {
         "actions": "latent",
         "context": "clean",

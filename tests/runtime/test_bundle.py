@@ -260,7 +260,7 @@ def test_graphs_that_are_not_what_is_said_of_them(
 )
 def test_a_malicious_file_name(folder: Path, name: str) -> None:
     edit(folder, lambda values: values["files"].update({name: RECORD}))
-    refuse(folder, "bundle.json", "inside the bundle's folder")
+    refuse(folder, "bundle.json", "in the bundle's folder")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from genie_rt.runtime.config import (
     TransformerConfig,
 )
 from genie_rt.runtime.cost import ACTION_CODES, DECODER, DYNAMICS, ENCODER, model_cost, transformer_flops
-from genie_rt.runtime.model.lam import Lam
+from genie_rt.runtime.model.st_lam import STLam
 from genie_rt.runtime.model.transformer import KeysValues
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.pages import PagePool
@@ -123,7 +123,7 @@ def test_a_frame_of_the_papers_recipe(config: ModelConfig) -> None:
 def test_the_latent_action_model(config: ModelConfig) -> None:
     cost, sizes = model_cost(config), config.tokenizer
     assert config.lam is not None and cost.lam is not None
-    lam = Lam(config.lam, sizes)
+    lam = STLam(config.lam, sizes)
     frame = torch.zeros(1, 1, sizes.height, sizes.width, 3, dtype=torch.uint8)
     codes = torch.zeros(1, 1, sizes.num_tokens, sizes.codebook_dim)
     inputs = patchify(frame, lam.patch, torch.float32) if config.lam.inputs == "pixels" else codes

@@ -15,7 +15,8 @@ from tiny_runs import ACTIONS, TINY, TinyRuns, tiny_loop, write_store
 
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime import presets
-from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.config import LamConfig, ModelConfig, to_dict
+from genie_rt.runtime.presets import preset
 from genie_rt.training.checkpoint import load_weights
 from genie_rt.training.commands import DynamicsCommand, LamCommand, TokenizerCommand, clip_length
 from genie_rt.training.dynamics import DynamicsObjective
@@ -38,8 +39,9 @@ def with_wider_encoder(config: ModelConfig) -> ModelConfig:
 
 
 def with_token_lam(config: ModelConfig) -> ModelConfig:
-    assert config.lam is not None
-    return dataclasses.replace(config, lam=dataclasses.replace(config.lam, inputs="tokens"))
+    side = config.tokenizer.encoder
+    lam = LamConfig(patch=4, num_actions=4, codebook_dim=4, encoder=side, decoder=side, inputs="tokens")
+    return dataclasses.replace(config, lam=lam)
 
 
 def without_lam(config: ModelConfig) -> ModelConfig:
@@ -75,9 +77,9 @@ def test_no_rate_rises_after_the_warm_up(kind: type[Any]) -> None:
 
 
 def test_every_run_says_what_it_is(tiny_runs: TinyRuns) -> None:
-    for kind in ("tokenizer", "lam"):
+    for kind, clip in (("tokenizer", 4), ("lam", 2)):
         describe = run_state(getattr(tiny_runs, kind))["describe"]
-        assert (describe["kind"], describe["clip"], describe["action_names"]) == (kind, 4, [])
+        assert (describe["kind"], describe["clip"], describe["action_names"]) == (kind, clip, [])
         assert describe["data"] == {"source": "noise", "frames": 36, "provenance": {}}
 
 
@@ -91,7 +93,7 @@ def test_the_dynamics_record_what_they_stand_on(tiny_runs: TinyRuns) -> None:
     assert "lam" not in logged
     for stage, run in (("tokenizer", tiny_runs.tokenizer), ("lam", tiny_runs.lam)):
         summary, state = latent[stage], run_state(run)
-        assert (summary["steps"], summary["clip"]) == (2, 4)
+        assert (summary["steps"], summary["figures"]) == (2, state["figures"])
         assert (summary["seconds"], summary["loop"]) == (state["seconds"], state["loop"])
 
 
@@ -104,13 +106,34 @@ def test_the_dynamics_carry_their_tokenizer(tiny_runs: TinyRuns) -> None:
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_pictures_of_another_size_are_refused(kind: type[Any], tiny_runs: TinyRuns, tmp_path: Path) -> None:
-    store = write_store(tmp_path / "store", height=16)
+def test_pictures_of_a_size_that_no_grid_has_are_refused(
+    kind: type[Any], tiny_runs: TinyRuns, tmp_path: Path
+) -> None:
+    store = write_store(tmp_path / "store", height=12)
     more = {"tokenizer": tiny_runs.tokenizer} if kind is DynamicsCommand else {}
     command = kind(data=store, out=tmp_path / "run", preset="tiny", loop=tiny_loop(), **more)
-    with pytest.raises(InputError, match="expected frames of 16x8 pixels for this preset, found 16x16"):
+    with pytest.raises(InputError, match="expected sides that are multiples of 8 pixels.*found 16x12"):
         command.run()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_has_the_size_of_its_data(tmp_path: Path, tiny_preset: None) -> None:
+    store = write_store(tmp_path / "store", height=16, width=24)
+    command = TokenizerCommand(data=store, out=tmp_path / "run", preset="tiny", loop=tiny_loop(steps=1))
+    assert command.run() == 0
+    tokenizer = run_state(tmp_path / "run")["describe"]["config"]["tokenizer"]
+    assert (tokenizer["height"], tokenizer["width"]) == (16, 24)
+
+
+def test_a_preset_may_be_a_file(tiny_runs: TinyRuns, tmp_path: Path) -> None:
+    path = tmp_path / "my.json"
+    path.write_text(json.dumps(to_dict(TINY)))
+    assert preset(str(path)) == TINY
+    path.write_text(json.dumps(to_dict(TINY) | {"lamm": None}))
+    with pytest.raises(ConfigError, match=r"my.json: unknown key 'lamm'; did you mean 'lam'"):
+        preset(str(path))
+    with pytest.raises(ConfigError, match="or a file NAME.json"):
+        preset("my")
 
 
 def test_logged_actions_that_nobody_logged_are_refused(tiny_runs: TinyRuns, tmp_path: Path) -> None:
@@ -128,7 +151,9 @@ def test_a_lam_that_sees_tokens_needs_the_tokenizer(
     tiny_runs: TinyRuns, tmp_path: Path, other_preset: Callable[[ModelConfig], str]
 ) -> None:
     name = other_preset(with_token_lam(TINY))
-    command = LamCommand(data=tiny_runs.store, out=tmp_path / "lam", preset=name, loop=tiny_loop(steps=1))
+    command = LamCommand(
+        data=tiny_runs.store, out=tmp_path / "lam", preset=name, min_delta=0.0, loop=tiny_loop(steps=1)
+    )
     with pytest.raises(InputError, match="--tokenizer"):
         command.run()
     assert dataclasses.replace(command, tokenizer=tiny_runs.tokenizer).run() == 0
@@ -160,12 +185,14 @@ def test_a_tokenizer_of_another_size_is_refused(
 
 
 def test_clips_too_short_to_learn_from_are_refused(tiny_runs: TinyRuns, tmp_path: Path) -> None:
-    assert (clip_length(None, 8), clip_length(5, 8), clip_length(1, 8, least=1)) == (16, 5, 1)
+    assert (clip_length(None, 8), clip_length(5, 8), clip_length(1, 8, least=1)) == (8, 5, 1)
     with pytest.raises(InputError, match="--clip: expected 2 frames or more, found 0"):
         dynamics(tiny_runs, tmp_path, clip=0).run()
 
 
-@pytest.mark.parametrize("change", [{"context": "dirty"}, {"corruption": 1.5}, {"corruption": float("nan")}])
+@pytest.mark.parametrize(
+    "change", [{"context": "dirty"}, {"corruption": 1.5}, {"corruption": float("nan")}, {"own_context": -1}]
+)
 def test_a_recipe_that_does_not_exist_is_refused(
     change: dict[str, Any], tiny_runs: TinyRuns, tmp_path: Path
 ) -> None:
@@ -175,7 +202,7 @@ def test_a_recipe_that_does_not_exist_is_refused(
 
 def test_a_run_in_two_parts_equals_a_run_in_one(tiny_runs: TinyRuns, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    settings = {"schedule": "constant", "optimizer": "muon"}
+    settings: dict[str, Any] = {"schedule": "constant", "optimizer": "muon", "warmup": 0.0}
     for out, steps in ((whole, 4), (parts, 2), (parts, 4)):
         command = dynamics(tiny_runs, out, loop=tiny_loop(steps=steps, **settings))
         assert command.run() == 0

@@ -73,7 +73,7 @@ def test_a_run_that_says_something_else_of_itself_is_one_line(
 def test_a_summary_says_what_was_not_measured(tiny_runs: TinyRuns, tmp_path: Path) -> None:
     state = run_state(tiny_runs.lam)
     summary = run_summary(tiny_runs.lam)
-    assert summary.keys() == {"steps", "seconds", "device", "clip", "data", "loop"}
+    assert summary.keys() == {"steps", "seconds", "device", "clip", "data", "loop", "figures"}
     assert (summary["seconds"], summary["device"]) == (state["seconds"], state["device"])
     old = Path(shutil.copytree(tiny_runs.lam, tmp_path / "old"))
     (path,) = old.glob("checkpoint-*/state.json")

@@ -14,7 +14,7 @@ from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED
-from genie_rt.runtime.model.lam import Lam
+from genie_rt.runtime.model.st_lam import STLam
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
@@ -181,7 +181,7 @@ def test_masks_corruption_and_dropout_come_in_the_shares_stated() -> None:
 def test_latent_actions_replace_those_of_the_data() -> None:
     assert CONFIG.lam is not None
     for inputs in ("pixels", "tokens"):
-        lam = Lam(replace(CONFIG.lam, inputs=inputs), CONFIG.tokenizer)
+        lam = STLam(replace(CONFIG.lam, inputs=inputs), CONFIG.tokenizer)
         objective = make_dynamics(lam=lam)
         frames, actions = make_clips()
         _, led_by = objective._tokens_and_actions(frames, actions)
@@ -250,7 +250,7 @@ def test_exported_weights_give_the_codes_that_were_trained(kind: str) -> None:
         objective.eval()
         vectors = objective.model.action_vectors(objective.model.inputs_of(frames))
         assert CONFIG.lam is not None
-        served = Lam(CONFIG.lam, CONFIG.tokenizer)
+        served = STLam(CONFIG.lam, CONFIG.tokenizer)
         served.load_state_dict(objective.weights())
         found = served.actions(frames)
     assert torch.equal(found, objective.quantiser(vectors)[1])

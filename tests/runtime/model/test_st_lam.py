@@ -8,15 +8,15 @@ from comparator import assert_close_norm
 from makers import make_config, make_pictures, make_tensor, randomise
 from torch import Tensor
 
-from genie_rt.runtime.model.lam import Lam
+from genie_rt.runtime.model.st_lam import STLam
 
 T = 8
 CONFIG = make_config(with_lam=True)
 
 
-def make_lam(inputs: str = "pixels") -> Lam:
+def make_lam(inputs: str = "pixels") -> STLam:
     assert CONFIG.lam is not None
-    lam = Lam(replace(CONFIG.lam, inputs=inputs), CONFIG.tokenizer)
+    lam = STLam(replace(CONFIG.lam, inputs=inputs), CONFIG.tokenizer)
     randomise(lam, 0)
     return lam.double()
 
