@@ -110,6 +110,10 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "play a world and the real game side by side",
         "train",
     ),
+    ("actions",): Entry(
+        "genie_rt.export.actions.commands:ActionsCommand",
+        "show what learned actions do, and name them",
+    ),
     ("export",): Entry(
         "genie_rt.export.commands:ExportCommand",
         "write a trained world as a bundle",

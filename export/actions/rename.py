@@ -1,0 +1,59 @@
+"""Giving a bundle's actions other names. All else stays as it is."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from genie_rt.export.bundle import write_bundle
+from genie_rt.export.graph_writer import KeptGraphs
+from genie_rt.export.source import IDLE_ACTION, read_source
+from genie_rt.runtime.bundle import Bundle
+
+_ACTIONS_LINE = re.compile(r"^Actions: .*$", re.MULTILINE)
+
+
+def rename_actions(bundle: Bundle, out: Path, names: Sequence[str], codes: Sequence[int]) -> Bundle:
+    """Write the bundle with other names of its actions.
+
+    Args:
+        bundle: as it is.
+        out: where to; the bundle's own folder replaces it once the new one is whole.
+        names: of the actions.
+        codes: the action of the dynamics that each name stands for.
+
+    Raises:
+        ConfigError: a name is none that a bundle can have, or there is no such code.
+        BundleError: the folder cannot be written, or is not free.
+    """
+    source = read_source(bundle.path)
+    listed = ", ".join(f"`{name}`" for name in names)
+    default = bundle.default_action if bundle.default_action in names else names[0]
+    changed = replace(
+        source,
+        action_names=tuple(names),
+        action_codes=() if list(codes) == list(range(len(names))) else tuple(codes),
+        default_action=IDLE_ACTION if IDLE_ACTION in names else default,
+    )
+    graphs = None
+    if source.graphs is not None:
+        graphs = KeptGraphs(bundle=bundle, graphs=source.graphs, plans=source.plans)
+    card = _ACTIONS_LINE.sub(lambda _: f"Actions: {listed}.", source.card or "", count=1)
+    return write_bundle(
+        out,
+        name=bundle.name,
+        preset=bundle.preset,
+        config=bundle.config,
+        weights=source.weights,
+        action_names=changed.action_names,
+        default_action=changed.default_action,
+        plans=source.plans,
+        prompts=source.prompts,
+        provenance=bundle.provenance,
+        model_card=card or f"# {bundle.name}\n",
+        dtype=source.dtype or "bf16",
+        graphs=graphs,
+        action_codes=changed.action_codes,
+        lam=source.lam,
+        overwrite=out.resolve() == bundle.path,
+    )
