@@ -85,11 +85,8 @@ class ActionsCommand:
     def _check(self) -> None:
         from genie_rt.runtime.bundle import shipped_bundles
 
-        given = [
-            flag
-            for flag, value in (("--names", self.names), ("--map", self.map), ("--keys", self.keys))
-            if value
-        ]
+        ways = (("--names", self.names), ("--map", self.map), ("--keys", self.keys))
+        given = [flag for flag, value in ways if value]
         if len(given) > 1:
             raise InputError(f"expected one of --names, --map and --keys, found {' and '.join(given)}")
         if given and self.save_as is None and self.bundle in shipped_bundles():
@@ -133,9 +130,8 @@ class ActionsCommand:
             raise InputError(
                 f"--map: expected a world of latent actions, found {bundle.name!r}, whose are logged"
             )
-        found = labelled_transitions(
-            bundle, store, self.lam, count=max(self.labels, LABELS[-1]) * 8, seed=self.seed
-        )
+        count = 8 * max(self.labels, LABELS[-1])
+        found = labelled_transitions(bundle, store, self.lam, count=count, seed=self.seed)
         names, num_codes = found.key_names, bundle.config.dynamics.num_actions
         if len(found.codes) < self.labels:
             raise InputError(
@@ -173,9 +169,7 @@ class ActionsCommand:
             title = ", ".join(known) or f"latent-{code}"
             frames = hold(world, code, prompts, self.steps, self.seed)
             rows.append(Played(title=title, note=note, frames=frames))
-            console.print(
-                f"code {code}: {title}" + (f", {health.shares[code]:.0%} of steps" if health else "")
-            )
+            console.print(f"{note}: {title}")
         shown = sorted({0, max(1, self.steps // 4), max(1, self.steps // 2), self.steps})
         write_png(self.out, draw(rows, shown))
         console.print(f"wrote {self.out}: what each code does, held for {self.steps} steps")
