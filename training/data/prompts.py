@@ -1,7 +1,6 @@
 """Which held-out frames of a clip store become prompt pictures."""
 
 from genie_rt.errors import InputError
-from genie_rt.runtime.units import plural
 from genie_rt.training.data.store import ClipStore
 
 DEFAULT_COUNT = 8

@@ -46,7 +46,7 @@ def find_videos(paths: Sequence[Path]) -> VideoFiles:
     files: list[Path] = []
     notes: list[str] = []
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 (Path's raises for a name that is too long)
             found = sorted(_below(path), key=os.fsencode)
             if not found:
                 raise InputError(
@@ -94,7 +94,7 @@ def _first_of_same(files: Sequence[Path]) -> list[int]:
     by_size: dict[int, list[int]] = defaultdict(list)
     first = list(range(len(files)))
     for number, file in enumerate(files):
-        if file.is_file():  # opening a pipe could wait forever
+        if os.path.isfile(file):  # noqa: PTH113 (as above). Opening a pipe could wait forever.
             by_size[file.stat().st_size].append(number)
     for numbers in by_size.values():
         if len(numbers) > 1:
