@@ -58,9 +58,8 @@ def held_out_tails(lengths: Sequence[int], digests: Sequence[bytes], *, min_fram
     if not choice.take_whole(CLIP_FRAMES, limit=1):
         choice.take_tail(CLIP_FRAMES)
     choice.take_whole(1)
-    for shortest in (CLIP_FRAMES, min_frames):
-        if choice.is_short:
-            choice.take_tail(shortest)
+    if choice.is_short:
+        choice.take_tail(min_frames)
     if not choice.tails:
         choice.take_what_there_is()
     return [choice.tails.get(scene, 0) for scene in scenes]

@@ -107,8 +107,8 @@ def from_store(
                 f"{len(slots)}; record or import more"
             )
         raise InputError(
-            f"--clips: expected 1 to {len(slots)}, the held-out clips of {length} frames in {path} that share "
-            f"no frame; found {num_clips}; ask for fewer, or record more"
+            f"--clips: expected 1 to {len(slots)}, the held-out clips of {length} frames in {path} that "
+            f"share no frame; found {num_clips}; ask for fewer, or record more"
         )
     # one clip of every episode before any second; the sort is stable and keeps the episodes shuffled
     slots = sorted(slots, key=lambda slot: slot[0])[:num_clips]
