@@ -47,7 +47,7 @@ def prepare() -> None:
 
 
 def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encode one character of a file's name, which may be any bytes: such a byte as it is, a letter escaped."""
+    """Encode one character of a file's name, which may be any bytes: a byte as it is, a letter escaped."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     error.end = error.start + 1

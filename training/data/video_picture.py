@@ -9,23 +9,14 @@ from typing import Any, cast
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 
 from genie_rt.training.data.store import Frames
 
 MAX_ASPECT = 8
 
-_BT709, _BT470BG, _SMPTE170M, _SMPTE240M, _FCC, _BT2020, _BT2020_CONSTANT = 1, 5, 6, 7, 4, 9, 10
-_MATRICES = {
-    _BT709: Colorspace.ITU709,
-    _FCC: Colorspace.FCC,
-    _BT470BG: Colorspace.ITU601,
-    _SMPTE170M: Colorspace.ITU601,
-    _SMPTE240M: Colorspace.SMPTE240M,
-    _BT2020: Colorspace.BT2020,
-    _BT2020_CONSTANT: Colorspace.BT2020,
-}
-"""The matrix of colours by ffmpeg's number for it in the file."""
+UNTAGGED = (0, 2, 3)
+"""ffmpeg's numbers for colours that a file says nothing of; 0 is RGB, which needs no matrix."""
 
 
 class UnusableVideoError(Exception):
@@ -134,8 +125,8 @@ class PictureMaker:
         colours: dict[str, Any] = {}
         if not (frame.format.is_rgb or frame.format.has_palette):
             colours["src_colorspace"] = matrix_of(frame)
-            colours["src_color_range"] = ColorRange.JPEG if is_full_range(frame) else ColorRange.MPEG
-            colours["dst_color_range"] = ColorRange.JPEG
+            colours["src_color_range"] = "JPEG" if is_full_range(frame) else "MPEG"
+            colours["dst_color_range"] = "JPEG"
         made = self._reformatter.reformat(frame, width, height, format, interpolation="AREA", **colours)
         return cast(Frames, made.to_ndarray())
 
@@ -154,10 +145,11 @@ def _turn(a: int, b: int, c: int, d: int) -> Turn:
     return Turn(transpose=True, reverse_rows=b < 0, reverse_columns=c < 0)
 
 
-def matrix_of(frame: av.VideoFrame) -> Colorspace:
-    """The matrix of the frame's colours: as tagged, else BT.709 for HD and BT.601 below, as players do."""
-    is_hd = frame.width >= 1280 or frame.height > 576
-    return _MATRICES.get(frame.colorspace, Colorspace.ITU709 if is_hd else Colorspace.ITU601)
+def matrix_of(frame: av.VideoFrame) -> str | None:
+    """The matrix to assume, as players do: BT.709 for HD and BT.601 below; None where one is tagged."""
+    if frame.colorspace not in UNTAGGED:
+        return None
+    return "ITU709" if frame.width >= 1280 or frame.height > 576 else "ITU601"
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:

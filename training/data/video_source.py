@@ -158,7 +158,7 @@ class _Clock:
 def _opened(data: object) -> "av.container.InputContainer":
     try:
         return av.open(data, "r", options={"format_whitelist": CONTAINERS})
-    except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+    except av.FFmpegError as error:
         raise UnusableVideoError(f"expected a whole {KINDS} file, found something else") from error
 
 
