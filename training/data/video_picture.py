@@ -9,14 +9,22 @@ from typing import Any, cast
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from genie_rt.training.data.store import Frames
 
 MAX_ASPECT = 8
 
-UNTAGGED = (0, 2, 3)
-"""ffmpeg's numbers for colours that a file says nothing of; 0 is RGB, which needs no matrix."""
+MATRICES = {
+    1: "ITU709",
+    4: "FCC",
+    5: "ITU601",
+    6: "ITU601",
+    7: "SMPTE240M",
+    9: "BT2020",
+    10: "BT2020",
+}
+"""PyAV's names of the matrices from a file's colours to RGB, by ffmpeg's number in the file."""
 
 
 class UnusableVideoError(Exception):
@@ -146,10 +154,13 @@ def _turn(a: int, b: int, c: int, d: int) -> Turn:
 
 
 def matrix_of(frame: av.VideoFrame) -> str | None:
-    """The matrix to assume, as players do: BT.709 for HD and BT.601 below; None where one is tagged."""
-    if frame.colorspace not in UNTAGGED:
-        return None
-    return "ITU709" if frame.width >= 1280 or frame.height > 576 else "ITU601"
+    """The matrix of the frame's colours: as tagged, else BT.709 for HD and BT.601 below, as players do.
+
+    None leaves it to ffmpeg, where PyAV is too old to have a name for it.
+    """
+    is_hd = frame.width >= 1280 or frame.height > 576
+    name = MATRICES.get(frame.colorspace, "ITU709" if is_hd else "ITU601")
+    return name if name in Colorspace.__members__ else None
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:
