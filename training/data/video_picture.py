@@ -135,6 +135,7 @@ class PictureMaker:
             colours["src_colorspace"] = matrix_of(frame)
             colours["src_color_range"] = "JPEG" if is_full_range(frame) else "MPEG"
             colours["dst_color_range"] = "JPEG"
+            colours["dst_colorspace"] = "ITU601"  # none of RGB's own, but PyAV 14 mixes the two up
         made = self._reformatter.reformat(frame, width, height, format, interpolation="AREA", **colours)
         return cast(Frames, made.to_ndarray())
 
