@@ -10,8 +10,10 @@ The files go to a hidden folder first, are synced to disk, and then one rename m
 unpickled or unzipped before it has the hash that was written with it.
 """
 
+import errno
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -105,8 +107,9 @@ def save_checkpoint(
             _remove(old)
     except OSError as error:
         kept = checkpoint_folders(out)
+        wanted = "room for" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "to write"
         raise BundleError(
-            f"{out}: expected room for the checkpoint of step {step}, found: {error.strerror or error}; "
+            f"{out}: expected {wanted} the checkpoint of step {step}, found: {error.strerror or error}; "
             f"the last one is {kept[0].name if kept else 'none'}, and the same command goes on from there "
             "once the disk can be written"
         ) from error
@@ -253,7 +256,11 @@ def _written(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write(path)
     except (SafetensorError, RuntimeError) as error:
-        raise OSError(f"{path.name}: {brief(error).splitlines()[0]}") from error
+        reason = brief(error).splitlines()[0]
+        number = re.search(r"\(os error (\d+)\)", reason)  # as safetensors says it; torch says none
+        failure = OSError(f"{path.name}: {reason}")
+        failure.errno = int(number[1]) if number else None
+        raise failure from error
 
 
 def _remove(folder: Path) -> None:

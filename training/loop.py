@@ -37,6 +37,7 @@ from genie_rt.training.checkpoint import Checkpoint, resumed_checkpoint, save_ch
 from genie_rt.training.checkpoint_state import as_json, checkpoint_folder, write_state
 from genie_rt.training.loop_config import MAY_CHANGE_ON_RESUME, LoopConfig, learning_rate_at
 from genie_rt.training.optimizer import WeightAverage, build_optimizers
+from genie_rt.training.out_of_memory import explained_out_of_memory
 from genie_rt.training.progress import Reporter
 from genie_rt.training.watch import Watch
 
@@ -111,7 +112,7 @@ def train(
         BundleError: no checkpoint in `out` can be read, or the newest whole one does not fit the objective;
             or the disk cannot be written.
         StateError: another process trains into `out`, or the watch stopped the run, after a checkpoint.
-        DeviceError: the loss or the gradient is NaN or Inf.
+        DeviceError: the loss or the gradient is NaN or Inf, or a step needs more memory than there is.
         UnsupportedError: the extra `train` is not installed.
     """
     accelerator = _accelerator()
@@ -255,7 +256,8 @@ class _Run:
                 frames, actions = batch.result()
                 if self.step + 1 < config.steps:
                     batch = ahead.submit(self._sample, self.step + 1)
-                self._one_step(frames, actions)
+                with explained_out_of_memory(self.step + 1, config.batch, frames.shape[1], self.device):
+                    self._one_step(frames, actions)
                 reporter.advance(self.step)
                 save = self.step % config.checkpoint_every == 0 or self.step == config.steps
                 log = self.step % config.log_every == 0 or self.step == config.steps

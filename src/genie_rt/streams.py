@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -9,6 +10,10 @@ import sys
 TYPE_CHECKING = False  # this module is imported before everything else, so it imports little
 if TYPE_CHECKING:
     from typing import Any
+
+
+_ERRORS = "genie_rt.any_name"
+"""Name of the handler of characters that the output's encoding lacks."""
 
 
 class OutputLostError(OSError):
@@ -35,10 +40,24 @@ def prepare() -> None:
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(_Output(1, "w", closefd=False)),
             encoding=getattr(given, "encoding", "utf-8"),
-            errors="surrogateescape" if errors == "strict" else errors,  # a file's name may be any bytes
+            errors=_ERRORS if errors in ("strict", "surrogateescape") else errors,
             line_buffering=getattr(given, "line_buffering", False),
             write_through=getattr(given, "write_through", False),
         )
+
+
+def _encoded(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode one character of a file's name, which may be any bytes: a byte as it is, a letter escaped."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    error.end = error.start + 1
+    code = ord(error.object[error.start])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that it could not decode
+        return bytes([code - 0xDC00]), error.end
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error(_ERRORS, _encoded)
 
 
 class _Output(io.FileIO):

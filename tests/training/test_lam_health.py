@@ -140,8 +140,8 @@ def test_moves_are_learned_from_pictures_alone(
     tmp_path: Path, tiny_preset: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = write_moves(tmp_path / "store")
-    loop = lam_loop(steps=150, batch=32, log_every=50, learning_rate=4e-3, checkpoint_every=150)
-    command = LamCommand(data=store, out=tmp_path / "lam", preset="tiny", loop=loop)
+    loop = lam_loop(steps=300, batch=32, log_every=100, learning_rate=5e-3, checkpoint_every=300)
+    command = LamCommand(data=store, out=tmp_path / "lam", preset="tiny", min_delta=0.0, loop=loop)
     assert command.run() == 0
     health = ActionHealth.from_figures(run_state(tmp_path / "lam")["figures"])
     assert health is not None and health.problem() is None

@@ -153,6 +153,54 @@ def test_nan_before_the_first_checkpoint_says_so(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path) is None
 
 
+class Greedy(ToyObjective):
+    """Raises at its second step what a full memory raises."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        if self.calls == 1:
+            raise self.error
+        return super().forward(frames, actions, generator)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    ],
+    ids=["python", "gpu", "cpu", "windows"],
+)
+def test_too_little_memory_names_the_flags_to_change(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(DeviceError) as raised:
+        run(tmp_path, Greedy(error), batch=6)
+    assert str(raised.value) == (
+        "step 2: expected enough memory on cpu for --batch 6 and --clip 2, found too little; "
+        "try --batch 3, or a shorter --clip"
+    )
+    with pytest.raises(DeviceError, match=r"found too little; try a shorter --clip$"):
+        run(tmp_path / "one", Greedy(error), batch=1)
+
+
+def test_what_a_real_allocation_raises_is_recognised(tmp_path: Path) -> None:
+    class Huge(ToyObjective):
+        def forward(self, frames: Tensor, *rest: Any) -> dict[str, Tensor]:
+            return {"loss": torch.zeros(2**58, device=frames.device).sum()}
+
+    with pytest.raises(DeviceError, match="expected enough memory on cpu"):
+        run(tmp_path, Huge())
+
+
+def test_another_runtime_error_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        run(tmp_path, Greedy(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+
+
 def test_other_config_is_refused_by_name(tmp_path: Path) -> None:
     run(tmp_path, steps=2)
     with pytest.raises(ConfigError, match=r"loop\.learning_rate was 0\.01, is now 0\.02"):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from genie_rt.errors import InputError
 from genie_rt.parsing import shown
 from genie_rt.runtime.flags import check_folder
+from genie_rt.training.data.video_files import KINDS
 
 if TYPE_CHECKING:
     from genie_rt.training.data.store import ClipStore
@@ -63,15 +63,23 @@ class CoinrunCommand:
 class VideoCommand:
     """Import videos into a clip store to train on. Files that cannot be read are reported and skipped.
 
+    About a tenth of the frames is held out, chosen by what the videos show.
+
     Examples:
-        genie-rt data video videos/*.mp4 --out data/mine
+        genie-rt data video videos --out data/mine
         genie-rt data video game.mp4 --out data/mine --height 90 --width 160
     """
 
     files: tyro.conf.Positional[
-        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...", help_behavior_hint="(required)")]
+        Annotated[
+            tuple[Path, ...],
+            tyro.conf.arg(
+                metavar="FILE ...",
+                help=f"Videos to import, or folders with videos: {KINDS}.",
+                help_behavior_hint="(required)",
+            ),
+        ]
     ]
-    """Videos to import: mp4, mov, mkv, webm, avi, ts, ogg, flv or gif."""
     out: Path
     """Folder of the new clip store."""
     height: int = 64
@@ -79,7 +87,7 @@ class VideoCommand:
     width: int = 64
     """Width of stored frames, in pixels. Frames with another aspect ratio are cropped at the centre."""
     fps: float = 10.0
-    """Frames per second to store."""
+    """Frames per second to store. Frames of slower videos are repeated, with a note."""
     cut_threshold: float = 40.0
     """Mean difference between neighbouring frames, of 255, above which a new scene begins."""
     static_threshold: float = 0.5
@@ -123,37 +131,27 @@ class PromptsCommand:
     """Clip store to take frames from."""
     out: Path
     """Folder for prompt-0.png, prompt-1.png and so on."""
-    count: int = 8
-    """Number of images, each from another episode."""
-    frame: int = 12
-    """Index of the frame within its episode."""
+    count: Annotated[int | None, shown(default="8, or as many as there are held-out frames")] = None
+    """Number of images, each from another episode where there are enough."""
+    frame: Annotated[int | None, shown(default="12, or less in short episodes")] = None
+    """Index of the first frame to take of an episode."""
 
     def run(self) -> None:
-        """Write the pictures, spread evenly over the held-out episodes that are long enough."""
+        """Write the pictures, spread evenly over the held-out episodes."""
         from PIL import Image
 
         from genie_rt.runtime.atomic import atomic_file
         from genie_rt.runtime.units import plural
+        from genie_rt.training.data.prompts import choose_prompts
         from genie_rt.training.data.store import ClipStore
 
         check_folder("--out", self.out)
         store = ClipStore.open(self.data)
-        long_enough = [
-            index
-            for index, episode in enumerate(store.episodes)
-            if episode.split == "heldout" and episode.length > self.frame
-        ]
-        if not 1 <= self.count <= len(long_enough):
-            raise InputError(
-                f"expected a count from 1 to {len(long_enough)}, the held-out episodes of {self.data} with "
-                f"more than {self.frame} frames; found {self.count}"
-            )
-        for number in range(self.count):
-            episode = long_enough[number * len(long_enough) // self.count]
-            path = self.out / f"prompt-{number}.png"
-            with atomic_file(path) as temporary:
-                Image.fromarray(store.episode_frames(episode)[self.frame]).save(temporary, format="PNG")
-        print(f"{plural(self.count, 'image')} in {self.out}")
+        chosen = choose_prompts(store, count=self.count, frame=self.frame)
+        for number, (episode, frame) in enumerate(chosen):
+            with atomic_file(self.out / f"prompt-{number}.png") as temporary:
+                Image.fromarray(store.episode_frames(episode)[frame]).save(temporary, format="PNG")
+        print(f"{plural(len(chosen), 'image')} in {self.out}")
 
 
 def summary(store: ClipStore) -> str:

@@ -5,9 +5,10 @@ them. Files that no index names yet are ignored by readers and removed or overwr
 """
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -36,6 +37,27 @@ from genie_rt.training.data.store import (
 
 SHARD_BYTES = 128 << 20
 
+Arrange = Callable[[Sequence[Episode]], Sequence[Episode]]
+"""What the index says of the episodes that were appended: other splits, or several parts of one episode."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def store_lock(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Within its block this process alone writes a store to `path`, a folder that is made if it is missing.
+
+    Raises:
+        StateError: another process writes one there.
+        BundleError: nothing can be written there.
+    """
+    return sole_writer(path / ".lock", path, "recording into it", error=BundleError)
+
+
+def refuse_other_store(path: Path) -> None:
+    """Raise InputError where the folder holds a store."""
+    if (path / INDEX_NAME).exists():
+        raise InputError(f"{path} holds a clip store already; choose another folder or delete it first")
+
 
 class ClipStoreWriter:
     """Appends episodes to a new store; a context manager that commits the last shard on a clean exit.
@@ -47,6 +69,10 @@ class ClipStoreWriter:
         action_names: what the action indices mean; empty for videos.
         provenance: JSON-able facts that suffice to make the store again.
         shard_bytes: a shard is committed once it holds this many bytes of frames.
+        arrange: makes the episodes of the index out of those that were appended, anew at every commit: so a
+            split may depend on all of them, and yet every index is valid. It keeps the order of the frames,
+            and what it returns begins where no action led, as in videos. None takes them as they are.
+        is_locked: the caller is the sole writer of the folder already.
 
     Raises:
         InputError: if the folder holds a store already or an argument cannot be stored.
@@ -64,9 +90,13 @@ class ClipStoreWriter:
         action_names: tuple[str, ...] = (),
         provenance: dict[str, Any] | None = None,
         shard_bytes: int = SHARD_BYTES,
+        arrange: Arrange | None = None,
+        is_locked: bool = False,
     ) -> None:
         self._lock = contextlib.ExitStack()
-        self._lock.enter_context(sole_writer(path / ".lock", path, "recording into it", error=BundleError))
+        self._arrange = arrange
+        if not is_locked:
+            self._lock.enter_context(store_lock(path))
         try:
             self._begin(path, source, height, width, action_names, provenance, shard_bytes)
         except BaseException:
@@ -83,8 +113,7 @@ class ClipStoreWriter:
         provenance: dict[str, Any] | None,
         shard_bytes: int,
     ) -> None:
-        if (path / INDEX_NAME).exists():
-            raise InputError(f"{path} holds a clip store already; choose another folder or delete it first")
+        refuse_other_store(path)
         if not (1 <= height <= MAX_SIDE_PIXELS and 1 <= width <= MAX_SIDE_PIXELS):
             raise InputError(f"frames must be 1 to {MAX_SIDE_PIXELS} pixels a side, got {width}x{height}")
         if len(action_names) > MAX_ACTIONS or len(set(action_names)) != len(action_names):
@@ -231,7 +260,8 @@ class ClipStoreWriter:
             raise InputError(f"split must be one of {SPLITS}, got {split!r}")
 
     def _write_index(self, shards: list[int]) -> None:
-        episodes = self._episodes + [episode for episode, _ in self._pending]
+        appended = self._episodes + [episode for episode, _ in self._pending]
+        episodes = appended if self._arrange is None else self._arrange(appended)
         extra_keys = episodes[0].extra.keys() if episodes else ()
         index = self._head | {
             "shards": shards,
@@ -249,7 +279,7 @@ class ClipStoreWriter:
             _write_all(file, memoryview(json.dumps(index, separators=(",", ":")).encode()))
             os.fsync(file.fileno())
         temporary.replace(self.path / INDEX_NAME)
-        self._shards, self._episodes, self._pending = shards, episodes, []
+        self._shards, self._episodes, self._pending = shards, appended, []
         folder = os.open(self.path, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -269,8 +299,8 @@ class ClipStoreWriter:
                     (self.path / name).unlink(missing_ok=True)
             raise BundleError(
                 f"{self.path}: writing failed: {error.strerror or error}; "
-                f"{plural(self.num_frames, 'frame')} in {plural(shard, 'shard')} can still be read; free "
-                "some space and write the rest to another folder"
+                f"{plural(self.num_frames, 'frame')} in {plural(shard, 'shard')} can still be read; "
+                f"{'free some space and ' if error.errno in _FULL else ''}write the rest to another folder"
             ) from error
 
     def _let_go(self) -> None:

@@ -21,6 +21,9 @@ LATEST_START = 32
 
 MAX_COPIES = 256
 
+DEFAULT_CLIPS = 200
+"""Clips that are measured where no number is asked for."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrueClips:
@@ -63,7 +66,7 @@ class TrueClips:
 def from_store(
     path: Path,
     *,
-    num_clips: int,
+    num_clips: int | None,
     length: int,
     size: tuple[int, int],
     seed: int,
@@ -73,7 +76,8 @@ def from_store(
 
     Args:
         path: of the clip store.
-        num_clips, length: M and T.
+        num_clips: M; None for as many as there are, up to `DEFAULT_CLIPS`.
+        length: T.
         size: height and width that the frames must have.
         seed: the same seed gives the same clips.
         split: the held-out one, unless clips are wanted that a model may have been trained on.
@@ -99,11 +103,17 @@ def from_store(
         cuts = np.sort(random.integers(0, spare + 1, size=count))
         starts = random.permutation(count)
         slots += [(turn, episode, int(cuts[i]) + int(i) * length) for turn, i in enumerate(starts.tolist())]
+    if num_clips is None:
+        num_clips = min(DEFAULT_CLIPS, len(slots))
     if len(slots) < num_clips:
-        name = "held-out" if split == "heldout" else "training"
+        if split == "train":  # no flag says how many
+            raise InputError(
+                f"{path}: expected {num_clips} training clips of {length} frames that share no frame, found "
+                f"{len(slots)}; record or import more"
+            )
         raise InputError(
-            f"{path}: expected {num_clips} {name} clips of {length} frames that share no frame, found "
-            f"{len(slots)}; record more, or ask for fewer with --clips"
+            f"--clips: expected 1 to {len(slots)}, the held-out clips of {length} frames in {path} that "
+            f"share no frame; found {num_clips}; ask for fewer, or record more"
         )
     # one clip of every episode before any second; the sort is stable and keeps the episodes shuffled
     slots = sorted(slots, key=lambda slot: slot[0])[:num_clips]

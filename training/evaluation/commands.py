@@ -37,7 +37,7 @@ class EvaluateCommand:
     """Name of a shipped bundle, or path of a bundle folder."""
     data: Annotated[Path | None, shown(default="record CoinRun's held-out levels")] = None
     """Clip store whose held-out split is the ground truth."""
-    clips: int = 200
+    clips: Annotated[int | None, shown(default="200, or as many as the data has")] = None
     """Number of clips to measure on."""
     passes: Annotated[tuple[int, ...], shown(metavar="K ...")] = (1, 2, 4, 16)
     """Numbers of passes to predict the next frame with."""
@@ -74,7 +74,7 @@ class EvaluateCommand:
         from genie_rt.training.evaluation.report import device_name, print_report, record, write_record
         from genie_rt.training.evaluation.rollout import ModelRollouts
 
-        if self.clips < 1:
+        if self.clips is not None and self.clips < 1:
             raise InputError(f"--clips: expected at least 1, found {self.clips}")
         check_file("--json", self.json)
         choice = Choice.of(self.backend, self.dtype, self.device, open_bundle(self.bundle).graphs)
@@ -88,7 +88,7 @@ class EvaluateCommand:
             f"ground truth: {_describe(clips)}"
         )
         with progress_bar() as progress:
-            task = progress.add_task("measuring", total=self.clips)
+            task = progress.add_task("measuring", total=len(clips.frames))
             evaluation = evaluate(rollouts, clips, settings, lambda count: progress.advance(task, count))
         print_report(console, evaluation, settings)
         if self.json is not None:
@@ -115,7 +115,7 @@ class EvaluateCommand:
         )
 
     def _clips(self, world: World, settings: Settings, model: WorldModel) -> TrueClips:
-        from genie_rt.training.evaluation.clips import from_game, from_store
+        from genie_rt.training.evaluation.clips import DEFAULT_CLIPS, from_game, from_store
 
         config, size = world.bundle.config, world.output_size
         if self.data is not None:
@@ -125,7 +125,7 @@ class EvaluateCommand:
         else:
             _check_game_size(world.bundle)
             clips = from_game(
-                num_clips=self.clips,
+                num_clips=DEFAULT_CLIPS if self.clips is None else self.clips,
                 length=settings.clip_length,
                 visuals=self.visuals or game_visuals(world.bundle),
                 seed=self.seed,

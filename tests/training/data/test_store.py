@@ -3,6 +3,8 @@
 import errno
 import json
 import pickle
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from genie_rt.errors import BundleError, InputError, StateError
 from genie_rt.training.data import writer as writer_module
-from genie_rt.training.data.store import ClipStore, Frames, Split
+from genie_rt.training.data.store import ClipStore, Episode, Frames, Split
 from genie_rt.training.data.writer import ClipStoreWriter
 
 HEIGHT, WIDTH = 6, 8
@@ -258,6 +260,36 @@ def test_an_interrupt_keeps_the_episodes_that_were_whole(
     store = ClipStore.open(tmp_path)
     assert store.num_frames == 8
     np.testing.assert_array_equal(store.episode_frames(0), episode(8, 0)[0])
+
+
+def halves(episodes: Sequence[Episode]) -> list[Episode]:
+    """Every episode cut in the middle; of the last one the end is held out."""
+    parts = []
+    for number, each in enumerate(episodes):
+        half = each.length // 2
+        split: Split = "heldout" if number + 1 == len(episodes) else "train"
+        parts.append(replace(each, length=half, split="train"))
+        parts.append(replace(each, start=each.start + half, length=each.length - half, split=split))
+    return parts
+
+
+def test_splits_may_be_decided_at_every_commit(tmp_path: Path) -> None:
+    with ClipStoreWriter(
+        tmp_path, source="test", height=HEIGHT, width=WIDTH, arrange=halves, shard_bytes=16 * FRAME_BYTES
+    ) as writer:
+        for seed in range(3):
+            writer.append(episode(8, seed)[0], split="train")
+        store = ClipStore.open(tmp_path)  # two of them are committed
+        assert [(e.shard, e.start, e.length, e.split) for e in store.episodes] == [
+            (0, 0, 4, "train"),
+            (0, 4, 4, "train"),
+            (0, 8, 4, "train"),
+            (0, 12, 4, "heldout"),
+        ]
+    store = ClipStore.open(tmp_path)
+    assert [e.split for e in store.episodes] == [*["train"] * 5, "heldout"]
+    assert store.episodes[5].shard == 1
+    np.testing.assert_array_equal(store.episode_frames(5), episode(8, 2)[0][4:])
 
 
 def edit(store: ClipStore, **changes: Any) -> None:

@@ -1,18 +1,23 @@
 """Importing videos: rate, size, cuts and stills; broken files are named and the rest goes on."""
 
+import errno
+import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from genie_rt.errors import InputError
-from genie_rt.training.data.store import Frames
+from genie_rt.errors import BundleError, InputError, StateError
+from genie_rt.training.data.commands import VideoCommand
+from genie_rt.training.data.store import SPLITS, ClipStore, Frames, Split
 
 pytest.importorskip("av", reason='needs PyAV: pip install -e ".[train]"')
 
 import av
 
-from genie_rt.training.data import video
+from genie_rt.training.data import video_source, writer
 from genie_rt.training.data.video import VideoOptions, import_videos
 
 
@@ -58,7 +63,7 @@ def test_whatever_a_decoder_raises_is_a_broken_file(tmp_path: Path, monkeypatch:
     def decode(*arguments: object) -> None:
         raise IndexError("list index out of range")
 
-    monkeypatch.setattr(video, "_decode", decode)
+    monkeypatch.setattr(video_source.VideoSource, "_decode", decode)
     with pytest.raises(InputError, match=r"a\.mp4: skipped: cannot be decoded: list index out of range"):
         import_videos([file], tmp_path / "out", options=SMALL)
 
@@ -91,19 +96,26 @@ def test_scenes_end_at_cuts_and_stills_are_dropped(tmp_path: Path) -> None:
     still = np.repeat(moving(1, level=200), 40, axis=0)
     file = write(tmp_path / "cuts.mp4", np.concatenate([moving(40), still, moving(60, level=100)]), rate=20)
     store = import_videos([file], tmp_path / "out", options=SMALL).store
-    assert [e.length for e in store.episodes] == [20, 30]
-    assert {e.split for e in store.episodes} == {"train", "heldout"}
-    assert store.episode_frames(0)[:, -1, -1].mean() < 30
-    assert 80 < store.episode_frames(1)[:, -1, -1].mean() < 120
+    assert store.num_frames == 50
+    # of one scene the end is held out: which one, their pixels decide
+    assert [e.length for e in store.episodes] in ([12, 8, 30], [20, 22, 8])
+    assert {e.length: e.split for e in store.episodes}[8] == "heldout"
+    frames = np.concatenate([store.episode_frames(index) for index in range(3)])
+    assert frames[:20, -1, -1].mean() < 30
+    assert 80 < frames[20:, -1, -1].mean() < 120
 
 
-def test_long_scenes_are_cut_and_about_a_tenth_is_held_out(tmp_path: Path) -> None:
+def test_a_long_scene_is_cut_in_pieces_and_its_end_is_held_out(tmp_path: Path) -> None:
     file = write(tmp_path / "long.mp4", moving(640), rate=10)
-    options = VideoOptions(height=24, width=24, min_frames=8, max_frames=8)
+    options = VideoOptions(height=24, width=24, min_frames=8, max_frames=100)
     store = import_videos([file], tmp_path / "out", options=options).store
-    assert {e.length for e in store.episodes} == {8}
-    heldout = sum(e.split == "heldout" for e in store.episodes)
-    assert 1 <= heldout <= 20 and len(store.episodes) == 80
+    assert [(e.length, e.split) for e in store.episodes] == [
+        *[(100, "train")] * 5,
+        (76, "train"),
+        (24, "heldout"),
+        (40, "heldout"),
+    ]
+    assert [e.start for e in store.episodes] == [0, 100, 200, 300, 400, 500, 576, 600]
 
 
 def test_broken_files_are_named_and_the_rest_goes_on(
@@ -118,7 +130,7 @@ def test_broken_files_are_named_and_the_rest_goes_on(
     empty.touch()
     playlist = tmp_path / "list.mp4"
     playlist.write_text(f"#EXTM3U\n#EXTINF:1,\n{good}\n")
-    files = [text, headless, good, empty, tmp_path / "none.mp4", tmp_path, playlist]
+    files = [text, headless, good, empty, tmp_path / "none.mp4", tmp_path / ("x" * 300 + ".mp4"), playlist]
     report = import_videos(files, tmp_path / "out", options=SMALL)
     assert {result.file for result in report.problems} == set(files) - {good}
     assert report.store.num_frames == 40
@@ -156,7 +168,7 @@ def test_limits_are_kept(tmp_path: Path) -> None:
     options = VideoOptions(height=24, width=24, min_frames=8, max_pixels=10_000, max_seconds=4)
     report = import_videos([good, flat], tmp_path / "out", options=options)
     assert report.results[0].num_frames == 41
-    assert "longer than 4 seconds" in (report.results[0].problem or "")
+    assert "longer than --max-seconds 4" in (report.results[0].problem or "")
     assert "at most 10000 pixels" in (report.results[1].problem or "")
     with pytest.raises(InputError, match="8:1"):
         import_videos([flat], tmp_path / "other", options=SMALL)
@@ -171,13 +183,130 @@ def test_all_bad_is_an_error_and_leaves_no_store(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="at least one video"):
         import_videos([], tmp_path / "out")
+    with pytest.raises(InputError, match="no video could be imported"):
+        import_videos([text], tmp_path / "deep" / "out")
+    assert not (tmp_path / "deep").exists()
 
 
 def test_an_existing_store_is_refused_before_decoding(tmp_path: Path) -> None:
     file = write(tmp_path / "a.mp4", moving(80))
     import_videos([file], tmp_path / "out", options=SMALL)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     with pytest.raises(InputError, match="holds a clip store already"):
-        import_videos([file], tmp_path / "out", options=SMALL)
+        import_videos([tmp_path / "none.mp4"], tmp_path / "out", options=SMALL)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+def splits(store: ClipStore) -> dict[str, list[Split]]:
+    """The splits of each scene, by what it shows."""
+    found: dict[str, list[Split]] = {}
+    for index, episode in enumerate(store.episodes):
+        shown = hashlib.sha256(store.episode_frames(index).tobytes()).hexdigest()
+        found.setdefault(shown, []).append(episode.split)
+    return found
+
+
+def test_neither_names_nor_order_choose_what_is_held_out(tmp_path: Path) -> None:
+    """Each folder has a file of the same name, as recorders make them."""
+    files = []
+    for number in range(20):
+        (tmp_path / f"take {number}").mkdir()
+        files.append(write(tmp_path / f"take {number}" / "gameplay.mp4", moving(40, level=8 * number)))
+    store = import_videos(files, tmp_path / "a", options=SMALL).store
+    lengths = {split: [e.length for e in store.episodes if e.split == split] for split in SPLITS}
+    assert lengths == {"train": [20] * 18, "heldout": [20] * 2}
+    renamed = [file.rename(tmp_path / f"{hash(file)}.mp4") for file in files[::-1]]
+    again = import_videos(renamed, tmp_path / "b", options=SMALL).store
+    assert splits(again) == splits(store)
+
+
+def test_scenes_that_look_the_same_are_in_the_same_split(tmp_path: Path) -> None:
+    """Other files, of which the frames that are stored are the same."""
+    files = [
+        write(tmp_path / f"{number}.{kind}", moving(40, level=20 * number))
+        for number in range(10)
+        for kind in ("mp4", "mkv")
+    ]
+    store = import_videos(files, tmp_path / "out", options=SMALL).store
+    assert len(store.episodes) == 20 and store.num_frames == 400
+    found = splits(store)
+    assert sorted(map(tuple, found.values())) == [("heldout", "heldout"), *[("train", "train")] * 9]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, "No space left on device; .* can still be read; free some space and write the rest"),
+        (errno.EIO, "Input/output error; .* can still be read; write the rest to another folder$"),
+    ],
+)
+def test_a_disk_that_fails_keeps_both_splits_of_what_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: str
+) -> None:
+    write_all, room = writer._write_all, 90_000
+
+    def failing(file: Any, data: memoryview) -> None:
+        nonlocal room
+        room -= len(data)
+        if room < 0:
+            raise OSError(number, os.strerror(number))
+        write_all(file, data)
+
+    monkeypatch.setattr(writer, "_write_all", failing)
+    monkeypatch.setattr(writer.ClipStoreWriter.__init__, "__kwdefaults__", SMALL_SHARDS)
+    file = write(tmp_path / "a.mp4", moving(200))
+    options = VideoOptions(height=24, width=24, min_frames=8, max_frames=20)
+    with pytest.raises(BundleError, match=expected):
+        import_videos([file], tmp_path / "out", options=options)
+    store = ClipStore.open(tmp_path / "out")
+    assert [(e.length, e.split) for e in store.episodes] == [(20, "train"), (12, "train"), (8, "heldout")]
+
+
+SMALL_SHARDS = {**(writer.ClipStoreWriter.__init__.__kwdefaults__ or {}), "shard_bytes": 1}
+
+
+def test_a_second_import_into_the_same_folder_is_refused_at_once(tmp_path: Path) -> None:
+    """Before anything is decoded: the file does not even exist."""
+    with writer.store_lock(tmp_path / "out"):
+        with pytest.raises(
+            StateError, match=rf"out: expected no other process .* found process {os.getpid()}"
+        ):
+            import_videos([tmp_path / "none.mp4"], tmp_path / "out", options=SMALL)
+        assert (tmp_path / "out" / ".lock").exists()
+
+
+def test_the_lock_is_held_from_the_start_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "a.mp4", moving(80))
+    refused = []
+    frames = video_source.VideoSource.frames
+
+    def watched(self: Any) -> Any:
+        with pytest.raises(StateError):
+            import_videos([file], tmp_path / "out", options=SMALL)
+        refused.append(True)
+        yield from frames(self)
+        with pytest.raises(StateError):
+            import_videos([file], tmp_path / "out", options=SMALL)
+        refused.append(True)
+
+    monkeypatch.setattr(video_source.VideoSource, "frames", watched)
+    import_videos([file], tmp_path / "out", options=SMALL)
+    assert refused == [True, True]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "actions-00000.i16",
+        "frames-00000.u8",
+        "store.json",
+    ]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_decoding(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(BundleError, match="expected a folder to write to, found: "):
+            import_videos([tmp_path / "none.mp4"], out, options=SMALL)
+    command = VideoCommand(files=(tmp_path / "none.mp4",), out=tmp_path / "file")
+    with pytest.raises(InputError, match=r"^--out: expected a folder"):
+        command.run()
 
 
 @pytest.mark.parametrize(

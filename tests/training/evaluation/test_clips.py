@@ -65,9 +65,20 @@ def test_the_seed_decides_the_clips(store: Path) -> None:
     assert len({tuple(some) for some in starts}) > 1
 
 
+def test_without_a_number_all_clips_are_taken_up_to_two_hundred(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(from_store(store, num_clips=None, length=8, size=SIZE, seed=0).frames) == 6
+    monkeypatch.setattr(clips_module, "DEFAULT_CLIPS", 4)
+    clips = from_store(store, num_clips=None, length=8, size=SIZE, seed=0)
+    assert len(clips.frames) == 4 and clips.origin["clips"] == 4
+
+
 def test_too_few_clips_or_another_size_are_refused(store: Path) -> None:
-    with pytest.raises(InputError, match=r"expected 7 held-out clips of 8 frames .* found 6; .*--clips"):
+    with pytest.raises(InputError, match=r"--clips: expected 1 to 6, the held-out clips of 8 .*; found 7"):
         from_store(store, num_clips=7, length=8, size=SIZE, seed=0)
+    with pytest.raises(InputError, match=r"store: expected 99 training clips of 8 frames"):
+        from_store(store, num_clips=99, length=8, size=SIZE, seed=0, split="train")
     with pytest.raises(InputError, match="no heldout clip of 40 frames"):
         from_store(store, num_clips=1, length=40, size=SIZE, seed=0)
     with pytest.raises(InputError, match="expected frames of 64x64, found 8x8"):

@@ -72,6 +72,14 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+def test_without_a_number_evaluate_takes_the_clips_that_there_are(
+    small_world: str, store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "figures.json"
+    EvaluateCommand(bundle=small_world, data=store, passes=(1,), json=out).run()
+    assert figures(out)["num_clips"] == 9  # of 9 frames each, in three episodes of 30
+
+
 def figures(path: Path) -> dict:
     return json.loads(path.read_text())["figures"]
 
@@ -140,7 +148,7 @@ def test_a_world_of_latent_actions_needs_its_action_model(
     ("change", "message"),
     [
         ({"clips": 0}, "--clips: expected at least 1"),
-        ({"clips": 50}, "expected 50 held-out clips of 9 frames"),
+        ({"clips": 50}, "--clips: expected 1 to .*, the held-out clips of 9 frames"),
         ({"plan": "best"}, "unknown plan 'best': this bundle has default"),
         ({"passes": (0,)}, "Plan.passes"),
         ({"prompt_frames": 0}, "at least 1 prompt frame"),
