@@ -20,7 +20,7 @@ LEAST_SHARE = 0.01
 """A code counts as used from this share of the steps on."""
 
 MOST_ALIKE = 0.95
-"""Two codes are one from this cosine on."""
+"""Two codes are one from this cosine or likeness on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class ActionHealth:
         copy_db: of the last frame in place of a prediction.
         shares: how often each code is used.
         code_cosine: largest cosine between two codes.
-        effect_cosine: largest cosine between what two codes change about a picture, each measured from the
-            mean over all codes.
+        effect_likeness: how alike the changes of two codes are at most, `2 <a, b> / (<a, a> + <b, b>)`, each
+            measured from the mean over all codes: 1 where two codes draw the same picture.
     """
 
     true_db: float
@@ -44,7 +44,7 @@ class ActionHealth:
     copy_db: float
     shares: tuple[float, ...]
     code_cosine: float
-    effect_cosine: float
+    effect_likeness: float
 
     @property
     def delta_db(self) -> float:
@@ -72,10 +72,11 @@ class ActionHealth:
             )
         if self.num_used < min(2, len(self.shares)):
             return f"one code stands for {max(self.shares):.0%} of all steps"
-        if max(self.code_cosine, self.effect_cosine) > MOST_ALIKE:
+        if max(self.code_cosine, self.effect_likeness) > MOST_ALIKE:
             return (
-                f"two codes mean the same: the largest cosine is {self.code_cosine:.3f} between codes and "
-                f"{self.effect_cosine:.3f} between what they change, expected {MOST_ALIKE} or less"
+                f"two codes mean the same: the largest cosine of two codes is {self.code_cosine:.3f}, the "
+                f"largest likeness of what two change is {self.effect_likeness:.3f}, expected {MOST_ALIKE} "
+                "or less"
             )
         return None
 
@@ -85,7 +86,7 @@ class ActionHealth:
             f"next frame {self.true_db:.2f} dB, shuffled codes {self.shuffled_db:.2f} "
             f"(Δ {self.delta_db:.2f}), none {self.none_db:.2f}, copy {self.copy_db:.2f}; "
             f"codes used {shares}; cosine of codes {self.code_cosine:.2f}, "
-            f"of effects {self.effect_cosine:.2f}"
+            f"likeness of effects {self.effect_likeness:.2f}"
         )
 
     def as_figures(self) -> dict[str, float]:
@@ -97,7 +98,7 @@ class ActionHealth:
             "none_db": self.none_db,
             "copy_db": self.copy_db,
             "code_cosine": self.code_cosine,
-            "effect_cosine": self.effect_cosine,
+            "effect_likeness": self.effect_likeness,
             "perplexity": self.perplexity,
             **{f"share_{index}": share for index, share in enumerate(self.shares)},
         }
@@ -107,7 +108,7 @@ class ActionHealth:
         """The inverse of `as_figures`; None where the figures are not there or no numbers."""
         if not isinstance(figures, Mapping):
             return None
-        names = ("true_db", "shuffled_db", "none_db", "copy_db", "code_cosine", "effect_cosine")
+        names = ("true_db", "shuffled_db", "none_db", "copy_db", "code_cosine", "effect_likeness")
         values = [_number(figures.get(name)) for name in names]
         count = sum(str(name).startswith("share_") for name in figures)
         shares = [_number(figures.get(f"share_{index}")) for index in range(count)]

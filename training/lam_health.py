@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, mse_loss, normalize
+from torch.nn.functional import mse_loss, normalize
 
 from genie_rt.kernels.vq_lookup.reference import lookup_code, nearest_code
 from genie_rt.runtime.action_health import ActionHealth
@@ -18,7 +18,7 @@ def action_health(objective: LamObjective, frames: Tensor, batch: int = 64) -> A
     """Measure on the steps of clips.
 
     Args:
-        objective: in any mode; its codebook is that of its quantiser.
+        objective: in evaluation mode; its codebook is that of its quantiser.
         frames: `[B, T, H, W, 3]` uint8, `B >= 2`; a step is shuffled by taking the code of the next clip.
         batch: clips that are computed together.
     """
@@ -52,21 +52,23 @@ def action_health(objective: LamObjective, frames: Tensor, batch: int = 64) -> A
         copy_db=copy_db,
         shares=tuple(shares.tolist()),
         code_cosine=_largest(unit @ unit.T),
-        effect_cosine=_largest(_effects(objective, frames[:EFFECT_STEPS].to(device), codebook)),
+        effect_likeness=_largest(_effects(objective, frames[:EFFECT_STEPS].to(device), codebook)),
     )
 
 
 def _effects(objective: LamObjective, frames: Tensor, codebook: Tensor) -> Tensor:
-    """Cosines `[A, A]` between what the codes change about the last prediction, from the mean over codes.
+    """Likeness `[A, A]` of what the codes change about the last prediction, from the mean over codes.
 
-    Codes that change nothing count as alike.
+    `2 <a, b> / (<a, a> + <b, b>)`; codes that change nothing count as alike.
     """
     inputs = objective.inputs_of(frames)[:, :-1]
     drawn = torch.stack([_last(objective, inputs, code, codebook) for code in range(len(codebook))])
     effects = drawn - drawn.mean(0)  # [A, B * pixels]
-    cosines = cosine_similarity(effects[:, None], effects[None], dim=-1)
-    idle = effects.norm(dim=-1) <= 1e-6 * drawn.norm(dim=-1)  # rounding has a direction too
-    return torch.where(idle[:, None] | idle[None], 1.0, cosines)
+    products = effects @ effects.T
+    squares = products.diagonal()
+    likeness = 2 * products / (squares[:, None] + squares[None])
+    idle = squares <= 1e-12 * drawn.square().sum(-1)  # rounding has a direction too
+    return torch.where(idle[:, None] & idle[None], 1.0, likeness)
 
 
 def _last(objective: LamObjective, inputs: Tensor, code: int, codebook: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ def _last(objective: LamObjective, inputs: Tensor, code: int, codebook: Tensor) 
     return objective.model.predict(inputs, vectors)[:, -1].float().flatten()
 
 
-def _largest(cosines: Tensor) -> float:
+def _largest(table: Tensor) -> float:
     """The largest off the diagonal; 0 where there is one code."""
-    off = ~torch.eye(len(cosines), dtype=torch.bool, device=cosines.device)
-    return cosines[off].max().item() if len(cosines) > 1 else 0.0
+    off = ~torch.eye(len(table), dtype=torch.bool, device=table.device)
+    return table[off].max().item() if len(table) > 1 else 0.0

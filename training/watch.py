@@ -16,7 +16,7 @@ from genie_rt.training.lam import LamObjective
 from genie_rt.training.lam_health import action_health
 from genie_rt.training.tokenizer import TokenizerObjective
 
-LOG_CLIPS, SAVE_CLIPS = 32, 256
+LOG_CLIPS, SAVE_CLIPS = 64, 512
 """Held-out clips that a log line and a checkpoint are measured on, where there are so many."""
 
 EARLY = 0.1
@@ -124,7 +124,11 @@ class LamWatch:
     def figures(self, *, saving: bool) -> dict[str, float]:
         """See `Watch.figures`."""
         chosen = self.frames[: SAVE_CLIPS if saving else LOG_CLIPS]
-        return action_health(self.objective, chosen).as_figures()
+        self.objective.eval()
+        try:
+            return action_health(self.objective, chosen).as_figures()
+        finally:
+            self.objective.train()
 
     def line(self, figures: Mapping[str, float]) -> str:
         """See `Watch.line`."""
@@ -147,4 +151,8 @@ class LamWatch:
 
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
         """One row a clip: the last two frames, then the next one as every code predicts it."""
-        return {"codes": self.objective.pictures(self.frames[:6])}
+        self.objective.eval()
+        try:
+            return {"codes": self.objective.pictures(self.frames[:6])}
+        finally:
+            self.objective.train()

@@ -5,6 +5,9 @@ vector for the step, quantised to a code. The decoder sees the `p` frames and th
 shifts every one of its layers (FiLM: Perez et al. 2018, arXiv 1709.07871), and predicts the difference of
 the next frame to the last. So it cannot draw a change without the code, nor be content with a copy.
 
+The vectors are centred and scaled over the batch before they are quantised (batch norm without weights), so
+they lie on all sides of zero: else all steps may end on the same side, as one code.
+
 The paper's model is an ST transformer (`lam.py`). On a small budget it collapsed in every run: all codes drew
 the same picture.
 """
@@ -40,7 +43,8 @@ class ConvLam(nn.Module):
                 ConvBlock(4 * width, 4 * width, stride=2),
             )
         )
-        self.action_in = nn.Linear(4 * width, config.codebook_dim)
+        self.action_in = nn.Linear(4 * width, config.codebook_dim, bias=False)
+        self.action_norm = nn.BatchNorm1d(config.codebook_dim, affine=False)
         self.codebook = nn.Parameter(_start(config))
         dim = config.codebook_dim
         self.down = nn.ModuleList(
@@ -80,7 +84,7 @@ class ConvLam(nn.Module):
         x = _positions(x.flatten(0, 1))
         for block in self.encoder:
             x = block(x)
-        return self.action_in(x.mean((2, 3))).unflatten(0, before.shape[:2])
+        return self.action_norm(self.action_in(x.mean((2, 3)))).unflatten(0, before.shape[:2])
 
     def actions(self, frames: Tensor, codes: Tensor | None = None) -> Tensor:
         """Latent actions `[B, T-1]` int64: entry `t` led from frame `t` to frame `t+1`."""

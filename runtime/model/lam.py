@@ -17,7 +17,7 @@ Lam: TypeAlias = STLam | ConvLam
 """Both have `inputs_of`, `action_vectors`, `actions`, `predict` and `decode_actions` in common."""
 
 
-_ENCODER = ("encoder.", "encoder_in.", "encoder_position", "action_in.", "codebook")
+_ENCODER = ("encoder.", "encoder_in.", "encoder_position", "action_in.", "action_norm.running", "codebook")
 
 
 def encoder_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

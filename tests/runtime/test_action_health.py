@@ -8,7 +8,7 @@ from genie_rt.runtime.action_health import ActionHealth, health_of, health_text
 
 GOOD = ActionHealth(
     true_db=22.0, shuffled_db=16.0, none_db=18.0, copy_db=16.5, shares=(0.5, 0.25, 0.25, 0.0),
-    code_cosine=0.3, effect_cosine=0.6,
+    code_cosine=0.3, effect_likeness=0.6,
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def test_good_codes_have_no_problem() -> None:
         ({"shuffled_db": 21.95}, "ignores the codes"),
         ({"shares": (1.0, 0.0, 0.0, 0.0)}, "one code stands for 100%"),
         ({"code_cosine": 0.9999}, "two codes mean the same"),
-        ({"effect_cosine": 0.99}, "two codes mean the same"),
+        ({"effect_likeness": 0.99}, "two codes mean the same"),
         ({"true_db": float("nan")}, "not finite"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_perfect_model_has_perfect_figures() -> None:
     objective = make_objective()
     paint(objective, heed=True)
     frames, _ = steps(40)
-    health = action_health(objective, frames, batch=7)
+    health = action_health(objective.eval(), frames, batch=7)
     assert health.true_db > 90
     # the next code is one level further, three levels for the last: mean of 60, 60, 60 and 180 squared
     wrong = (3 * 60**2 + 180**2) / 4
@@ -78,16 +78,16 @@ def test_a_perfect_model_has_perfect_figures() -> None:
 def test_a_decoder_that_ignores_the_code_is_found() -> None:
     objective = make_objective()
     paint(objective, heed=False)
-    health = action_health(objective, steps(40)[0])
+    health = action_health(objective.eval(), steps(40)[0])
     assert health.delta_db == pytest.approx(0.0, abs=1e-4)
-    assert health.effect_cosine == 1.0
+    assert health.effect_likeness == 1.0
     assert "ignores the codes" in str(health.problem())
 
 
 def test_the_batch_changes_nothing() -> None:
     objective = make_objective()
     frames, _ = steps(20)
-    whole, parts = (action_health(objective, frames, batch=batch).as_figures() for batch in (64, 3))
+    whole, parts = (action_health(objective.eval(), frames, batch=batch).as_figures() for batch in (64, 3))
     assert whole == pytest.approx(parts, abs=1e-3)
 
 
@@ -109,7 +109,7 @@ def test_the_watch_warns_and_then_stops() -> None:
     watch = LamWatch(make_objective(), steps(4)[0], min_delta_db=0.5)
     dead = ActionHealth(
         true_db=20.0, shuffled_db=19.9, none_db=19.0, copy_db=18.0, shares=(0.5, 0.5), code_cosine=0.0,
-        effect_cosine=0.0,
+        effect_likeness=0.0,
     ).as_figures()  # fmt: skip
     assert watch.check(dead, 0.05) is None
     assert "ignores the codes" in str(watch.check(dead, 0.3))
@@ -145,7 +145,7 @@ def test_moves_are_learned_from_pictures_alone(
     assert command.run() == 0
     health = ActionHealth.from_figures(run_state(tmp_path / "lam")["figures"])
     assert health is not None and health.problem() is None
-    assert health.delta_db > 3 and health.num_used == 4
+    assert health.delta_db > 1 and health.num_used == 4
     printed = capfd.readouterr().out
     assert "held out: next frame" in printed and "codes used" in printed
     assert "next: genie-rt train dynamics --data" in printed

@@ -21,7 +21,7 @@ def make_lam(**changes: Any) -> ConvLam:
     sizes: dict[str, Any] = {"num_actions": 4, "width": 8}
     lam = ConvLam(ConvLamConfig(**(sizes | changes)), CONFIG.tokenizer)
     randomise(lam, 0)
-    return lam.double()
+    return lam.double().eval()
 
 
 def make_clip() -> Tensor:
@@ -70,7 +70,7 @@ def test_a_prediction_follows_its_own_action_alone() -> None:
 @pytest.mark.parametrize("grid", [(1, 1), (3, 5), (8, 8)])
 def test_pictures_of_any_size(grid: tuple[int, int]) -> None:
     config = make_config(grid=grid)
-    lam = ConvLam(ConvLamConfig(num_actions=2, width=8), config.tokenizer)
+    lam = ConvLam(ConvLamConfig(num_actions=2, width=8), config.tokenizer).eval()
     clip = torch.from_numpy(make_pictures(config, 3))[None]
     assert lam.actions(clip).shape == (1, 2)
     assert lam.decode_actions(lam.inputs_of(clip)[:, :-1], lam.actions(clip)).shape == (
@@ -125,11 +125,11 @@ def test_the_telling_part_tells_actions(inputs: str) -> None:
             dynamics=config.dynamics,
             lam=ConvLamConfig(num_actions=3, bottleneck="vq", width=8),
         )
-    lam = build_lam(config)
+    lam = build_lam(config).eval()
     assert isinstance(lam, ConvLam if inputs == "conv" else STLam)
     randomise(lam, 0)
     kept = encoder_shapes(config)
-    other = build_lam(config)
+    other = build_lam(config).eval()
     randomise(other, 1)
     other.load_state_dict({name: lam.state_dict()[name] for name in kept}, strict=False)
     clip = torch.from_numpy(make_pictures(config, T))[None]
