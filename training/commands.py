@@ -65,13 +65,17 @@ class TokenizerCommand:
     out: Path
     """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
     preset: PresetName = "demo"
-    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
+    """Model sizes: small, demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
     clip: Annotated[int | None, shown(default="twice the longest window")] = None
     """Frames per training clip."""
     loop: LoopFlags = field(default_factory=lambda: demo_loop(steps=3000))
 
     def run(self) -> int:
         """Train, and print where the checkpoint is."""
+        return self.stage().run(self.loop, self.out)
+
+    def stage(self) -> Stage:
+        """What would be trained."""
         from genie_rt.training.tokenizer import TokenizerObjective
 
         check_folder("--out", self.out)
@@ -81,7 +85,7 @@ class TokenizerCommand:
         seed_weights(self.loop.seed)
         objective = TokenizerObjective(config)
         follow = "lam" if config.lam is not None else f"dynamics --tokenizer {_quoted(self.out)}"
-        stage = Stage(
+        return Stage(
             kind="tokenizer",
             objective=objective,
             store=store,
@@ -92,7 +96,6 @@ class TokenizerCommand:
                 f"genie-rt train {follow} --data {_quoted(self.data)} --out {_beside(self.out, follow)}"
             ),
         )
-        return stage.run(self.loop, self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ class LamCommand:
     out: Path
     """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
     preset: PresetName = "demo"
-    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
+    """Model sizes: small, demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
     num_actions: Annotated[int | None, shown(default="the preset's")] = None
     """Number of latent actions."""
     past_frames: Annotated[int | None, shown(default="the preset's")] = None
@@ -132,6 +135,10 @@ class LamCommand:
 
     def run(self) -> int:
         """Train, and print where the checkpoint is."""
+        return self.stage().run(self.loop, self.out)
+
+    def stage(self) -> Stage:
+        """What would be trained."""
         from genie_rt.training.frozen import load_tokenizer
         from genie_rt.training.lam import LamObjective
         from genie_rt.training.watch import SAVE_CLIPS, LamWatch, heldout_clips
@@ -153,7 +160,7 @@ class LamCommand:
         objective = LamObjective(config, tokenizer, changed_weight=self.changed_weight)
         held = heldout_clips(store, length, SAVE_CLIPS)
         watch = None if held is None else LamWatch(objective, held[0], min_delta_db=self.min_delta)
-        stage = Stage(
+        return Stage(
             kind="lam",
             objective=objective,
             store=store,
@@ -166,7 +173,6 @@ class LamCommand:
                 f"--tokenizer {_beside(self.out, 'tokenizer')} --out {_beside(self.out, 'dynamics')}"
             ),
         )
-        return stage.run(self.loop, self.out)
 
     def _changed(self, config: ModelConfig) -> ModelConfig:
         """The config with this command's latent action model."""
@@ -197,7 +203,7 @@ class DynamicsCommand:
     tokenizer: Path
     """Run folder of the tokenizer."""
     preset: PresetName = "demo"
-    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
+    """Model sizes: small, demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
     actions: Literal["latent", "logged"] = "latent"
     """latent: actions inferred by the LAM; logged: actions recorded in the clip store."""
     lam: Annotated[Path | None, shown(default="none")] = None
@@ -214,13 +220,17 @@ class DynamicsCommand:
 
     def run(self) -> int:
         """Train, and print where the checkpoint is."""
+        return self.stage().run(self.loop, self.out)
+
+    def stage(self) -> Stage:
+        """What would be trained. The stages that it stands on have to be there."""
         from genie_rt.training.dynamics import DynamicsObjective
         from genie_rt.training.frozen import lam_config, load_lam, load_tokenizer, run_summary
 
         check_folder("--out", self.out)
         store, config = open_data(self.data, self.preset)
         if self.actions == "logged":
-            config = _with_logged_actions(config, store)
+            config = with_logged_actions(config, store)
         elif self.lam is None:
             raise InputError(
                 "latent actions need --lam RUN; a store with recorded actions also has --actions logged"
@@ -249,7 +259,7 @@ class DynamicsCommand:
             recipe["lam"] = run_summary(self.lam)
             tell_health(self.lam, recipe["lam"]["figures"])
         prompts = _beside(self.out, "prompts")
-        stage = Stage(
+        return Stage(
             kind="dynamics",
             objective=objective,
             store=store,
@@ -264,7 +274,6 @@ class DynamicsCommand:
                 f"--int8 --clips {_quoted(self.data)}"
             ),
         )
-        return stage.run(self.loop, self.out)
 
 
 def tell_health(run: Path, figures: object) -> None:
@@ -286,7 +295,7 @@ def with_actions(config: ModelConfig, lam: Any) -> ModelConfig:
     return dataclasses.replace(config, lam=lam, dynamics=dynamics)
 
 
-def _with_logged_actions(config: ModelConfig, store: ClipStore) -> ModelConfig:
+def with_logged_actions(config: ModelConfig, store: ClipStore) -> ModelConfig:
     """The preset with the store's actions in place of latent ones."""
     if not store.action_names:
         raise InputError(f"{store.path} holds no actions: train a LAM and use --actions latent")

@@ -211,7 +211,7 @@ class _Run:
         self.describe, self.accelerator = describe, accelerator
         self.watch = watch if accelerator.is_main_process else None
         self.device = accelerator.device
-        self.bf16 = _use_bf16(config.precision, self.device)
+        self.bf16 = use_bf16(config.precision, self.device)
         objective.train()
         module = torch.compile(objective) if config.compile else objective
         self.model: Callable[..., dict[str, Tensor]] = accelerator.prepare_model(module)
@@ -433,7 +433,8 @@ def _device_name(device: torch.device) -> str:
     return f"{platform.machine()} {device.type}, {plural(torch.get_num_threads(), 'thread')}"
 
 
-def _use_bf16(precision: str, device: torch.device) -> bool:
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a precision means bf16 autocast on this device."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":

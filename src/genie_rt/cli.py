@@ -100,6 +100,11 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "train the dynamics model: the next frame's tokens",
         "train",
     ),
+    ("train", "all"): Entry(
+        "genie_rt.export.train_all.commands:TrainAllCommand",
+        "train a world from clips in a given time, and judge it",
+        "train",
+    ),
     ("evaluate",): Entry(
         "genie_rt.training.evaluation.commands:EvaluateCommand",
         "measure the quality of a world on held-out clips",

@@ -41,6 +41,10 @@ class TrueClips:
     action_names: tuple[str, ...]
     origin: dict[str, Any]
 
+    def first(self, count: int) -> "TrueClips":
+        """Return the first clips, at most `count`."""
+        return replace(self, frames=self.frames[:count], actions=self.actions[:count])
+
     def renamed(self, action_names: tuple[str, ...], codes: Sequence[int]) -> "TrueClips":
         """Return the same clips with the actions of a world's dynamics.
 

@@ -1,0 +1,1 @@
+"""From clips to a world that plays, in one command and a given time."""
