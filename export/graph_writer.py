@@ -181,7 +181,8 @@ def calibration_of(
     own = {name: weight.to(torch.float32, copy=True) for name, weight in source.weights.items()}
     model.load_state_dict(own, assign=True)
     clips = _clips(source, model.requires_grad_(False).eval(), store)
-    return calibrate(model, clips[JUDGED_CLIPS:], clips[:JUDGED_CLIPS], on_linear=on_linear)
+    judged = len(clips) * JUDGED_CLIPS // (CLIPS + JUDGED_CLIPS) or 1
+    return calibrate(model, clips[judged:], clips[:judged], on_linear=on_linear)
 
 
 def _clips(source: Source, model: WorldModel, store: Path) -> Sequence[Clip]:
@@ -192,10 +193,14 @@ def _clips(source: Source, model: WorldModel, store: Path) -> Sequence[Clip]:
 
     tokenizer = source.config.tokenizer
     length = max(CLIP_FRAMES, 2 * source.config.dynamics.transformer.window)
-    found = from_store(
-        store, num_clips=CLIPS + JUDGED_CLIPS, length=length, size=(tokenizer.height, tokenizer.width),
-        seed=0, split="train",
-    )  # fmt: skip
+    size = tokenizer.height, tokenizer.width
+    found = from_store(store, num_clips=None, length=length, size=size, seed=0, split="train")
+    found = found.first(CLIPS + JUDGED_CLIPS)
+    if len(found.frames) < 2:
+        raise InputError(
+            f"{store}: expected at least 2 training clips of {length} frames to calibrate int8 with, found "
+            f"{len(found.frames)}; record or import more"
+        )
     if source.config.lam is None:
         codes = source.action_codes or range(len(source.action_names))
         found = found.renamed(source.action_names, codes)

@@ -65,6 +65,8 @@ def telling_lam(config: ModelConfig, weights: Mapping[str, Tensor]) -> Lam:
         model = build_lam(config)
     own = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
     model.load_state_dict(own, assign=True, strict=False)
+    for name in {name.partition(".")[0] for name, weight in model.named_parameters() if weight.is_meta}:
+        delattr(model, name)  # what predicts
     return model.requires_grad_(False).eval()
 
 

@@ -115,7 +115,8 @@ class LamWatch:
 
     Args:
         frames: held-out clips, `[B, T, H, W, 3]` uint8.
-        min_delta_db: from half of the steps on the run is stopped where shuffled codes cost less than this.
+        min_delta_db: from half of the steps on the run is stopped where shuffled codes cost less than this;
+            0 for never.
     """
 
     def __init__(self, objective: LamObjective, frames: Tensor, *, min_delta_db: float) -> None:
@@ -140,7 +141,7 @@ class LamWatch:
         problem = None if health is None else health.problem()
         if health is None or done < EARLY:
             return None
-        if done >= HALF and health.delta_db < self.min_delta_db:
+        if self.min_delta_db > 0 and done >= HALF and health.delta_db < self.min_delta_db:
             raise StateError(
                 f"stopped after {done:.0%} of the steps: shuffled codes cost {health.delta_db:.2f} dB, "
                 f"expected at least --min-delta {self.min_delta_db:g}: the codes say nothing about what "

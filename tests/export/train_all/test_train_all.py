@@ -1,0 +1,113 @@
+"""`genie-rt train all`, from a film of a game to a world that plays, with budgets of seconds."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from little_game import write_film
+from tiny_runs import TINY
+
+from genie_rt.errors import InputError
+from genie_rt.export.train_all.commands import TrainAllCommand
+from genie_rt.runtime.bundle import open_bundle
+from genie_rt.runtime.config import ModelConfig, to_dict
+from genie_rt.runtime.world import World
+from genie_rt.training.data.commands import VideoCommand
+from genie_rt.training.frozen import run_state
+
+pytest.importorskip("av")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of the little game, 24 x 16 pixels, as a stranger would import it."""
+    folder = tmp_path_factory.mktemp("film")
+    write_film(folder / "game.mp4", 500, seed=3)
+    VideoCommand(files=(folder,), out=folder / "clips", height=16, width=24).run()
+    return folder / "clips"
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> str:
+    """The preset "tiny" as a file."""
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(to_dict(TINY)))
+    return str(path)
+
+
+def command(clips: Path, out: Path, preset: str, **changes: object) -> TrainAllCommand:
+    settings: dict[str, object] = {"minutes": 0.2, "num_actions": 4}
+    return TrainAllCommand(data=clips, out=out, preset=preset, **(settings | changes))  # type: ignore[arg-type]
+
+
+def test_a_film_becomes_a_world(
+    clips: Path, tmp_path: Path, tiny_file: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(clips, tmp_path / "run", tiny_file).run() == 0
+    printed = capfd.readouterr().out
+    for words in (
+        "done at about",
+        "held out: next frame",
+        "latent actions of",
+        "what helps",
+        "next: genie-rt play",
+    ):
+        assert words in printed, words
+    bundle = open_bundle(tmp_path / "run" / "world")
+    assert bundle.config.lam is not None and len(bundle.action_names) == 4
+    assert (bundle.config.tokenizer.height, bundle.config.tokenizer.width) == (16, 24)
+    assert bundle.prompts and bundle.graphs is not None and "int8" in bundle.graphs.precisions
+    world = World.load(bundle.path)
+    session = world.session()
+    session.reset(world.prompt(0))
+    assert session.step(1).shape == (16, 24, 3)
+
+
+def test_a_finished_run_is_not_trained_again(
+    clips: Path, tmp_path: Path, tiny_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = command(clips, tmp_path / "run", tiny_file)
+    plan = whole._plan(_asked(whole))
+    dataclasses.replace(plan, steps=dict.fromkeys(plan.steps, 2)).write(tmp_path / "run")
+    monkeypatch.setattr(TrainAllCommand, "_judge", lambda self, console: None)
+    assert whole.run() == 0
+    states = {stage: run_state(tmp_path / "run" / stage) for stage in ("tokenizer", "lam", "dynamics")}
+    assert {state["step"] for state in states.values()} == {2}
+    assert whole.run() == 0
+    again = {stage: run_state(tmp_path / "run" / stage) for stage in states}
+    assert again == states
+
+
+def _asked(whole: TrainAllCommand):  # type: ignore[no-untyped-def]
+    from genie_rt.export.train_all.plan import Asked
+
+    return Asked(
+        data=str(whole.data.resolve()), minutes=whole.minutes, preset=whole.preset, actions=whole.actions,
+        num_actions=whole.num_actions, seed=whole.seed,
+    )  # fmt: skip
+
+
+def test_other_settings_do_not_go_on(clips: Path, tmp_path: Path, tiny_file: str) -> None:
+    whole = command(clips, tmp_path / "run", tiny_file)
+    whole._plan(_asked(whole)).write(tmp_path / "run")
+    with pytest.raises(InputError, match=r"holds a run with --minutes 0\.2, now asked for with 5"):
+        dataclasses.replace(whole, minutes=5.0).run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"minutes": 0.0}, "--minutes: expected"), ({"actions": "logged"}, "holds no actions")],
+)
+def test_bad_settings_are_refused(
+    clips: Path, tmp_path: Path, tiny_file: str, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        command(clips, tmp_path / "run", tiny_file, **changes).run()
+
+
+def test_a_preset_without_latent_actions_is_refused(clips: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plain.json"
+    path.write_text(json.dumps(to_dict(ModelConfig(tokenizer=TINY.tokenizer, dynamics=TINY.dynamics))))
+    with pytest.raises(InputError, match="expected one with a latent action model"):
+        command(clips, tmp_path / "run", str(path)).run()
