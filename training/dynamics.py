@@ -6,6 +6,7 @@ frame each stream is on its own; in time a masked frame `t` attends to the *clea
 to itself.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -145,18 +146,19 @@ class DynamicsObjective(nn.Module):
     def _with_own_frames(self, seen: Tensor, actions: Tensor, random: "_Random") -> Tensor:
         """Put frames that the model samples in one pass in the place of some of a history's.
 
-        In a share `own_context` of the clips every frame but the first is replaced with probability
-        `U(0, 1)`, drawn for each clip.
+        In the first clips of the batch, a share `own_context` of them, every frame but the first is replaced
+        with probability `U(0, 1)`, drawn for each clip.
         """
-        hidden, table = self._hidden(torch.full_like(seen[:, 1:], UNDECIDED), seen, actions)
-        logits = self.model.logits(hidden, seen[:, :-1], table) / OWN_TEMPERATURE
+        count = math.ceil(self.own_context * len(seen))
+        clips, rest = seen[:count], seen[count:]
+        hidden, table = self._hidden(torch.full_like(clips[:, 1:], UNDECIDED), clips, actions[:count])
+        logits = self.model.logits(hidden, clips[:, :-1], table) / OWN_TEMPERATURE
         cdf = logits.softmax(-1).cumsum(-1)
-        drawn = random.uniform(seen[:, 1:].shape)[..., None] * cdf[..., -1:]
+        drawn = random.uniform(clips[:, 1:].shape)[..., None] * cdf[..., -1:]
         own = torch.searchsorted(cdf, drawn)[..., 0].clamp(max=cdf.shape[-1] - 1)
-        clips = (seen.shape[0], 1)
-        rate = random.uniform(clips) * (random.uniform(clips) < self.own_context)
-        replaced = random.uniform(own.shape[:2]) < rate
-        return torch.cat([seen[:, :1], torch.where(replaced[..., None], own, seen[:, 1:])], 1)
+        replaced = random.uniform(own.shape[:2]) < random.uniform((count, 1))
+        mixed = torch.where(replaced[..., None], own, clips[:, 1:])
+        return torch.cat([torch.cat([clips[:, :1], mixed], 1), rest])
 
     def _hidden(self, inputs: Tensor, seen: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states `[B, T-1, P, D]` of the masked frames `1 ... T-1`, and the token table."""

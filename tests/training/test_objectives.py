@@ -18,7 +18,7 @@ from genie_rt.runtime.model.st_lam import STLam
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
-from genie_rt.training.dynamics import DynamicsObjective, two_stream_ages
+from genie_rt.training.dynamics import DynamicsObjective, _Random, two_stream_ages
 from genie_rt.training.lam import LamObjective, code_vectors
 from genie_rt.training.quantiser import CosineQuantiser
 from genie_rt.training.tokenizer import TokenizerObjective, psnr_db, target_frames
@@ -309,3 +309,31 @@ def test_a_few_steps_on_a_tiny_problem_lower_the_loss(kind: str, share: float) -
         objective = DynamicsObjective(CONFIG, tokenizer, context=kind)
     losses = train(objective, 40)
     assert sum(losses[-5:]) < share * sum(losses[:5])
+
+
+def test_own_frames_take_the_place_of_past_ones_in_a_share_of_the_clips() -> None:
+    whole = Capture(make_dynamics(corruption=0.0), batch=4)
+    mixed = Capture(make_dynamics(corruption=0.0, own_context=0.5), batch=4)
+    assert torch.equal(mixed.tokens, whole.tokens)  # the targets stay real
+    differs = (mixed.seen != mixed.tokens).any(-1)  # [B, T]
+    assert not differs[:, 0].any() and not differs[2:].any()
+    assert differs[:2].any()
+
+
+def test_own_frames_are_what_the_model_samples() -> None:
+    """With a table that makes one token certain, the model's own frames are that token everywhere."""
+    objective = make_dynamics(own_context=1.0)
+    score = objective.model.logits
+
+    def certain(hidden: Tensor, previous: Tensor, table: Tensor) -> Tensor:
+        logits = score(hidden, previous, table)
+        return torch.full_like(logits, -1e9).index_fill_(-1, torch.tensor([5]), 0.0)
+
+    objective.model.logits = certain  # type: ignore[method-assign]
+    frames, actions = make_clips()
+    tokens, actions = objective._tokens_and_actions(frames, actions)
+
+    seen = objective._with_own_frames(tokens, actions, _Random(generator(), CPU))
+    changed = (seen != tokens).any(-1)
+    assert changed.any()
+    assert (seen[changed] == 5).all()
