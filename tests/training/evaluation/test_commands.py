@@ -93,7 +93,7 @@ def test_evaluate_prints_every_figure_and_writes_the_record(
         assert text in printed
     assert "prompt of 1 real frame." in " ".join(printed.split())
     record = json.loads(out.read_text())
-    assert record["schema"] == "genie-rt/evaluation" and record["schema_version"] == 1
+    assert record["schema"] == "genie-rt/evaluation" and record["schema_version"] == 2
     assert len(record["bundle"]["digest"]) == 64 and record["bundle"]["name"] == "tiny"
     assert {"torch", "numpy", "genie-rt"} <= record["versions"].keys()
     assert record["clips"]["source"] == "noise" and record["clips"]["episodes"] == 3
@@ -102,6 +102,9 @@ def test_evaluate_prints_every_figure_and_writes_the_record(
     assert record["device"] and record["date"] and record["command"].startswith("genie-rt evaluate")
     assert [step["t"] for step in record["figures"]["rollout"]] == [1, 2, 4, 8]
     assert record["figures"]["num_clips"] == 5
+    whole = record["figures"]["tokenizer"]["whole"]
+    low, high = whole["pooled_db_interval"]
+    assert low <= whole["pooled_db"] <= high and f"±{(high - low) / 2:.1f}" in printed
 
 
 def test_evaluate_computes_as_it_is_told(
