@@ -101,7 +101,7 @@ def _correlations(before: Frames, after: Frames, max_shift: int) -> Floats:
     height, width = before.shape[:2]
     # room for the largest shift, so that nothing comes back in on the other side
     size = _fast(height + max_shift), _fast(width + max_shift)
-    lags = np.ix_(np.arange(-max_shift, max_shift + 1), np.arange(-max_shift, max_shift + 1))
+    lags = np.arange(-max_shift, max_shift + 1)
 
     def transform(planes: Floats) -> NDArray[np.complex128]:
         return np.fft.rfft2(planes, s=size)
@@ -109,7 +109,7 @@ def _correlations(before: Frames, after: Frames, max_shift: int) -> Floats:
     def correlate(one: NDArray[np.complex128], other: NDArray[np.complex128]) -> Floats:
         """`sum_x one(x) other(x + lag)`, planes first: `[..., dy, dx]`."""
         products = np.fft.irfft2(one.conj() * other, s=size)
-        return np.asarray(products[(..., *lags)], dtype=np.float64)
+        return np.asarray(products[..., lags[:, None], lags], dtype=np.float64)
 
     a, b = (np.moveaxis(frame.astype(np.float64) - 127.5, -1, 0) for frame in (before, after))  # [3, H, W]
     fa, fb, ones = transform(a), transform(b), transform(np.ones((height, width)))

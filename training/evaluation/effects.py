@@ -1,0 +1,139 @@
+"""Whether an action does the same from different starts: how it moves the scene when it is held."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.table import Table
+
+from genie_rt.runtime.plan import Plan
+from genie_rt.training.evaluation.clips import TrueClips
+from genie_rt.training.evaluation.displacement import displacements
+from genie_rt.training.evaluation.intervals import Floats, Interval, mean_interval, wilson
+from genie_rt.training.evaluation.rollout import Rollouts, play_scripts
+from genie_rt.training.evaluation.scripts import held
+from genie_rt.training.evaluation.tables import make_table, plus_minus, share
+
+HELD_STEPS = 8
+"""Steps that each action is held for."""
+
+MOVED = 2
+"""A start has moved along an axis if its scene is displaced by at least so many pixels in `HELD_STEPS`."""
+
+MAX_STARTS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Along:
+    """Displacement of the scene along one axis, in pixels.
+
+    Attributes:
+        mean, mean_interval: over starts, with its 95% interval.
+        moved: starts displaced by at least `MOVED`.
+        agree: of these, those displaced to the side of the majority.
+        agree_share, agree_share_interval: their share and Wilson's interval; None where none moved. Chance
+            is a half or a little more.
+    """
+
+    mean: float
+    mean_interval: Interval | None
+    moved: int
+    agree: int
+    agree_share: float | None
+    agree_share_interval: Interval | None
+
+    @classmethod
+    def of(cls, displaced: Floats) -> "Along":
+        """Compute the figures of displacements `[M]`."""
+        moved = displaced[np.abs(displaced) >= MOVED]
+        agree = int(max((moved > 0).sum(), (moved < 0).sum()))
+        return cls(
+            mean=float(displaced.mean()),
+            mean_interval=mean_interval(displaced),
+            moved=len(moved),
+            agree=agree,
+            agree_share=agree / len(moved) if len(moved) else None,
+            agree_share_interval=wilson(agree, len(moved)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionEffect:
+    """Effect of one action: `x` is positive where the scene moves right, `y` where it moves down."""
+
+    name: str
+    x: Along
+    y: Along
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """Effects of all actions of a world, each held for `steps` from `num_starts` starts."""
+
+    num_starts: int
+    steps: int
+    moved_pixels: int
+    actions: tuple[ActionEffect, ...]
+
+
+def measure_effects(
+    rollouts: Rollouts,
+    clips: TrueClips,
+    action_names: Sequence[str],
+    plan: Plan,
+    *,
+    prompt_frames: int,
+    seed: int = 0,
+    batch: int = 16,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Effects:
+    """Hold each action from the first frames of up to `MAX_STARTS` clips.
+
+    Args:
+        rollouts: the model.
+        clips: starts, one a clip, with the world's actions.
+        action_names: of the world.
+        plan: of the rollouts.
+        prompt_frames: real frames that the world sees first.
+        seed, batch, advance: as of `play_scripts`.
+    """
+    num = min(len(clips.frames), MAX_STARTS)
+    shown = play_scripts(
+        rollouts,
+        clips.frames[:num, :prompt_frames],
+        clips.actions[:num, :prompt_frames],
+        held(np.arange(len(action_names)), num, HELD_STEPS),
+        plan,
+        seed=seed,
+        batch=batch,
+        advance=advance,
+    )
+    moved = [displacements(shown[:, action]).astype(np.float64) for action in range(len(action_names))]
+    return Effects(
+        num_starts=num,
+        steps=HELD_STEPS,
+        moved_pixels=MOVED,
+        actions=tuple(
+            ActionEffect(name=name, x=Along.of(each[:, 0]), y=Along.of(each[:, 1]))
+            for name, each in zip(action_names, moved, strict=True)
+        ),
+    )
+
+
+def effects_table(effects: Effects) -> Table:
+    """Make the table of the report."""
+    table = make_table(
+        f"Action consistency: each action held for {effects.steps} steps from {effects.num_starts} starts",
+        ("action", "x, pixels", "same side", "y, pixels", "same side"),
+        "How far the scene moves, right and down positive: a player who goes right moves it left. Same side: "
+        f"of the starts that move by {effects.moved_pixels} pixels or more, how many move to the majority's "
+        "side, with a 95% interval; about half is chance.",
+    )
+    for action in effects.actions:
+        cells = []
+        for along in (action.x, action.y):
+            cells.append(plus_minus(along.mean, along.mean_interval, sign="+"))
+            agreed = share(along.agree, along.moved, along.agree_share_interval)
+            cells.append(f"{agreed} of {along.moved}")
+        table.add_row(action.name, *cells)
+    return table
