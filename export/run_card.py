@@ -21,8 +21,8 @@ from genie_rt.runtime.untrusted_json import read_json
 
 MAX_METRICS_BYTES = 16 << 20
 _MAX_JSON_IN_CARD = 4000
-_CONDITIONS = ("num_clips", "num_frames", "max_db", "moving_threshold")
-"""Figures of a record that say how it was measured."""
+_CONDITIONS = ("max_db", "moving_threshold", "moved_pixels")
+"""Figures of a record that say how it was measured, beside counts, which begin with `num_`."""
 _INTERVAL = "_interval"
 """Ending of the key that holds a figure's 95% interval, `[low, high]`."""
 
@@ -94,7 +94,7 @@ def card_metrics(figures: Mapping[str, Any]) -> dict[str, dict[str, Metric]]:
     def visit(place: tuple[str, ...], value: object, interval: object = None) -> None:
         if isinstance(value, Mapping):
             for key, item in value.items():
-                if key not in _CONDITIONS and not str(key).endswith(_INTERVAL):
+                if not _is_condition(str(key)) and not str(key).endswith(_INTERVAL):
                     name = str(key).replace("_db", " dB").replace("_", " ")
                     visit((*place, name), item, value.get(f"{key}{_INTERVAL}"))
         elif isinstance(value, list):
@@ -107,6 +107,10 @@ def card_metrics(figures: Mapping[str, Any]) -> dict[str, dict[str, Metric]]:
 
     visit((), figures)
     return rows
+
+
+def _is_condition(key: str) -> bool:
+    return key in _CONDITIONS or key.startswith("num_")
 
 
 def _is_number(value: object) -> TypeGuard[float]:

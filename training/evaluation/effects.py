@@ -29,16 +29,16 @@ class Along:
 
     Attributes:
         mean, mean_interval: over starts, with its 95% interval.
-        moved: starts displaced by at least `MOVED`.
-        agree: of these, those displaced to the side of the majority.
+        num_moved: starts displaced by at least `MOVED`.
+        num_agree: of these, those displaced to the side of the majority.
         agree_share, agree_share_interval: their share and Wilson's interval; None where none moved. Chance
             is a half or a little more.
     """
 
     mean: float
     mean_interval: Interval | None
-    moved: int
-    agree: int
+    num_moved: int
+    num_agree: int
     agree_share: float | None
     agree_share_interval: Interval | None
 
@@ -50,8 +50,8 @@ class Along:
         return cls(
             mean=float(displaced.mean()),
             mean_interval=mean_interval(displaced),
-            moved=len(moved),
-            agree=agree,
+            num_moved=len(moved),
+            num_agree=agree,
             agree_share=agree / len(moved) if len(moved) else None,
             agree_share_interval=wilson(agree, len(moved)),
         )
@@ -68,10 +68,10 @@ class ActionEffect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """Effects of all actions of a world, each held for `steps` from `num_starts` starts."""
+    """Effects of all actions of a world, each held for `num_steps` from `num_starts` starts."""
 
     num_starts: int
-    steps: int
+    num_steps: int
     moved_pixels: int
     actions: tuple[ActionEffect, ...]
 
@@ -111,7 +111,7 @@ def measure_effects(
     moved = [displacements(shown[:, action]).astype(np.float64) for action in range(len(action_names))]
     return Effects(
         num_starts=num,
-        steps=HELD_STEPS,
+        num_steps=HELD_STEPS,
         moved_pixels=MOVED,
         actions=tuple(
             ActionEffect(name=name, x=Along.of(each[:, 0]), y=Along.of(each[:, 1]))
@@ -123,7 +123,7 @@ def measure_effects(
 def effects_table(effects: Effects) -> Table:
     """Make the table of the report."""
     table = make_table(
-        f"Action consistency: each action held for {effects.steps} steps from {effects.num_starts} starts",
+        f"Action consistency: each action held for {effects.num_steps} steps from {effects.num_starts} starts",
         ("action", "x, pixels", "same side", "y, pixels", "same side"),
         "How far the scene moves, right and down positive: a player who goes right moves it left. Same side: "
         f"of the starts that move by {effects.moved_pixels} pixels or more, how many move to the majority's "
@@ -133,7 +133,7 @@ def effects_table(effects: Effects) -> Table:
         cells = []
         for along in (action.x, action.y):
             cells.append(plus_minus(along.mean, along.mean_interval, sign="+"))
-            agreed = share(along.agree, along.moved, along.agree_share_interval)
-            cells.append(f"{agreed} of {along.moved}")
+            agreed = share(along.num_agree, along.num_moved, along.agree_share_interval)
+            cells.append(f"{agreed} of {along.num_moved}")
         table.add_row(action.name, *cells)
     return table

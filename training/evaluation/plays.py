@@ -6,6 +6,7 @@ stands that of a world that ignores the keys: how often the real game's scene mo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,14 @@ from genie_rt.training.evaluation.scripts import held
 from genie_rt.training.evaluation.starts import GameStarts
 from genie_rt.training.evaluation.tables import make_table, share
 
-KEYS = {"left": 0, "right": 0, "jump": 1}
-"""Keys and the axis along which each moves the scene: 0 sideways, 1 up and down."""
+Axis = Literal["x", "y"]
+
+KEYS: dict[str, Axis] = {"left": "x", "right": "x", "jump": "y"}
+"""Keys and the axis along which each moves the scene."""
 
 NO_KEY = "stay"
 
-_WAYS = ("sideways", "up or down")
+_WAYS = {"x": "sideways", "y": "up or down"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,23 +38,23 @@ class KeyPlays:
 
     Attributes:
         name: of the key.
-        axis: 0 sideways, 1 up and down.
-        moved: starts in which the real game's scene moves by at least `MOVED` pixels along the axis and the
+        axis: "x" sideways, "y" up and down.
+        num_moved: starts in which the real game's scene moves by at least `MOVED` pixels along the axis and the
             level does not end.
-        agree: of these, those in which the world's scene moves to the same side; not at all is not the same.
+        num_agree: of these, those in which the world's scene moves to the same side; not at all is not the same.
         agree_share, agree_share_interval: their share and its Wilson interval, None where none moved.
-        without: of these, those in which the real game's scene moves to the same side with no key held.
+        num_without: of these, those in which the real game's scene moves to the same side with no key held.
         without_share: their share.
         real_pixels, world_pixels: mean displacement of the starts that moved, right and down positive.
     """
 
     name: str
-    axis: int
-    moved: int
-    agree: int
+    axis: Axis
+    num_moved: int
+    num_agree: int
     agree_share: float | None
     agree_share_interval: Interval | None
-    without: int
+    num_without: int
     without_share: float | None
     real_pixels: float | None
     world_pixels: float | None
@@ -62,7 +65,7 @@ class Plays:
     """All keys that the world has a name for; `skipped` are the others."""
 
     num_starts: int
-    steps: int
+    num_steps: int
     moved_pixels: int
     skipped: tuple[str, ...]
     keys: tuple[KeyPlays, ...]
@@ -104,7 +107,7 @@ def measure_plays(
     still, _ = game(NO_KEY)
     keys = []
     for place, name in enumerate(names):
-        axis = KEYS[name]
+        axis = "xy".index(KEYS[name])
         displaced, alive = game(name)
         real, world = displaced[:, axis], displacements(shown[:, place])[:, axis]
         counted = alive & (np.abs(real) >= MOVED)
@@ -115,12 +118,12 @@ def measure_plays(
         keys.append(
             KeyPlays(
                 name=name,
-                axis=axis,
-                moved=moved,
-                agree=agree,
+                axis=KEYS[name],
+                num_moved=moved,
+                num_agree=agree,
                 agree_share=agree / moved if moved else None,
                 agree_share_interval=wilson(agree, moved),
-                without=without,
+                num_without=without,
                 without_share=without / moved if moved else None,
                 real_pixels=float(real[counted].mean()) if moved else None,
                 world_pixels=float(world[counted].mean()) if moved else None,
@@ -128,7 +131,7 @@ def measure_plays(
         )
     return Plays(
         num_starts=num,
-        steps=HELD_STEPS,
+        num_steps=HELD_STEPS,
         moved_pixels=MOVED,
         skipped=tuple(name for name in KEYS if name not in action_names),
         keys=tuple(keys),
@@ -139,7 +142,7 @@ def plays_table(figures: Plays) -> Table:
     """Make the table of the report."""
     skipped = f" The world has no name for {', '.join(figures.skipped)}." if figures.skipped else ""
     table = make_table(
-        f"Plays as the game does: each key held for {figures.steps} steps from {figures.num_starts} moments "
+        f"Plays as the game does: each key held for {figures.num_steps} steps from {figures.num_starts} moments "
         "of the real game",
         ("key", "looked at", "moments", "same side", "no key", "game, px", "world, px"),
         f"Of the moments in which the game's scene moves by {figures.moved_pixels} pixels or more that way, "
@@ -148,7 +151,7 @@ def plays_table(figures: Plays) -> Table:
     )
     for key in figures.keys:
         pixels = ("-" if x is None else f"{x:+.1f}" for x in (key.real_pixels, key.world_pixels))
-        agreed = share(key.agree, key.moved, key.agree_share_interval)
+        agreed = share(key.num_agree, key.num_moved, key.agree_share_interval)
         without = "-" if key.without_share is None else f"{key.without_share:.0%}"
-        table.add_row(key.name, _WAYS[key.axis], str(key.moved), agreed, without, *pixels)
+        table.add_row(key.name, _WAYS[key.axis], str(key.num_moved), agreed, without, *pixels)
     return table

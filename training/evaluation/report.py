@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,14 @@ def record(
     backend: str,
     origin: dict[str, Any],
     command: str,
+    further: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Everything about a measurement as JSON values. `backend` is the name of the world's."""
+    """Everything about a measurement as JSON values.
+
+    Args:
+        backend: name of the world's.
+        further: figures of other sections by key, JSON values.
+    """
     bundle = world.bundle
     return {
         "schema": SCHEMA,
@@ -143,7 +150,7 @@ def record(
         "versions": _versions(),
         "clips": origin,
         "settings": dataclasses.asdict(settings) | {"next_frame_after": settings.seen},
-        "figures": dataclasses.asdict(evaluation),
+        "figures": {**dataclasses.asdict(evaluation), **(further or {})},
     }
 
 
