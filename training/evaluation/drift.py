@@ -112,11 +112,13 @@ class DriftSettings:
         windows = span // self.clip_window
         reference = -(-2 * WINDOWS_PER_COMPONENT // windows)
         needed = (1 + self.floor_sets(num_clips)) * self.sessions + reference
-        if num_clips < needed or self.sessions * windows < 2:
+        if num_clips < needed:
             raise InputError(
-                f"--drift: expected at least {needed} real clips for {self.sessions} sessions of at least "
-                f"{2 if windows < 2 else 1}, found {num_clips}; raise --clips or change --drift-sessions"
+                f"--drift: expected at least {needed} real clips for {self.sessions} sessions, found "
+                f"{num_clips}; raise --clips or lower --drift-sessions"
             )
+        if self.sessions * windows < 2:
+            raise InputError("--drift-sessions: expected at least 2 for looks of one window, found 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,9 +319,10 @@ def drift_table(drift: Drift) -> Table:
     table = make_table(
         f"Drift: {drift.num_sessions} sessions of {drift.num_steps:,} random steps",
         ("t", "clip distance", "sharpness", "spread", "motion", f"within {WITHIN:g}x of t = {first}"),
-        f"Over the last {drift.num_frames} frames up to t, in brackets the ratio to t = {first}. Clip distance: ± "
-        f"its standard deviation when sessions are drawn anew; as many real clips have {_floor(drift)}, the "
-        "floor. Sharpness and motion are generated / real. Spread: standard deviation of the pixels, of 255; "
+        f"Over the last {drift.num_frames} frames up to t, in brackets the ratio to t = {first}. Clip "
+        "distance: ± its standard deviation when sessions are drawn anew; as many real clips have "
+        f"{_floor(drift)}, the floor. Sharpness and motion are generated / real. Spread: standard deviation "
+        "of the pixels, of 255; "
         f"real clips have {drift.real_spread:.0f}. The verdict is on clip distance and sharpness.",
     )
     for step in drift.steps:

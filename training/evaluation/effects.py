@@ -7,6 +7,7 @@ import numpy as np
 from rich.table import Table
 
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.units import plural
 from genie_rt.training.evaluation.clips import TrueClips
 from genie_rt.training.evaluation.displacement import displacements
 from genie_rt.training.evaluation.intervals import Floats, Interval, mean_interval, wilson
@@ -123,7 +124,8 @@ def measure_effects(
 def effects_table(effects: Effects) -> Table:
     """Make the table of the report."""
     table = make_table(
-        f"Action consistency: each action held for {effects.num_steps} steps from {effects.num_starts} starts",
+        f"Action consistency: each action held for {effects.num_steps} steps from "
+        f"{plural(effects.num_starts, 'start')}",
         ("action", "x, pixels", "same side", "y, pixels", "same side"),
         "How far the scene moves, right and down positive: a player who goes right moves it left. Same side: "
         f"of the starts that move by {effects.moved_pixels} pixels or more, how many move to the majority's "

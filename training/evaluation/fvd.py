@@ -6,7 +6,11 @@ StyleGAN-V): an I3D trained on Kinetics-400, whose 400 logits are a clip's featu
     net(videos, rescale=False, resize=False, return_features=True)
 
 with `[B, 3, T, 224, 224]` float32 from -1 to 1, and gives `[B, 400]`. Two sets of clips are compared as
-Gaussians of their features. A TorchScript file is a program: loading it runs what its author wrote.
+Gaussians of their features.
+
+Fitting 400 dimensions takes thousands of clips. With fewer, every distance is too large, that of real clips
+too, and a set that hardly varies may come out closer than a real one: so a value means something only beside
+the floor and beside repeated frames, measured on as many clips. A TorchScript file is a program: loading it runs what its author wrote.
 """
 
 from __future__ import annotations
@@ -30,6 +34,9 @@ CLIP_FRAMES = 16
 
 MIN_FRAMES = 10
 """I3D halves the time three times and pools over two; fewer frames leave nothing."""
+
+RELIABLE_CLIPS = 2048
+"""Clips in each set from which on FVD is commonly reported."""
 
 SIDE = 224
 NUM_FEATURES = 400
@@ -73,7 +80,7 @@ class I3d:
                 videos = prepared(frames[begin : begin + BATCH])
                 try:
                     found = self._net(videos, rescale=False, resize=False, return_features=True)
-                except RuntimeError as error:
+                except (RuntimeError, torch.jit.Error) as error:
                     raise InputError(
                         "--i3d: expected a network that takes (videos, rescale, resize, return_features), "
                         f"found one that refuses: {_first_line(error)}"
@@ -98,7 +105,8 @@ def prepared(frames: Frames) -> torch.Tensor:
     clips, length = frames.shape[:2]
     flat = torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1).permute(0, 3, 1, 2).float()
     large = interpolate(flat, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
-    return (large / 127.5 - 1).reshape(clips, length, 3, SIDE, SIDE).permute(0, 2, 1, 3, 4)
+    scaled = (large / 127.5 - 1).clamp(-1, 1)  # interpolation rounds beyond both
+    return scaled.reshape(clips, length, 3, SIDE, SIDE).permute(0, 2, 1, 3, 4)
 
 
 def fvd(features: NDArray[np.float32], others: NDArray[np.float32]) -> float:

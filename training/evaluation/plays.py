@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from genie_rt.runtime.plan import Plan
+from genie_rt.runtime.units import plural
 from genie_rt.training.evaluation.clips import TrueClips
 from genie_rt.training.evaluation.displacement import displacements
 from genie_rt.training.evaluation.effects import HELD_STEPS, MOVED
@@ -39,11 +40,11 @@ class KeyPlays:
     Attributes:
         name: of the key.
         axis: "x" sideways, "y" up and down.
-        num_moved: starts in which the real game's scene moves by at least `MOVED` pixels along the axis and the
-            level does not end.
-        num_agree: of these, those in which the world's scene moves to the same side; not at all is not the same.
+        num_moved: starts in which the real game's scene moves by at least `MOVED` pixels along the axis and
+            the level does not end.
+        num_agree: of these, those in which the world's scene moves to the same side; not at all is another.
         agree_share, agree_share_interval: their share and its Wilson interval, None where none moved.
-        num_without: of these, those in which the real game's scene moves to the same side with no key held.
+        num_without: of these, those in which the real game's scene moves to that side with no key held.
         without_share: their share.
         real_pixels, world_pixels: mean displacement of the starts that moved, right and down positive.
     """
@@ -142,8 +143,8 @@ def plays_table(figures: Plays) -> Table:
     """Make the table of the report."""
     skipped = f" The world has no name for {', '.join(figures.skipped)}." if figures.skipped else ""
     table = make_table(
-        f"Plays as the game does: each key held for {figures.num_steps} steps from {figures.num_starts} moments "
-        "of the real game",
+        f"Plays as the game does: each key held for {figures.num_steps} steps from "
+        f"{plural(figures.num_starts, 'moment')} of the real game",
         ("key", "looked at", "moments", "same side", "no key", "game, px", "world, px"),
         f"Of the moments in which the game's scene moves by {figures.moved_pixels} pixels or more that way, "
         "how many move to the same side in the world, with a 95% interval. No key: what a world that ignores "

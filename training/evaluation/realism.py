@@ -19,7 +19,7 @@ from genie_rt.training.evaluation.clip_distance import (
     Reference,
     describe,
 )
-from genie_rt.training.evaluation.fvd import CLIP_FRAMES, I3d, fvd
+from genie_rt.training.evaluation.fvd import CLIP_FRAMES, RELIABLE_CLIPS, I3d, fvd
 from genie_rt.training.evaluation.tables import make_table
 
 
@@ -135,12 +135,14 @@ def _fvd(sets: _Sets, net: I3d) -> SetDistance:
 
 def realism_table(figures: Realism) -> Table:
     """Make the table of the report."""
+    few = figures.fvd is not None and figures.fvd.num_clips < RELIABLE_CLIPS
     table = make_table(
         "Rollouts as a set against other real clips",
         ("", "rollouts", "real clips", "last frame repeated", "clips"),
         "Smaller is closer; real clips are the floor. Clip distance: Fréchet distance of clip descriptors, ± "
         "its standard deviation when clips are drawn anew; it is not FVD, and compares with nothing but "
-        "values of the same clips.",
+        "values of the same clips."
+        + (f" FVD is too large with fewer than {RELIABLE_CLIPS:,} clips." if few else ""),
     )
     for name, figure in (("clip distance", figures.clip_distance), ("FVD", figures.fvd)):
         if figure is not None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.console import RenderableType
+from rich.text import Text
 
 from genie_rt.runtime.world import World
 from genie_rt.training.data.game import Visuals
@@ -24,7 +25,6 @@ from genie_rt.training.evaluation.realism import measure_realism, realism_table
 from genie_rt.training.evaluation.rollout import ModelRollouts
 from genie_rt.training.evaluation.starts import GameStarts
 from genie_rt.training.evaluation.strip import draw_row, write_png
-from genie_rt.training.evaluation.tables import make_table
 from genie_rt.training.evaluation.true_branches import measure_true_branches, true_branches_table
 
 
@@ -34,13 +34,13 @@ class Section:
 
     Attributes:
         key: of its figures in the record.
-        figures: a dataclass, or None where there was nothing to measure; the table then says why.
-        table: for the terminal.
+        figures: a dataclass, or None where there was nothing to measure.
+        table: for the terminal; where there was nothing to measure, a line that says why.
     """
 
     key: str
     figures: Any
-    table: Table
+    table: RenderableType
 
     def as_values(self) -> dict[str, Any]:
         """The figures as JSON values by the section's key."""
@@ -76,8 +76,8 @@ def realism_section(subject: Subject, made: Generated, i3d: Path | None) -> Sect
         i3d=i3d,
     )
     if figures.clip_distance is None and figures.fvd is None:
-        table = _nothing("Rollouts as a set", "Too few clips that differ for a clip distance; raise --clips.")
-        return Section(key="realism", figures=None, table=table)
+        why = "Skipped: too few clips that differ for a clip distance; raise --clips."
+        return Section(key="realism", figures=None, table=_nothing("Rollouts as a set", why))
     return Section(key="realism", figures=figures, table=realism_table(figures))
 
 
@@ -133,8 +133,7 @@ def true_branches_section(
             batch=settings.batch,
             advance=advance,
         )
-    title = "True branches"
-    table = _unnamed(title) if figures is None else true_branches_table(figures)
+    table = _unnamed("True branches") if figures is None else true_branches_table(figures)
     return Section(key="true_branches", figures=figures, table=table)
 
 
@@ -173,12 +172,12 @@ def _starts(subject: Subject, num: int, visuals: Visuals) -> GameStarts:
     return GameStarts(num, prompt_frames=settings.prompt_frames, visuals=visuals, seed=settings.seed)
 
 
-def _unnamed(title: str) -> Table:
+def _unnamed(title: str) -> Text:
     return _nothing(title, "Skipped: no action of this world has the name of one of the game's.")
 
 
-def _nothing(title: str, why: str) -> Table:
-    return make_table(title, ("",), why)
+def _nothing(title: str, why: str) -> Text:
+    return Text.assemble((title, "bold"), "\n", why)
 
 
 @contextmanager

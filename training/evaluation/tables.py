@@ -7,10 +7,13 @@ from rich.table import Table
 from genie_rt.training.evaluation.intervals import Interval
 from genie_rt.training.evaluation.metrics import Psnr
 
+MIN_WIDTH = 72
+"""Least width of a table: titles and captions wrap at their table's."""
+
 
 def make_table(title: str, columns: Iterable[str], caption: str) -> Table:
     """Make an empty table: names on the left, numbers on the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", caption=caption)
+    table = Table(title=title, title_justify="left", title_style="bold", caption=caption, min_width=MIN_WIDTH)
     table.caption_justify, table.caption_style = "left", ""
     first, *others = columns
     table.add_column(first, no_wrap=True)

@@ -131,8 +131,8 @@ def true_branches_table(figures: TrueBranches) -> Table:
     """Make the table of the report."""
     skipped = f" The world has no name for {', '.join(figures.skipped)}." if figures.skipped else ""
     table = make_table(
-        f"True branches: {plural(len(figures.scripts), 'script')} from each of {figures.num_starts} moments "
-        "of the real game",
+        f"True branches: {plural(len(figures.scripts), 'script')} from each of "
+        f"{plural(figures.num_starts, 'moment')} of the real game",
         ("t", "model", "copy", "frames"),
         f"Against what the real game makes of the same actions: {', '.join(dict.fromkeys(figures.scripts))}. "
         f"Copy: the frame at which the branches part. Levels that end early do not count.{skipped}",
