@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genie_rt.training.data.game import Visuals
     from genie_rt.training.evaluation.clips import TrueClips
     from genie_rt.training.evaluation.drift import DriftSettings
+    from genie_rt.training.evaluation.fvd import I3d
     from genie_rt.training.evaluation.measure import Generated, Settings
     from genie_rt.training.evaluation.sections import Section, Subject
 
@@ -95,6 +96,7 @@ class EvaluateCommand:
         from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.world import World
         from genie_rt.training.data.progress import progress_bar
+        from genie_rt.training.evaluation.fvd import I3d
         from genie_rt.training.evaluation.measure import generate, judge
         from genie_rt.training.evaluation.report import device_name, print_report, record, write_record
         from genie_rt.training.evaluation.rollout import ModelRollouts
@@ -107,9 +109,12 @@ class EvaluateCommand:
         settings = self._settings(world)
         if self.game:
             _check_game_size(world.bundle)
+        i3d = None if self.i3d is None else I3d(self.i3d)
         clips = self._clips(world, settings, rollouts.model)
         if self.drift:
             self._drift(settings).check(*clips.frames.shape[:2])
+        if i3d is not None:
+            i3d.check(len(clips.frames) // 2, settings.num_steps)  # half of the clips are the reference
         console = Console(highlight=False, markup=False)
         console.print(
             f"{world.bundle.name} on {device_name(world)}, {choice.backend} in {world.dtype}\n"
@@ -122,7 +127,7 @@ class EvaluateCommand:
         print_report(console, evaluation, settings)
         subject = Subject(world=world, rollouts=rollouts, clips=clips, settings=settings)
         further: dict[str, Any] = {}
-        for section in self._sections(subject, made):
+        for section in self._sections(subject, made, i3d):
             console.print()
             console.print(section.table)
             further |= section.as_values()
@@ -144,12 +149,10 @@ class EvaluateCommand:
                 raise InputError(f"--{flag}: expected 0 or more, found {count}")
         if self.drift_picture is not None and not self.drift:
             raise InputError("--drift-picture: expected --drift beside it, found none")
-        if self.i3d is not None and not self.i3d.is_file():
-            raise InputError(f"--i3d: expected a TorchScript file, found none at {self.i3d}")
         check_file("--json", self.json)
         check_file("--drift-picture", self.drift_picture)
 
-    def _sections(self, subject: Subject, made: Generated) -> Iterator[Section]:
+    def _sections(self, subject: Subject, made: Generated, i3d: I3d | None) -> Iterator[Section]:
         """Measure what stands below the first tables, one after the other."""
         from genie_rt.training.evaluation import sections
 
@@ -158,7 +161,7 @@ class EvaluateCommand:
         def in_world(clips: TrueClips) -> TrueClips:
             return self._with_actions(clips, world, subject.rollouts.model)
 
-        yield sections.realism_section(subject, made, self.i3d)
+        yield sections.realism_section(subject, made, i3d)
         if world.bundle.config.lam is not None:
             yield sections.code_use_section(subject)
         yield sections.effects_section(subject)

@@ -10,7 +10,9 @@ Gaussians of their features.
 
 Fitting 400 dimensions takes thousands of clips. With fewer, every distance is too large, that of real clips
 too, and a set that hardly varies may come out closer than a real one: so a value means something only beside
-the floor and beside repeated frames, measured on as many clips. A TorchScript file is a program: loading it runs what its author wrote.
+the floor and beside repeated frames, measured on as many clips.
+
+A TorchScript file is a program: loading it runs what its author wrote.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ CLIP_FRAMES = 16
 MIN_FRAMES = 10
 """I3D halves the time three times and pools over two; fewer frames leave nothing."""
 
+MIN_CLIPS = 2
 RELIABLE_CLIPS = 2048
 """Clips in each set from which on FVD is commonly reported."""
 
@@ -49,6 +52,15 @@ class I3d:
     Raises:
         InputError: the file is missing or is no TorchScript.
     """
+
+    @staticmethod
+    def check(num_clips: int, num_frames: int) -> None:
+        """Raise `InputError` where sets of clips are too small for FVD, or the clips too short."""
+        if num_frames < MIN_FRAMES or num_clips < MIN_CLIPS:
+            raise InputError(
+                f"FVD: expected {MIN_CLIPS} clips or more of {MIN_FRAMES} frames or more in each set, found "
+                f"{num_clips} of {num_frames}"
+            )
 
     def __init__(self, path: Path) -> None:
         import torch
@@ -72,8 +84,7 @@ class I3d:
         """
         import torch
 
-        if frames.shape[1] < MIN_FRAMES:
-            raise InputError(f"FVD: expected clips of {MIN_FRAMES} frames or more, found {frames.shape[1]}")
+        self.check(MIN_CLIPS, frames.shape[1])
         parts = []
         with torch.inference_mode():
             for begin in range(0, len(frames), BATCH):
@@ -121,8 +132,7 @@ def fvd(features: NDArray[np.float32], others: NDArray[np.float32]) -> float:
 
 
 def _gaussian(features: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    if len(features) < 2:
-        raise InputError(f"FVD: expected 2 clips or more in each set, found {len(features)}")
+    I3d.check(len(features), MIN_FRAMES)
     points = features.astype(np.float64)
     return points.mean(0), np.atleast_2d(np.cov(points, rowvar=False))
 

@@ -6,7 +6,6 @@ have the same number of clips and the same starts, and neither has seen the refe
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.table import Table
@@ -70,7 +69,7 @@ class _Sets:
 
 
 def measure_realism(
-    generated: Frames, real: Frames, last: Frames, *, window: int, i3d: Path | None = None
+    generated: Frames, real: Frames, last: Frames, *, window: int, i3d: I3d | None = None
 ) -> Realism:
     """Measure rollouts as a set.
 
@@ -78,16 +77,16 @@ def measure_realism(
         generated, real: `[M, T, H, W, 3]` uint8, rollouts and what really happened instead.
         last: `[M, H, W, 3]`, the last real frame before.
         window: frames of a window of the clip distance, at least 2.
-        i3d: TorchScript file for FVD, which is run; no FVD without.
+        i3d: network of FVD; no FVD without.
 
     Raises:
-        InputError: the file is no such network, or the clips are too few or too short for FVD.
+        InputError: the network is no I3D, or the clips are too few or too short for FVD.
         UnsupportedError: packages of the clip distance are missing.
         DeviceError: features are NaN or Inf.
     """
     sets = _Sets.of(generated, real, last)
     return Realism(
-        clip_distance=_clip_distance(sets, max(2, window)), fvd=None if i3d is None else _fvd(sets, I3d(i3d))
+        clip_distance=_clip_distance(sets, max(2, window)), fvd=None if i3d is None else _fvd(sets, i3d)
     )
 
 

@@ -19,6 +19,7 @@ from genie_rt.training.evaluation.clips import TrueClips
 from genie_rt.training.evaluation.codes import code_use_table, measure_code_use
 from genie_rt.training.evaluation.drift import DriftSettings, drift_table, measure_drift
 from genie_rt.training.evaluation.effects import MAX_STARTS, effects_table, measure_effects
+from genie_rt.training.evaluation.fvd import I3d
 from genie_rt.training.evaluation.measure import Generated, Settings
 from genie_rt.training.evaluation.plays import measure_plays, plays_table
 from genie_rt.training.evaluation.realism import measure_realism, realism_table
@@ -64,8 +65,8 @@ class Subject:
     settings: Settings
 
 
-def realism_section(subject: Subject, made: Generated, i3d: Path | None) -> Section:
-    """Clip distance of the rollouts, and FVD where an I3D is given, which is run."""
+def realism_section(subject: Subject, made: Generated, i3d: I3d | None) -> Section:
+    """Clip distance of the rollouts, and FVD where an I3D is given."""
     settings, frames = subject.settings, subject.clips.frames
     start = settings.prompt_frames
     figures = measure_realism(

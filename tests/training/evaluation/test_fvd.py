@@ -93,7 +93,7 @@ def test_what_is_no_i3d_is_refused(tmp_path: Path) -> None:
 
 def test_short_clips_and_single_ones_are_refused(tmp_path: Path) -> None:
     net = I3d(saved(StandIn(), tmp_path))
-    with pytest.raises(InputError, match="clips of 10 frames or more, found 9"):
+    with pytest.raises(InputError, match="2 clips or more of 10 frames or more in each set, found 2 of 9"):
         net(clips(2, frames=9))
-    with pytest.raises(InputError, match="2 clips or more"):
+    with pytest.raises(InputError, match="found 1 of 10"):
         fvd(net(clips(1)), net(clips(2)))

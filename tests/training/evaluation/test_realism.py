@@ -7,6 +7,7 @@ import pytest
 from fake_i3d import StandIn, saved
 from rich.console import Console
 
+from genie_rt.training.evaluation.fvd import I3d
 from genie_rt.training.evaluation.realism import Realism, measure_realism, realism_table
 
 WINDOW = 4
@@ -57,7 +58,7 @@ def test_too_few_clips_or_equal_ones_have_no_clip_distance() -> None:
 def test_fvd_is_there_only_with_an_i3d(tmp_path: Path) -> None:
     real = scenes(30)
     assert measure(real, real).fvd is None
-    net = saved(StandIn(), tmp_path)
+    net = I3d(saved(StandIn(), tmp_path))
     truth = measure(real, real, i3d=net).fvd
     assert truth.rollouts == truth.floor > 0 and truth.num_frames == 12
     grey = measure(np.full_like(real, 128), real, i3d=net).fvd
@@ -72,7 +73,7 @@ def test_fvd_is_there_only_with_an_i3d(tmp_path: Path) -> None:
 @pytest.mark.parametrize("with_i3d", [False, True])
 def test_the_table_calls_nothing_fvd_that_is_none(with_i3d: bool, tmp_path: Path) -> None:
     real = scenes(40)
-    figures = measure(real, real, i3d=saved(StandIn(), tmp_path) if with_i3d else None)
+    figures = measure(real, real, i3d=I3d(saved(StandIn(), tmp_path)) if with_i3d else None)
     console = Console(width=100)
     with console.capture() as capture:
         console.print(realism_table(figures))
