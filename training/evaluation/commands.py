@@ -56,7 +56,7 @@ class EvaluateCommand:
     plan: str = "default"
     """Name of the bundle's decoding plan for rollouts."""
     visuals: Annotated[Literal["plain", "full"] | None, shown(default="as in the training data")] = None
-    """Visual style of CoinRun, without --data."""
+    """Visual style of CoinRun, without --data and with --game."""
     lam: Annotated[Path | None, shown(default="none")] = None
     """Run folder of the latent action model; needed for a world with latent actions."""
     game: bool = False
@@ -109,6 +109,7 @@ class EvaluateCommand:
         settings = self._settings(world)
         if self.game:
             _check_game_size(world.bundle)
+            _check_game_actions(world.bundle)
         i3d = None if self.i3d is None else I3d(self.i3d)
         clips = self._clips(world, settings, rollouts.model)
         if self.drift:
@@ -385,6 +386,19 @@ def _check_game_size(bundle: Bundle) -> None:
         raise InputError(
             f"expected a world of 64x64 pictures, as the game's are, found {config.height}x{config.width}; "
             "`genie-rt evaluate --data STORE` measures other worlds"
+        )
+
+
+def _check_game_actions(bundle: Bundle) -> None:
+    """Refuse a world of logged actions that cannot be told what the game's prompts were played with."""
+    from genie_rt.training.data.game import COINRUN_KEYS, action_name
+
+    names = [action_name("coinrun", keys) for keys in COINRUN_KEYS]
+    missing = [name for name in names if name not in bundle.action_names]
+    if bundle.config.lam is None and missing:
+        raise InputError(
+            f"--game: expected a world with the game's actions ({', '.join(names)}), found one without "
+            f"{', '.join(missing)}; leave --game out"
         )
 
 

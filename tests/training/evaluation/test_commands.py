@@ -220,6 +220,16 @@ def test_evaluate_beside_the_real_game(
     assert "--key-starts" not in json.loads((tmp_path / "without.json").read_text())["command"]
 
 
+def test_beside_the_game_a_world_needs_the_game_s_actions(store: Path, tmp_path: Path) -> None:
+    config = make_config(grid=(4, 4), window=2)
+    tokenizer = dataclasses.replace(config.tokenizer, height=64, width=64, patch=16, decoder_patch=16)
+    world = write_world(
+        tmp_path / "world", dataclasses.replace(config, tokenizer=tokenizer), ("left", "right", "jump")
+    )
+    with pytest.raises(InputError, match=r"--game: .* found one without stay, left\+jump, right\+jump"):
+        EvaluateCommand(bundle=world, data=store, game=True).run()
+
+
 def test_evaluate_tells_effects_realism_and_drift(
     small_world: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
