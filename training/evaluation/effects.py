@@ -1,4 +1,12 @@
-"""Whether an action does the same from different starts: how it moves the scene when it is held."""
+"""Whether an action does the same from different starts: how it moves the scene when it is held.
+
+A scene moves by itself too: who runs or falls goes on for a while, whatever is done. So the effect of action
+`a` from start `s` is its displacement beside that of the other actions from the same start,
+
+    e(a, s) = d(a, s) - mean over actions of d(., s)
+
+where d is how far the scene moves while the action is held. A world that ignores its actions has no effects.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,25 +21,25 @@ from genie_rt.training.evaluation.displacement import displacements
 from genie_rt.training.evaluation.intervals import Floats, Interval, mean_interval, wilson
 from genie_rt.training.evaluation.rollout import Rollouts, play_scripts
 from genie_rt.training.evaluation.scripts import held
-from genie_rt.training.evaluation.tables import make_table, plus_minus, share
+from genie_rt.training.evaluation.tables import make_table, plus_minus
 
 HELD_STEPS = 8
 """Steps that each action is held for."""
 
 MOVED = 2
-"""A start has moved along an axis if its scene is displaced by at least so many pixels in `HELD_STEPS`."""
+"""Pixels in `HELD_STEPS` from which on a scene has moved along an axis."""
 
 MAX_STARTS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Along:
-    """Displacement of the scene along one axis, in pixels.
+    """Effect along one axis, in pixels.
 
     Attributes:
         mean, mean_interval: over starts, with its 95% interval.
-        num_moved: starts displaced by at least `MOVED`.
-        num_agree: of these, those displaced to the side of the majority.
+        num_moved: starts with an effect of at least `MOVED`.
+        num_agree: of these, those with an effect to the side of the majority.
         agree_share, agree_share_interval: their share and Wilson's interval; None where none moved. Chance
             is a half or a little more.
     """
@@ -45,7 +53,7 @@ class Along:
 
     @classmethod
     def of(cls, displaced: Floats) -> "Along":
-        """Compute the figures of displacements `[M]`."""
+        """Compute the figures of effects `[M]`."""
         moved = displaced[np.abs(displaced) >= MOVED]
         agree = int(max((moved > 0).sum(), (moved < 0).sum()))
         return cls(
@@ -60,11 +68,16 @@ class Along:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionEffect:
-    """Effect of one action: `x` is positive where the scene moves right, `y` where it moves down."""
+    """Effect of one action: `x` is positive where the scene moves right, `y` where it moves down.
+
+    `scene_x` and `scene_y` are the scene's own mean displacement while the action is held.
+    """
 
     name: str
     x: Along
     y: Along
+    scene_x: float
+    scene_y: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +122,21 @@ def measure_effects(
         batch=batch,
         advance=advance,
     )
-    moved = [displacements(shown[:, action]).astype(np.float64) for action in range(len(action_names))]
+    moved = np.stack([displacements(script) for script in np.moveaxis(shown, 1, 0)]).astype(np.float64)
+    effects = moved - moved.mean(0)  # [A, M, 2]
     return Effects(
         num_starts=num,
         num_steps=HELD_STEPS,
         moved_pixels=MOVED,
         actions=tuple(
-            ActionEffect(name=name, x=Along.of(each[:, 0]), y=Along.of(each[:, 1]))
-            for name, each in zip(action_names, moved, strict=True)
+            ActionEffect(
+                name=name,
+                x=Along.of(effect[:, 0]),
+                y=Along.of(effect[:, 1]),
+                scene_x=float(scene[:, 0].mean()),
+                scene_y=float(scene[:, 1].mean()),
+            )
+            for name, effect, scene in zip(action_names, effects, moved, strict=True)
         ),
     )
 
@@ -126,16 +146,17 @@ def effects_table(effects: Effects) -> Table:
     table = make_table(
         f"Action consistency: each action held for {effects.num_steps} steps from "
         f"{plural(effects.num_starts, 'start')}",
-        ("action", "x, pixels", "same side", "y, pixels", "same side"),
-        "How far the scene moves, right and down positive: a player who goes right moves it left. Same side: "
-        f"of the starts that move by {effects.moved_pixels} pixels or more, how many move to the majority's "
-        "side, with a 95% interval; about half is chance.",
+        ("action", "x, pixels", "same side", "y, pixels", "same side", "scene x, y"),
+        "How much farther the scene moves than with the mean of all actions from the same start, right and "
+        "down positive: a player who goes right moves it left. Same side: of the starts in which that is "
+        f"{effects.moved_pixels} pixels or more, how many agree with the majority; about half is chance. "
+        "Scene: how far it moves in all.",
     )
     for action in effects.actions:
         cells = []
         for along in (action.x, action.y):
             cells.append(plus_minus(along.mean, along.mean_interval, sign="+"))
-            agreed = share(along.num_agree, along.num_moved, along.agree_share_interval)
+            agreed = "-" if along.agree_share is None else f"{along.agree_share:.0%}"
             cells.append(f"{agreed} of {along.num_moved}")
-        table.add_row(action.name, *cells)
+        table.add_row(action.name, *cells, f"{action.scene_x:+.1f}, {action.scene_y:+.1f}")
     return table
