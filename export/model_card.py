@@ -70,6 +70,9 @@ COINRUN_ATTRIBUTIONS = (
     ),
 )
 
+Metric = float | tuple[float, float]
+"""A number, or a number and half its 95% interval."""
+
 LIMITS = (
     "It knows only what its data shows: pictures of another kind become pictures of this kind, or noise.",
     "It remembers only its window of frames: what has left the picture may come back different.",
@@ -86,7 +89,7 @@ def render_model_card(
     action_names: Sequence[str],
     data: str,
     recipe: Mapping[str, object],
-    metrics: Mapping[str, float | Mapping[str, float]],
+    metrics: Mapping[str, Metric | Mapping[str, Metric]],
     training_run: Mapping[str, object],
     attributions: Sequence[Attribution] = (),
     attribution_source: str = "",
@@ -102,7 +105,8 @@ def render_model_card(
         data: Markdown: which data, how made, how split.
         recipe: setting to value, such as {"context": "clean", "dynamics steps": 100_000}.
         metrics: what was measured, name to number; or name to {case: number}, such as
-            {"PSNR (dB)": {"t = 8": ..., "t = 16": ...}}. May be empty: then the card says so.
+            {"PSNR (dB)": {"t = 8": ..., "t = 16": ...}}. A number may be a pair, with half its 95% interval.
+            May be empty: then the card says so.
         training_run: device, wall time, versions, commit: what it took.
         attributions: works that the data shows.
         attribution_source: where that list was copied from.
@@ -158,14 +162,16 @@ def _attributions(attributions: Sequence[Attribution], source: str) -> list[str]
     ]
 
 
-def _metric_rows(metrics: Mapping[str, float | Mapping[str, float]]) -> list[tuple[str, str, str]]:
+def _metric_rows(metrics: Mapping[str, Metric | Mapping[str, Metric]]) -> list[tuple[str, str, str]]:
     rows = []
     for name, value in metrics.items():
         cases = value if isinstance(value, Mapping) else {"": value}
-        for case, number in cases.items():
-            if not math.isfinite(number):
-                raise ConfigError(f"metrics: {name} {case}: expected a measured number, found {number}")
-            rows.append((name, case, f"{number:.4g}"))
+        for case, metric in cases.items():
+            numbers = metric if isinstance(metric, tuple) else (metric,)
+            for number in numbers:
+                if not math.isfinite(number):
+                    raise ConfigError(f"metrics: {name} {case}: expected a measured number, found {number}")
+            rows.append((name, case, " ± ".join((f"{numbers[0]:.4g}", *(f"{n:.2g}" for n in numbers[1:])))))
     return rows
 
 

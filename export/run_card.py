@@ -6,9 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from genie_rt.export.model_card import COINRUN_ART_SOURCE, COINRUN_ATTRIBUTIONS, LIMITS, render_model_card
+from genie_rt.export.model_card import (
+    COINRUN_ART_SOURCE,
+    COINRUN_ATTRIBUTIONS,
+    LIMITS,
+    Metric,
+    render_model_card,
+)
 from genie_rt.export.provenance import check_provenance, recordings_of
 from genie_rt.runtime.action_health import health_of
 from genie_rt.runtime.config import ModelConfig
@@ -16,8 +22,10 @@ from genie_rt.runtime.untrusted_json import read_json
 
 MAX_METRICS_BYTES = 16 << 20
 _MAX_JSON_IN_CARD = 4000
-_CONDITIONS = ("num_clips", "num_frames", "max_db", "moving_threshold")
-"""Figures of a record that say how it was measured."""
+_CONDITIONS = ("max_db", "moving_threshold", "moved_pixels")
+"""Figures of a record that say how it was measured, beside counts, which begin with `num_`."""
+_INTERVAL = "_interval"
+"""Ending of the key that holds a figure's 95% interval, `[low, high]`."""
 
 
 def card_of_run(
@@ -76,27 +84,42 @@ def read_record(path: Path) -> dict[str, Any]:
     return record.object()
 
 
-def card_metrics(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def card_metrics(figures: Mapping[str, Any]) -> dict[str, dict[str, Metric]]:
     """Nested figures as rows of a table: metric, then case, then number. Texts and nulls are left out.
 
     {"rollout": [{"t": 4, "model": {"mean_db": 21.0}}]} gives {"rollout, t = 4, model": {"mean dB": 21.0}}.
+    With "mean_db_interval": [20.5, 21.7] beside it the number is (21.0, 0.6).
     """
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, Metric]] = {}
 
-    def visit(place: tuple[str, ...], value: object) -> None:
+    def visit(place: tuple[str, ...], value: object, interval: object = None) -> None:
         if isinstance(value, Mapping):
             for key, item in value.items():
-                if key not in _CONDITIONS:
-                    visit((*place, str(key).replace("_db", " dB").replace("_", " ")), item)
+                if not _is_condition(str(key)) and not str(key).endswith(_INTERVAL):
+                    name = str(key).replace("_db", " dB").replace("_", " ")
+                    visit((*place, name), item, value.get(f"{key}{_INTERVAL}"))
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 title, rest = _entry(index, item)
                 visit((*place, title), rest)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            rows.setdefault(", ".join(place[:-1]) or "all", {})[place[-1]] = value
+        elif _is_number(value):
+            metric = (value, (interval[1] - interval[0]) / 2) if _is_interval(interval) else value
+            rows.setdefault(", ".join(place[:-1]) or "all", {})[place[-1]] = metric
 
     visit((), figures)
     return rows
+
+
+def _is_condition(key: str) -> bool:
+    return key in _CONDITIONS or key.startswith("num_")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_interval(value: object) -> TypeGuard[list[float]]:
+    return isinstance(value, list) and len(value) == 2 and all(_is_number(end) for end in value)
 
 
 def _entry(index: int, item: object) -> tuple[str, object]:

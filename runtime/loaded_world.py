@@ -34,6 +34,11 @@ class LoadedWorld(Uncopied):
         return self.bundle.action_names
 
     @property
+    def actions(self) -> dict[str, int]:
+        """The dynamics' index of each action, by name."""
+        return dict(zip(self.action_names, self.bundle.action_codes, strict=True))
+
+    @property
     def output_size(self) -> tuple[int, int]:
         """Height and width of the frames that sessions return."""
         return self.bundle.config.tokenizer.output_size

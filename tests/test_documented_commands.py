@@ -197,7 +197,8 @@ SMALL: dict[tuple[str, ...], Small] = {
     ),
     ("evaluate",): lambda place, command: {
         "bundle": place.bundle, "data": place.clips, "clips": 2, "passes": (1,), "batch": 2,
-        "json": command.json and place.out / "figures.json", "lam": None,
+        "json": command.json and place.out / "figures.json", "lam": None, "game": False, "drift": False,
+        "drift_picture": None, "i3d": None,
     },
     ("export",): _exported,
     ("compare",): lambda place, command: {"steps": 2, "skip": 4, "out": place.out / "compare.png"},

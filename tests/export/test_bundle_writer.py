@@ -361,6 +361,8 @@ def test_a_card_without_metrics_says_so() -> None:
 def test_a_metric_that_nobody_can_have_measured_is_refused(number: float) -> None:
     with pytest.raises(ConfigError, match="PSNR t = 8"):
         card(metrics={"PSNR": {"t = 8": number}})
+    with pytest.raises(ConfigError, match="PSNR t = 8"):
+        card(metrics={"PSNR": {"t = 8": (1.0, number)}})
 
 
 def test_the_card_names_who_drew_what_the_model_shows() -> None:

@@ -173,6 +173,7 @@ def test_metrics_come_onto_the_card_by_a_second_export(
             "num_clips": 200,
             "max_db": 60.0,
             "tokenizer": {"whole": {"pooled_db": 29.125, "mean_db": None, "num_frames": 8}, "ssim": 0.5},
+            "delta": {"mean_db": 4.9, "mean_db_interval": [4.0, 6.0]},
             "next_frame": [{"name": "K = 2", "passes": 2, "all": {"mean_db": 21.5}}],
             "rollout": [{"t": 4, "model": {"pooled_db": 20.0}}, {"t": 8, "model": {"pooled_db": 19.0}}],
         },
@@ -190,6 +191,7 @@ def test_metrics_come_onto_the_card_by_a_second_export(
     for row in (
         "| tokenizer, whole | pooled dB | 29.12 |",
         "| tokenizer | ssim | 0.5 |",
+        "| delta | mean dB | 4.9 ± 1 |",
         "| next frame, K = 2, all | mean dB | 21.5 |",
         "| rollout, t = 8, model | pooled dB | 19 |",
         "| Measured | 200 held-out clips, of levels that look like no training level, rollouts of 4 passes a "
@@ -199,6 +201,14 @@ def test_metrics_come_onto_the_card_by_a_second_export(
     ):
         assert row in card
     assert card.count("| tokenizer") == 2
+
+
+def test_intervals_stand_beside_their_figures() -> None:
+    figures = {"whole": {"pooled_db": 29.125, "pooled_db_interval": [28.5, 29.5], "mean_db": 30.0}}
+    assert card_metrics({"tokenizer": figures}) == {
+        "tokenizer, whole": {"pooled dB": (29.125, 0.5), "mean dB": 30.0}
+    }
+    assert card_metrics({"ssim": 0.5, "ssim_interval": None}) == {"all": {"ssim": 0.5}}
 
 
 def test_numbers_without_structure_are_metrics_too() -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from genie_rt.errors import InputError
 from genie_rt.parsing import shown
 from genie_rt.runtime.flags import BundleName, check_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from genie_rt.runtime.bundle import Bundle
     from genie_rt.runtime.model.world_model import WorldModel
     from genie_rt.runtime.world import World
     from genie_rt.training.data.game import Visuals
     from genie_rt.training.evaluation.clips import TrueClips
-    from genie_rt.training.evaluation.measure import Settings
+    from genie_rt.training.evaluation.drift import DriftSettings
+    from genie_rt.training.evaluation.fvd import I3d
+    from genie_rt.training.evaluation.measure import Generated, Settings
+    from genie_rt.training.evaluation.sections import Section, Subject
 
 
 DEFAULT_SCRIPT = "right+jump*8 right*8 left*8 right+jump*8"
@@ -28,8 +33,13 @@ DEFAULT_SCRIPT = "right+jump*8 right*8 left*8 right+jump*8"
 class EvaluateCommand:
     """Measure a world on held-out clips: tokenizer, next frame, controllability, rollouts and baselines.
 
+    Every figure has a 95% interval. CoinRun worlds are also played beside the real game (without --data, or
+    with --game): what would have happened had the player done something else, and whether each key does what
+    it does in the game. --drift plays for thousands of steps.
+
     Examples:
         genie-rt evaluate demo --data data/coinrun --json evaluation.json
+        genie-rt evaluate demo --data data/coinrun --game --drift --drift-picture drift.png
         genie-rt evaluate ./my-world --data data/mine --lam runs/lam --clips 50
     """
 
@@ -46,9 +56,25 @@ class EvaluateCommand:
     plan: str = "default"
     """Name of the bundle's decoding plan for rollouts."""
     visuals: Annotated[Literal["plain", "full"] | None, shown(default="as in the training data")] = None
-    """Visual style of CoinRun, without --data."""
+    """Visual style of CoinRun, without --data and with --game."""
     lam: Annotated[Path | None, shown(default="the bundle's own")] = None
     """Run folder of the latent action model that infers the true actions of a world with latent ones."""
+    game: bool = False
+    """Also play beside the real CoinRun when --data is given. Without --data this is always done."""
+    branch_starts: int = 32
+    """Moments of the real game from which each action and random ones are played; 0 skips this."""
+    key_starts: int = 100
+    """Moments of the real game from which each key is held in both; 0 skips this."""
+    drift: bool = False
+    """Also play random actions for long and see whether the world lasts. Demo, one core: about 15 minutes."""
+    drift_steps: int = 2000
+    """Steps of --drift."""
+    drift_sessions: int = 8
+    """Sessions of --drift, played in one batch."""
+    drift_picture: Annotated[Path | None, shown(default="none written")] = None
+    """PNG file for one session of --drift at the steps that are measured."""
+    i3d: Annotated[Path | None, shown(default="no FVD")] = None
+    """TorchScript I3D (i3d_torchscript.pt) for FVD. Loading it runs the code in it: only a file you trust."""
     json: Annotated[Path | None, shown(default="none written")] = None
     """JSON file for all figures, with device, versions and settings."""
     seed: int = 0
@@ -70,18 +96,26 @@ class EvaluateCommand:
         from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.world import World
         from genie_rt.training.data.progress import progress_bar
-        from genie_rt.training.evaluation.measure import evaluate
+        from genie_rt.training.evaluation.fvd import I3d
+        from genie_rt.training.evaluation.measure import generate, judge
         from genie_rt.training.evaluation.report import device_name, print_report, record, write_record
         from genie_rt.training.evaluation.rollout import ModelRollouts
+        from genie_rt.training.evaluation.sections import Subject
 
-        if self.clips is not None and self.clips < 1:
-            raise InputError(f"--clips: expected at least 1, found {self.clips}")
-        check_file("--json", self.json)
+        self._check()
         choice = Choice.of(self.backend, self.dtype, self.device, open_bundle(self.bundle).graphs)
         world = World.load(self.bundle, backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
         rollouts = ModelRollouts(world)
         settings = self._settings(world)
+        if self.game:
+            _check_game_size(world.bundle)
+            _check_game_actions(world.bundle)
+        i3d = None if self.i3d is None else I3d(self.i3d)
         clips = self._clips(world, settings, rollouts.model)
+        if self.drift:
+            self._drift(settings).check(*clips.frames.shape[:2])
+        if i3d is not None:
+            i3d.check(len(clips.frames) // 2, settings.num_steps)  # half of the clips are the reference
         console = Console(highlight=False, markup=False)
         console.print(
             f"{world.bundle.name} on {device_name(world)}, {choice.backend} in {world.dtype}\n"
@@ -89,12 +123,68 @@ class EvaluateCommand:
         )
         with progress_bar() as progress:
             task = progress.add_task("measuring", total=len(clips.frames))
-            evaluation = evaluate(rollouts, clips, settings, lambda count: progress.advance(task, count))
+            made = generate(rollouts, clips, settings, lambda count: progress.advance(task, count))
+        evaluation = judge(made, clips.frames, settings)
         print_report(console, evaluation, settings)
+        subject = Subject(world=world, rollouts=rollouts, clips=clips, settings=settings)
+        further: dict[str, Any] = {}
+        for section in self._sections(subject, made, i3d):
+            console.print()
+            console.print(section.table)
+            further |= section.as_values()
+        if self.drift_picture is not None:
+            console.print(f"\nwrote {self.drift_picture}")
         if self.json is not None:
-            values = record(evaluation, settings, world, choice.backend, clips.origin, self._command())
+            values = record(
+                evaluation, settings, world, choice.backend, clips.origin, self._command(), further
+            )
             write_record(self.json, values)
             console.print(f"\nwrote {self.json}")
+
+    def _check(self) -> None:
+        """Refuse flags that cannot be right before anything is loaded."""
+        if self.clips is not None and self.clips < 1:
+            raise InputError(f"--clips: expected at least 1, found {self.clips}")
+        for flag, count in (("branch-starts", self.branch_starts), ("key-starts", self.key_starts)):
+            if count < 0:
+                raise InputError(f"--{flag}: expected 0 or more, found {count}")
+        if self.drift_picture is not None and not self.drift:
+            raise InputError("--drift-picture: expected --drift beside it, found none")
+        check_file("--json", self.json)
+        check_file("--drift-picture", self.drift_picture)
+
+    def _sections(self, subject: Subject, made: Generated, i3d: I3d | None) -> Iterator[Section]:
+        """Measure what stands below the first tables, one after the other."""
+        from genie_rt.training.evaluation import sections
+
+        world, visuals = subject.world, self.visuals or game_visuals(subject.world.bundle)
+
+        def in_world(clips: TrueClips) -> TrueClips:
+            return self._with_actions(clips, world, subject.rollouts.model)
+
+        yield sections.realism_section(subject, made, i3d)
+        if world.bundle.config.lam is not None:
+            yield sections.code_use_section(subject)
+        yield sections.effects_section(subject)
+        if self.game or self.data is None:
+            if self.branch_starts:
+                yield sections.true_branches_section(subject, self.branch_starts, visuals, in_world)
+            if self.key_starts:
+                yield sections.plays_section(subject, self.key_starts, visuals, in_world)
+        if self.drift:
+            yield sections.drift_section(subject, self._drift(subject.settings), self.drift_picture)
+
+    def _drift(self, settings: Settings) -> DriftSettings:
+        from genie_rt.training.evaluation.drift import DriftSettings
+
+        return DriftSettings(
+            steps=self.drift_steps,
+            sessions=self.drift_sessions,
+            prompt_frames=settings.prompt_frames,
+            window=settings.window,
+            num_actions=settings.num_actions,
+            seed=self.seed,
+        )
 
     def _settings(self, world: World) -> Settings:
         from genie_rt.training.evaluation.measure import Settings
@@ -117,7 +207,7 @@ class EvaluateCommand:
     def _clips(self, world: World, settings: Settings, model: WorldModel) -> TrueClips:
         from genie_rt.training.evaluation.clips import DEFAULT_CLIPS, from_game, from_store
 
-        config, size = world.bundle.config, world.output_size
+        size = world.output_size
         if self.data is not None:
             clips = from_store(
                 self.data, num_clips=self.clips, length=settings.clip_length, size=size, seed=self.seed
@@ -130,7 +220,11 @@ class EvaluateCommand:
                 visuals=self.visuals or game_visuals(world.bundle),
                 seed=self.seed,
             )
-        if config.lam is None:
+        return self._with_actions(clips, world, model)
+
+    def _with_actions(self, clips: TrueClips, world: World, model: WorldModel) -> TrueClips:
+        """Return the clips with the world's actions."""
+        if world.bundle.config.lam is None:
             return clips.renamed(world.action_names, world.bundle.action_codes)
         from genie_rt.training.evaluation.latent import with_latent_actions
 
@@ -139,6 +233,7 @@ class EvaluateCommand:
     def _command(self) -> str:
         """Format these settings as a command line."""
         words = ["genie-rt", "evaluate", self.bundle]
+        playing = self.game or self.data is None
         for flag, value in (
             ("data", self.data),
             ("clips", self.clips),
@@ -151,9 +246,15 @@ class EvaluateCommand:
             ("backend", self.backend),
             ("dtype", self.dtype),
             ("device", self.device),
+            ("branch-starts", self.branch_starts if playing else None),
+            ("key-starts", self.key_starts if playing else None),
+            ("drift-steps", self.drift_steps if self.drift else None),
+            ("drift-sessions", self.drift_sessions if self.drift else None),
+            ("i3d", self.i3d),
         ):
             if value is not None:
                 words += [f"--{flag}", str(value)]
+        words += [f"--{flag}" for flag, given in (("game", self.game), ("drift", self.drift)) if given]
         return shlex.join([*words, "--passes", *map(str, self.passes)])
 
 
@@ -280,6 +381,19 @@ def _check_game_size(bundle: Bundle) -> None:
         raise InputError(
             f"expected a world of 64x64 pictures, as the game's are, found {config.height}x{config.width}; "
             "`genie-rt evaluate --data STORE` measures other worlds"
+        )
+
+
+def _check_game_actions(bundle: Bundle) -> None:
+    """Refuse a world of logged actions that cannot be told what the game's prompts were played with."""
+    from genie_rt.training.data.game import COINRUN_KEYS, action_name
+
+    names = [action_name("coinrun", keys) for keys in COINRUN_KEYS]
+    missing = [name for name in names if name not in bundle.action_names]
+    if bundle.config.lam is None and missing:
+        raise InputError(
+            f"--game: expected a world with the game's actions ({', '.join(names)}), found one without "
+            f"{', '.join(missing)}; leave --game out"
         )
 
 

@@ -4,14 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genie_rt.errors import InputError
 from genie_rt.runtime.plan import Plan
 from genie_rt.training.data.store import Actions, Frames
 from genie_rt.training.evaluation.clips import TrueClips
+from genie_rt.training.evaluation.intervals import (
+    Interval,
+    bootstrap,
+    mean_interval,
+    ratio_interval,
+)
 from genie_rt.training.evaluation.metrics import (
     MAX_DB,
-    Errors,
     Floats,
     Psnr,
     changed_pixels,
@@ -96,6 +102,7 @@ class TokenizerFigures:
     changed_copy: Psnr
     changed_share: float
     ssim: float
+    ssim_interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +123,9 @@ class Controllability:
     true_actions: Psnr
     random_actions: Psnr
     delta_pooled_db: float
+    delta_pooled_db_interval: Interval | None
     delta_mean_db: float
-    delta_mean_standard_error_db: float
+    delta_mean_db_interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +140,13 @@ class RolloutStep:
     model: Psnr
     copy: Psnr
     model_ssim: float
+    model_ssim_interval: Interval | None
     copy_ssim: float
+    copy_ssim_interval: Interval | None
     sharpness: float | None
+    sharpness_interval: Interval | None
     motion: float | None
+    motion_interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,12 +199,11 @@ def evaluate(
         InputError: the clips are too short.
         DeviceError: the model gave NaN or Inf.
     """
-    if clips.frames.shape[1] < settings.clip_length:
-        raise InputError(
-            f"expected clips of {settings.clip_length} frames or more, found {clips.frames.shape[1]}"
-        )
-    made = generate(rollouts, clips, settings, advance)
-    true = clips.frames
+    return judge(generate(rollouts, clips, settings, advance), clips.frames, settings)
+
+
+def judge(made: Generated, true: Frames, settings: Settings) -> Evaluation:
+    """Compare what a model made of clips with the clips themselves, `[M, T, H, W, 3]` uint8."""
     return Evaluation(
         num_clips=len(true),
         max_db=MAX_DB,
@@ -210,7 +221,14 @@ def generate(
     settings: Settings,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Generated:
-    """Run the model on all clips, batch by batch. Clip `i` has seed `(settings.seed << 32) + i`."""
+    """Run the model on all clips, batch by batch. Clip `i` has seed `(settings.seed << 32) + i`.
+
+    Args, Raises: as of `evaluate`.
+    """
+    if clips.frames.shape[1] < settings.clip_length:
+        raise InputError(
+            f"expected clips of {settings.clip_length} frames or more, found {clips.frames.shape[1]}"
+        )
     random = np.random.default_rng(settings.seed)
     drawn = random.integers(0, settings.num_actions, size=(len(clips.frames), DELTA_T))
     parts = []
@@ -264,33 +282,42 @@ def _flat(frames: Frames) -> Frames:
     return frames.reshape(-1, *frames.shape[2:])
 
 
+def _clip_of(frames: Frames) -> NDArray[np.int64]:
+    """The clip that each frame of `_flat` is of: `[M * T]`."""
+    return np.repeat(np.arange(len(frames)), frames.shape[1])
+
+
 def _tokenizer(made: Generated, true: Frames) -> TokenizerFigures:
     length = made.restored.shape[1]
     restored, real = made.restored, true[:, :length]
     later, before = _flat(real[:, 1:]), _flat(real[:, :-1])
+    clip = _clip_of(real[:, 1:])
     changed = changed_pixels(later, before)
+    similarity = ssim(_flat(restored), _flat(real))
     return TokenizerFigures(
-        whole=psnr(squared_errors(_flat(restored), _flat(real))),
-        whole_copy=psnr(squared_errors(before, later)),
-        changed=psnr(squared_errors(_flat(restored[:, 1:]), later, changed)),
-        changed_copy=psnr(squared_errors(before, later, changed)),
+        whole=psnr(squared_errors(_flat(restored), _flat(real), clip=_clip_of(real))),
+        whole_copy=psnr(squared_errors(before, later, clip=clip)),
+        changed=psnr(squared_errors(_flat(restored[:, 1:]), later, changed, clip=clip)),
+        changed_copy=psnr(squared_errors(before, later, changed, clip=clip)),
         changed_share=float(changed.mean()),
-        ssim=ssim(_flat(restored), _flat(real)),
+        ssim=float(similarity.mean()),
+        ssim_interval=mean_interval(similarity.reshape(len(real), length).mean(1)),
     )
 
 
 def _next_frame(made: Generated, true: Frames, settings: Settings) -> tuple[NextFrame, ...]:
     seen = list(settings.seen)
     real, last = _flat(true[:, seen]), _flat(true[:, [count - 1 for count in seen]])
+    clip = _clip_of(true[:, seen])
     moving = mean_change(real, last) > MOVING
 
-    def row(name: str, passes: int | None, errors: Errors) -> NextFrame:
+    def row(name: str, passes: int | None, frames: Frames) -> NextFrame:
+        errors = squared_errors(frames, real, clip=clip)
         return NextFrame(name=name, passes=passes, all=psnr(errors), moving=psnr(errors.of(moving)))
 
-    rows = [row("copy of last frame", None, squared_errors(last, real))]
-    rows += [row(f"K = {K}", K, squared_errors(_flat(made.next[K]), real)) for K in settings.passes]
-    restored = _flat(made.restored[:, seen])
-    return (*rows, row("true frame, tokenized", None, squared_errors(restored, real)))
+    rows = [row("copy of last frame", None, last)]
+    rows += [row(f"K = {K}", K, _flat(made.next[K])) for K in settings.passes]
+    return (*rows, row("true frame, tokenized", None, _flat(made.restored[:, seen])))
 
 
 def _controllability(made: Generated, true: Frames, settings: Settings) -> Controllability:
@@ -298,15 +325,22 @@ def _controllability(made: Generated, true: Frames, settings: Settings) -> Contr
     errors = squared_errors(made.rollout[:, DELTA_T - 1], real)
     random_errors = squared_errors(made.random[:, DELTA_T - 1], real)
     with_true, with_random = psnr(errors), psnr(random_errors)
-    delta: Floats = decibels(errors.mean) - decibels(random_errors.mean)
-    spread = float(delta.std(ddof=1)) if len(delta) > 1 else 0.0
+    delta: Floats = errors.decibels - random_errors.decibels
+
+    def pooled(weights: Floats) -> Floats:
+        # frames are of one size, so the sums stand in the ratio of the means
+        return decibels(weights @ errors.mean / len(real)) - decibels(
+            weights @ random_errors.mean / len(real)
+        )
+
     return Controllability(
         t=DELTA_T,
         true_actions=with_true,
         random_actions=with_random,
         delta_pooled_db=(with_true.pooled_db or 0.0) - (with_random.pooled_db or 0.0),
+        delta_pooled_db_interval=bootstrap(len(real), pooled),
         delta_mean_db=float(delta.mean()),
-        delta_mean_standard_error_db=spread / len(delta) ** 0.5,
+        delta_mean_db_interval=mean_interval(delta),
     )
 
 
@@ -315,12 +349,19 @@ def _rollout_step(made: Generated, true: Frames, settings: Settings, t: int) -> 
     real, real_before, last = true[:, start + t - 1], true[:, start + t - 2], true[:, start - 1]
     shown = made.rollout[:, t - 1]
     shown_before = made.rollout[:, t - 2] if t > 1 else made.shown
+    similarity, copy_similarity = ssim(shown, real), ssim(last, real)
+    gradients = mean_gradient(shown), mean_gradient(real)
+    changes = mean_change(shown, shown_before), mean_change(real, real_before)
     return RolloutStep(
         t=t,
         model=psnr(squared_errors(shown, real)),
         copy=psnr(squared_errors(last, real)),
-        model_ssim=ssim(shown, real),
-        copy_ssim=ssim(last, real),
-        sharpness=ratio(mean_gradient(shown), mean_gradient(real)),
-        motion=ratio(mean_change(shown, shown_before), mean_change(real, real_before)),
+        model_ssim=float(similarity.mean()),
+        model_ssim_interval=mean_interval(similarity),
+        copy_ssim=float(copy_similarity.mean()),
+        copy_ssim_interval=mean_interval(copy_similarity),
+        sharpness=ratio(*gradients),
+        sharpness_interval=ratio_interval(*gradients),
+        motion=ratio(*changes),
+        motion_interval=ratio_interval(*changes),
     )

@@ -5,7 +5,7 @@ session does, with the prompt through the back end's own tokenizer. What is teac
 given tokens, those that the definition finds: so all back ends are asked the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,6 +128,45 @@ class ModelRollouts:
             assert pictures is not None  # none were declined
             yield pictures.cpu().numpy(), stats
         self.backend.commit(rows)  # they are; but a back end may tell of a NaN in the next call alone
+
+
+def play_scripts(
+    rollouts: Rollouts,
+    frames: Frames,
+    actions: Actions,
+    scripts: Actions,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Frames:
+    """Play several scripts from each of several prompts, batch by batch.
+
+    Args:
+        rollouts: the model.
+        frames, actions: of the prompts, as of `Rollouts.start`: `[M, T, H, W, 3]` and `[M, T]`.
+        scripts: `[M, K, S]`, K scripts for each prompt.
+        plan: to decode with.
+        seed: prompt `i` has seed `(seed << 32) + i` in all its scripts.
+        batch: prompts that are played together.
+        advance: called with the number of prompts done after each batch.
+
+    Returns:
+        `[M, K, S + 1, H, W, 3]` uint8; the first frame is the prompt's last as the model sees it.
+    """
+    parts = []
+    for begin in range(0, len(frames), batch):
+        chosen = slice(begin, min(begin + batch, len(frames)))
+        seeds = [(seed << 32) + index for index in range(chosen.start, chosen.stop)]
+        rows, shown = rollouts.start(frames[chosen], actions[chosen], seeds)
+        played = [
+            np.concatenate([shown[:, None], rollouts.play(rows, script, plan)], axis=1)
+            for script in np.moveaxis(scripts[chosen], 1, 0)
+        ]
+        parts.append(np.stack(played, axis=1))
+        advance(len(seeds))
+    return np.concatenate(parts)
 
 
 def _led_by(actions: Actions) -> Actions:

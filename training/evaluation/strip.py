@@ -1,4 +1,4 @@
-"""Drawing of branches: a strip of pictures, a GIF and a table."""
+"""Drawing of frames: branches as a strip of pictures, a GIF and a table, and a labelled row of frames."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -120,6 +120,20 @@ def draw_gif_frames(branches: Sequence[Branch], scale: int = 4) -> list[Frames]:
                 draw.text((size[0] - MARGIN, middle), quality, fill=FAINT, font=font, anchor="rm")
         pages.append(np.array(canvas))
     return pages
+
+
+def draw_row(frames: Frames, labels: Sequence[str], scale: int = 2) -> Frames:
+    """Draw frames `[n, H, W, 3]` uint8 side by side, a label under each: `[h, w, 3]` uint8."""
+    height, width = (side * scale for side in frames.shape[1:3])
+    size = max(10, width // 9)
+    font, line = ImageFont.load_default(size), round(1.6 * size)
+    canvas = Image.new("RGB", (len(frames) * (width + GAP) - GAP, height + line), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for column, (frame, label) in enumerate(zip(frames, labels, strict=True)):
+        x = column * (width + GAP)
+        canvas.paste(Image.fromarray(_enlarge(frame, scale)), (x, 0))
+        draw.text((x + width // 2, height + line // 2), label, fill=INK, font=font, anchor="mm")
+    return np.array(canvas)
 
 
 def write_png(path: Path, picture: Frames) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from genie_rt.errors import InputError
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.branches import Branch, play_branches
-from genie_rt.training.evaluation.strip import draw_gif_frames, draw_strip, print_steps
+from genie_rt.training.evaluation.strip import draw_gif_frames, draw_row, draw_strip, print_steps
 
 COINRUN = ("left", "right", "stay", "jump", "left+jump", "right+jump")
 
@@ -100,6 +100,15 @@ def test_a_strip_shows_first_and_last_frames_unchanged() -> None:
         assert (windows[..., 0, 0, :] == frame[0, 0]).all(-1).any()
         candidates = np.argwhere((windows[..., 0, 0, :] == frame[0, 0]).all(-1))
         assert any((windows[y, x] == frame).all() for y, x in candidates)
+
+
+def test_a_row_shows_every_frame_whole_above_its_label() -> None:
+    frames = make_branch(2).real
+    row = draw_row(frames, ["start", "step 1", "step 2"], scale=3)
+    for column, frame in enumerate(frames):
+        shown = row[: 3 * 16, column * (3 * 16 + 4) :][:, : 3 * 16]
+        np.testing.assert_array_equal(shown[1::3, 1::3], frame)
+    assert row.shape[0] > 3 * 16 and (row[3 * 16 :] > 200).any()
 
 
 def test_a_gif_has_a_page_a_step_and_waits_for_the_longest_branch() -> None:

@@ -91,14 +91,14 @@ def test_actions_are_matched_by_name() -> None:
         frames=np.zeros((1, 4, 8, 8, 3), np.uint8), actions=actions, action_names=("a", "b"), origin={}
     )
     assert clips.renamed(("b", "c", "a"), (0, 1, 2)).actions.tolist() == [[NO_ACTION, 2, 0, 0]]
-    with pytest.raises(InputError, match=r"found actions that it lacks: b; .*--lam RUN"):
+    with pytest.raises(InputError, match=r"found actions that it lacks: b; .*genie-rt actions"):
         clips.renamed(("a", "c"), (0, 1))
 
 
 def test_videos_have_no_actions_to_match() -> None:
     none = np.full((1, 4), NO_ACTION)
     clips = TrueClips(frames=np.zeros((1, 4, 8, 8, 3), np.uint8), actions=none, action_names=(), origin={})
-    with pytest.raises(InputError, match=r"found no actions; .*--lam RUN"):
+    with pytest.raises(InputError, match=r"found no actions; .*genie-rt actions"):
         clips.renamed(("a", "c"), (0, 1))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_i3d import StandIn, saved
 from makers import make_config, make_model
 from PIL import Image
 from tiny_runs import TinyRuns
@@ -14,6 +15,7 @@ from tiny_runs import TinyRuns
 from genie_rt.errors import GenieError, InputError, UnsupportedError
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.commands import ExportCommand
+from genie_rt.export.run_card import card_metrics
 from genie_rt.install import install_hint
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.plan import Plan
@@ -101,7 +103,7 @@ def test_evaluate_prints_every_figure_and_writes_the_record(
         assert text in printed
     assert "prompt of 1 real frame." in " ".join(printed.split())
     record = json.loads(out.read_text())
-    assert record["schema"] == "genie-rt/evaluation" and record["schema_version"] == 1
+    assert record["schema"] == "genie-rt/evaluation" and record["schema_version"] == 2
     assert len(record["bundle"]["digest"]) == 64 and record["bundle"]["name"] == "tiny"
     assert {"torch", "numpy", "genie-rt"} <= record["versions"].keys()
     assert record["clips"]["source"] == "noise" and record["clips"]["episodes"] == 3
@@ -110,6 +112,9 @@ def test_evaluate_prints_every_figure_and_writes_the_record(
     assert record["device"] and record["date"] and record["command"].startswith("genie-rt evaluate")
     assert [step["t"] for step in record["figures"]["rollout"]] == [1, 2, 4, 8]
     assert record["figures"]["num_clips"] == 5
+    whole = record["figures"]["tokenizer"]["whole"]
+    low, high = whole["pooled_db_interval"]
+    assert low <= whole["pooled_db"] <= high and f"±{(high - low) / 2:.1f}" in printed
 
 
 def test_evaluate_computes_as_it_is_told(
@@ -132,16 +137,21 @@ def test_the_figures_follow_from_the_seed(small_world: str, store: Path, tmp_pat
     assert figures(tmp_path / "a") == figures(tmp_path / "b") != figures(tmp_path / "c")
 
 
-def test_a_world_of_latent_actions_needs_its_action_model(
+def test_a_world_of_latent_actions_brings_its_action_model(
     tiny_runs: TinyRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = tmp_path / "bundle"
     ExportCommand(source=tiny_runs.latent, out=bundle).run()
-    command = EvaluateCommand(bundle=str(bundle), data=tiny_runs.store, clips=1, passes=(1,))
-    with pytest.raises(InputError, match="--lam RUN"):
-        command.run()
-    dataclasses.replace(command, lam=tiny_runs.lam).run()
-    assert "Δ_4 PSNR" in capsys.readouterr().out
+    out = tmp_path / "figures.json"
+    command = EvaluateCommand(bundle=str(bundle), data=tiny_runs.store, clips=1, passes=(1,), json=out)
+    command.run()
+    dataclasses.replace(command, lam=tiny_runs.lam, json=tmp_path / "run.json").run()
+    assert figures(out) == figures(tmp_path / "run.json")
+    printed = capsys.readouterr().out
+    assert "Δ_4 PSNR" in printed and "Perplexity" in printed
+    use = figures(out)["code_use"]
+    assert sum(code["share"] for code in use["actions"]) == pytest.approx(1)
+    assert 1 <= use["perplexity"] <= len(use["actions"])
 
 
 @pytest.mark.parametrize(
@@ -149,6 +159,13 @@ def test_a_world_of_latent_actions_needs_its_action_model(
     [
         ({"clips": 0}, "--clips: expected at least 1"),
         ({"clips": 50}, "--clips: expected 1 to .*, the held-out clips of 9 frames"),
+        ({"branch_starts": -1}, "--branch-starts: expected 0 or more, found -1"),
+        ({"key_starts": -1}, "--key-starts: expected 0 or more, found -1"),
+        ({"drift_picture": Path("drift.png")}, "--drift-picture: expected --drift beside it"),
+        ({"drift": True}, "--drift: expected at least 2. real clips for 8 sessions, found 2"),
+        ({"drift": True, "drift_steps": 1}, "--drift-steps of at least 2"),
+        ({"i3d": Path("none.pt")}, "--i3d: expected a TorchScript file, found none at none.pt"),
+        ({"game": True}, "expected a world of 64x64 pictures"),
         ({"plan": "best"}, "unknown plan 'best': this bundle has default"),
         ({"passes": (0,)}, "Plan.passes"),
         ({"prompt_frames": 0}, "at least 1 prompt frame"),
@@ -177,9 +194,94 @@ def test_without_procgen_both_say_what_to_install(
 def test_evaluate_on_the_real_game(game_world: str, tmp_path: Path) -> None:
     pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     out = tmp_path / "figures.json"
-    EvaluateCommand(bundle=game_world, clips=3, passes=(1,), json=out).run()
+    EvaluateCommand(bundle=game_world, clips=3, passes=(1,), branch_starts=2, key_starts=3, json=out).run()
     assert json.loads(out.read_text())["clips"]["visuals"] == "plain"
     assert figures(out)["next_frame"][0]["all"]["mean_db"] > 10  # copying in the real game is no bad guess
+
+
+def test_evaluate_beside_the_real_game(
+    game_world: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
+    random = np.random.default_rng(0)
+    with ClipStoreWriter(
+        tmp_path / "store", source="noise", height=64, width=64, action_names=COINRUN
+    ) as writer:
+        for _ in range(2):
+            frames = random.integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
+            writer.append(frames, np.array([-1, *random.integers(0, 6, 11)]), split="heldout")
+    words = {"bundle": game_world, "data": tmp_path / "store", "clips": 2, "passes": (1,)}
+    out = tmp_path / "with.json"
+    EvaluateCommand(**words, game=True, branch_starts=2, key_starts=3, json=out).run()
+    printed = capsys.readouterr().out
+    assert "True branches" in printed and "Plays as the game does" in printed
+    record = json.loads(out.read_text())
+    branches, plays = (record["figures"][key] for key in ("true_branches", "plays_as_the_game"))
+    assert [step["t"] for step in branches["steps"]] == [1, 2, 4, 8] and branches["num_starts"] == 2
+    assert [key["name"] for key in plays["keys"]] == ["left", "right", "jump"] and plays["num_starts"] == 3
+    assert "--game" in record["command"] and "--branch-starts 2 --key-starts 3" in record["command"]
+    card = card_metrics(record["figures"])
+    assert "true branches, steps, t = 8, model" in card
+    assert not any("interval" in name or "num " in name for rows in card.values() for name in rows)
+    EvaluateCommand(**words, json=tmp_path / "without.json").run()
+    assert {"true_branches", "plays_as_the_game"}.isdisjoint(figures(tmp_path / "without.json"))
+    assert "--key-starts" not in json.loads((tmp_path / "without.json").read_text())["command"]
+
+
+def test_beside_the_game_a_world_needs_the_game_s_actions(store: Path, tmp_path: Path) -> None:
+    config = make_config(grid=(4, 4), window=2)
+    tokenizer = dataclasses.replace(config.tokenizer, height=64, width=64, patch=16, decoder_patch=16)
+    world = write_world(
+        tmp_path / "world", dataclasses.replace(config, tokenizer=tokenizer), ("left", "right", "jump")
+    )
+    with pytest.raises(InputError, match=r"--game: .* found one without stay, left\+jump, right\+jump"):
+        EvaluateCommand(bundle=world, data=store, game=True).run()
+
+
+def test_evaluate_tells_effects_realism_and_drift(
+    small_world: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "figures.json", tmp_path / "deep" / "drift.png"
+    EvaluateCommand(
+        bundle=small_world, data=store, clips=9, passes=(1,), drift=True, drift_steps=40, drift_sessions=2,
+        drift_picture=picture, json=out,
+    ).run()  # fmt: skip
+    printed = capsys.readouterr().out
+    for text in ("Action consistency", "clip distance", "Drift: 2 sessions of 40 random steps", "floor"):
+        assert text in printed
+    found = figures(out)
+    assert [action["name"] for action in found["action_effects"]["actions"]] == ["a", "b", "c"]
+    assert found["action_effects"]["num_starts"] == 9
+    assert found["realism"]["clip_distance"]["floor"] > 0 and found["realism"]["fvd"] is None
+    assert [step["t"] for step in found["drift"]["steps"]] == [32, 40]
+    assert "code_use" not in found
+    with Image.open(picture) as strip:
+        assert strip.width == 3 * 32 + 2 * 4 and strip.height > 24
+    assert "--drift-steps 40 --drift-sessions 2 --drift" in json.loads(out.read_text())["command"]
+
+
+def test_evaluate_computes_fvd_only_with_the_user_s_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = write_world(tmp_path / "world", make_config(grid=(6, 8), window=3), ("a", "b", "c"))
+    random = np.random.default_rng(0)
+    with ClipStoreWriter(
+        tmp_path / "store", source="noise", height=12, width=16, action_names=("a", "b", "c")
+    ) as writer:
+        for _ in range(4):
+            frames = random.integers(0, 256, (14, 12, 16, 3), dtype=np.uint8)
+            writer.append(frames, np.array([-1, *random.integers(0, 3, 13)]), split="heldout")
+    out = tmp_path / "figures.json"
+    command = EvaluateCommand(bundle=world, data=tmp_path / "store", clips=4, passes=(1,), json=out)
+    command.run()
+    assert "FVD" not in capsys.readouterr().out
+    net = saved(StandIn(), tmp_path)
+    dataclasses.replace(command, i3d=net).run()
+    fvd = figures(out)["realism"]["fvd"]
+    assert fvd["num_frames"] == 12 and fvd["num_clips"] == 2 and fvd["floor"] >= 0
+    assert f"--i3d {net}" in json.loads(out.read_text())["command"] and "FVD" in capsys.readouterr().out
+    with pytest.raises(InputError, match="found 1 of 12"):
+        dataclasses.replace(command, i3d=net, clips=3).run()
 
 
 LOG = ActionLog(
@@ -229,3 +331,16 @@ def test_bad_flags_of_compare(game_world: str, change: dict, message: str) -> No
 def test_compare_refuses_other_worlds(small_world: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a world of 64x64 pictures"):
         CompareCommand(bundle=small_world).run()
+
+
+def test_a_latent_world_without_its_action_model_asks_for_it(tiny_runs: TinyRuns, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    ExportCommand(source=tiny_runs.latent, out=bundle).run()
+    (bundle / "lam.safetensors").unlink()
+    values = json.loads((bundle / "bundle.json").read_text())
+    del values["files"]["lam.safetensors"]  # as exported before bundles carried it
+    (bundle / "bundle.json").write_text(json.dumps(values))
+    command = EvaluateCommand(bundle=str(bundle), data=tiny_runs.store, clips=1, passes=(1,))
+    with pytest.raises(InputError, match="--lam RUN"):
+        command.run()
+    dataclasses.replace(command, lam=tiny_runs.lam).run()

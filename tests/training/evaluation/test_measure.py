@@ -99,7 +99,8 @@ def test_a_model_that_blurs_shows_in_the_sharpness() -> None:
 def test_a_model_that_is_deaf_to_actions_has_no_delta() -> None:
     clips = make_clips()
     control = evaluate(Oracle(clips, deaf=True), clips, SETTINGS).controllability
-    assert control.delta_pooled_db == control.delta_mean_db == control.delta_mean_standard_error_db == 0.0
+    assert control.delta_pooled_db == control.delta_mean_db == 0.0
+    assert control.delta_pooled_db_interval == control.delta_mean_db_interval == (0.0, 0.0)
 
 
 def test_copying_is_exact_where_nothing_moves() -> None:
@@ -121,6 +122,31 @@ def test_only_frames_above_the_threshold_move() -> None:
     copy = evaluate(Oracle(clips, frozen=True), clips, SETTINGS).next_frame[0]
     assert MOVING == 1.0
     assert (copy.all.num_frames, copy.moving.num_frames) == (8, 1)
+
+
+def test_every_figure_lies_within_its_interval() -> None:
+    clips = make_clips(8)
+    figures = evaluate(Oracle(clips, blur=True), clips, SETTINGS)
+    pairs = [(figures.tokenizer.ssim, figures.tokenizer.ssim_interval)]
+    control = figures.controllability
+    pairs += [(control.delta_pooled_db, control.delta_pooled_db_interval)]
+    pairs += [(control.delta_mean_db, control.delta_mean_db_interval)]
+    for step in figures.rollout:
+        pairs += [(step.copy.pooled_db, step.copy.pooled_db_interval)]
+        pairs += [(step.copy.mean_db, step.copy.mean_db_interval)]
+        pairs += [(step.model_ssim, step.model_ssim_interval), (step.copy_ssim, step.copy_ssim_interval)]
+        pairs += [(step.sharpness, step.sharpness_interval), (step.motion, step.motion_interval)]
+    for value, (low, high) in pairs:
+        assert low <= value <= high or value == pytest.approx(low) == pytest.approx(high)
+    assert control.delta_mean_db_interval[0] < control.delta_mean_db_interval[1]
+
+
+def test_one_clip_has_no_interval() -> None:
+    clips = make_clips(1)
+    figures = evaluate(Oracle(clips), clips, SETTINGS)
+    assert figures.rollout[0].model.pooled_db_interval is None
+    assert figures.next_frame[1].all.num_frames == 2 and figures.next_frame[1].all.mean_db_interval is None
+    assert figures.controllability.delta_mean_db_interval is None
 
 
 def test_clips_that_are_too_short_are_refused() -> None:
