@@ -106,5 +106,5 @@ def test_the_table_has_the_floor_and_the_verdict() -> None:
     with console.capture() as capture:
         console.print(drift_table(figures))
     text = " ".join(capture.get().split())
-    assert "within 2x of t = 32" in text and "yes" in text and "no" in text
+    assert "Within 2x of t = 32" in text and "yes" in text and "no" in text
     assert f"{figures.floor:.1f}, the floor" in text or f"{figures.floor:.1f} ±" in text
