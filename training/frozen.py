@@ -1,8 +1,10 @@
 """Trained parts that a later stage builds on, loaded from their runs and frozen."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,9 @@ from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.untrusted import brief
 from genie_rt.training.checkpoint import latest_checkpoint, load_weights
 from genie_rt.training.checkpoint_state import as_json, read_state
+
+if TYPE_CHECKING:
+    from genie_rt.training.lam import LamObjective
 
 
 def load_tokenizer(run: Path, config: ModelConfig) -> Tokenizer:
@@ -33,15 +38,20 @@ def load_tokenizer(run: Path, config: ModelConfig) -> Tokenizer:
 
 def load_lam(run: Path, config: ModelConfig) -> Lam:
     """The latent action model of a run, frozen. Raises `ConfigError` where it was trained in other sizes."""
+    model = load_lam_objective(run, config).model
+    return model.requires_grad_(False).eval()
+
+
+def load_lam_objective(run: Path, config: ModelConfig) -> LamObjective:
+    """The objective of a run of a latent action model, with its quantiser. Raises as `load_lam`."""
     from genie_rt.training.lam import LamObjective
 
     _describe(run, "lam", config)
     objective = LamObjective(config, None)
     state = {name: value for name, value in load_weights(run).items() if not name.startswith("tokenizer.")}
     _load(objective, state, run)
-    model = objective.model
-    model.load_state_dict(objective.weights())
-    return model.requires_grad_(False).eval()
+    objective.model.load_state_dict(objective.weights())
+    return objective.eval()
 
 
 def load_bundle_lam(bundle: Bundle) -> Lam:

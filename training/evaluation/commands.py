@@ -40,11 +40,12 @@ class EvaluateCommand:
     Examples:
         genie-rt evaluate demo --data data/coinrun --json evaluation.json
         genie-rt evaluate demo --data data/coinrun --game --drift --drift-picture drift.png
-        genie-rt evaluate ./my-world --data data/mine --lam runs/lam --clips 50
+        genie-rt evaluate ./my-world --data data/mine --clips 50
+        genie-rt evaluate runs/tokenizer --data data/mine
     """
 
     bundle: BundleName = "demo"
-    """Name of a shipped bundle, or path of a bundle folder."""
+    """Name of a shipped bundle, path of a bundle folder, or run folder of a tokenizer or LAM."""
     data: Annotated[Path | None, shown(default="record CoinRun's held-out levels")] = None
     """Clip store whose held-out split is the ground truth."""
     clips: Annotated[int | None, shown(default="200, or as many as the data has")] = None
@@ -100,9 +101,12 @@ class EvaluateCommand:
         from genie_rt.training.evaluation.measure import generate, judge
         from genie_rt.training.evaluation.report import device_name, print_report, record, write_record
         from genie_rt.training.evaluation.rollout import ModelRollouts
+        from genie_rt.training.evaluation.runs import is_run
         from genie_rt.training.evaluation.sections import Subject
 
         self._check()
+        if is_run(Path(self.bundle)):
+            return self._judge_run()
         choice = Choice.of(self.backend, self.dtype, self.device, open_bundle(self.bundle).graphs)
         world = World.load(self.bundle, backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
         rollouts = ModelRollouts(world)
@@ -139,6 +143,27 @@ class EvaluateCommand:
                 evaluation, settings, world, choice.backend, clips.origin, self._command(), further
             )
             write_record(self.json, values)
+            console.print(f"\nwrote {self.json}")
+
+    def _judge_run(self) -> None:
+        """Judge a tokenizer or a latent action model on its own."""
+        from rich.console import Console
+
+        from genie_rt.training.evaluation.report import write_record
+        from genie_rt.training.evaluation.runs import judge_run
+
+        if self.data is None:
+            raise InputError(f"{self.bundle}: expected --data beside the run of a model, found none")
+        kind, table, figures = judge_run(
+            Path(self.bundle), self.data, clips=self.clips, seed=self.seed, batch=self.batch
+        )
+        console = Console(highlight=False, markup=False)
+        console.print(table)
+        if self.json is not None:
+            command = shlex.join(
+                ["genie-rt", "evaluate", self.bundle, "--data", str(self.data), "--seed", str(self.seed)]
+            )
+            write_record(self.json, {"kind": kind, "command": command, "figures": figures})
             console.print(f"\nwrote {self.json}")
 
     def _check(self) -> None:

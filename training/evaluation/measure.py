@@ -208,7 +208,7 @@ def judge(made: Generated, true: Frames, settings: Settings) -> Evaluation:
         num_clips=len(true),
         max_db=MAX_DB,
         moving_threshold=MOVING,
-        tokenizer=_tokenizer(made, true),
+        tokenizer=tokenizer_figures(made.restored, true[:, : made.restored.shape[1]]),
         next_frame=_next_frame(made, true, settings),
         controllability=_controllability(made, true, settings),
         rollout=tuple(_rollout_step(made, true, settings, t) for t in settings.rollout_steps),
@@ -287,9 +287,8 @@ def _clip_of(frames: Frames) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(frames)), frames.shape[1])
 
 
-def _tokenizer(made: Generated, true: Frames) -> TokenizerFigures:
-    length = made.restored.shape[1]
-    restored, real = made.restored, true[:, :length]
+def tokenizer_figures(restored: Frames, real: Frames) -> TokenizerFigures:
+    """Compare clips that went through a tokenizer with the real ones, `[M, T, H, W, 3]` uint8 each."""
     later, before = _flat(real[:, 1:]), _flat(real[:, :-1])
     clip = _clip_of(real[:, 1:])
     changed = changed_pixels(later, before)
@@ -301,7 +300,7 @@ def _tokenizer(made: Generated, true: Frames) -> TokenizerFigures:
         changed_copy=psnr(squared_errors(before, later, changed, clip=clip)),
         changed_share=float(changed.mean()),
         ssim=float(similarity.mean()),
-        ssim_interval=mean_interval(similarity.reshape(len(real), length).mean(1)),
+        ssim_interval=mean_interval(similarity.reshape(real.shape[:2]).mean(1)),
     )
 
 

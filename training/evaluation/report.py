@@ -19,7 +19,7 @@ from genie_rt.runtime.processor import processor_name
 from genie_rt.runtime.units import plural
 from genie_rt.runtime.world import World
 from genie_rt.training.evaluation.intervals import RESAMPLES
-from genie_rt.training.evaluation.measure import Controllability, Evaluation, Settings
+from genie_rt.training.evaluation.measure import Controllability, Evaluation, Settings, TokenizerFigures
 from genie_rt.training.evaluation.tables import both, make_table, plus_minus
 
 SCHEMA = "genie-rt/evaluation"
@@ -38,7 +38,7 @@ def print_report(console: Console, evaluation: Evaluation, settings: Settings) -
         f"prompt of {plural(settings.prompt_frames, 'real frame')}."
     )
     for table in (
-        _tokenizer_table(evaluation),
+        tokenizer_table(evaluation.tokenizer),
         _next_frame_table(evaluation, settings),
         _controllability_table(evaluation.controllability, settings),
         _rollout_table(evaluation),
@@ -48,8 +48,8 @@ def print_report(console: Console, evaluation: Evaluation, settings: Settings) -
         console.print(table)
 
 
-def _tokenizer_table(evaluation: Evaluation) -> RenderableType:
-    figures = evaluation.tokenizer
+def tokenizer_table(figures: TokenizerFigures) -> RenderableType:
+    """Make the table of a tokenizer's figures."""
     table = make_table(
         "Tokenizer: real frames, encoded and decoded",
         ("", "tokenizer", "copy of frame before", "frames"),
