@@ -145,7 +145,7 @@ def plays_table(figures: Plays) -> Table:
     table = make_table(
         f"Plays as the game does: each key held for {figures.num_steps} steps from "
         f"{plural(figures.num_starts, 'moment')} of the real game",
-        ("key", "looked at", "moments", "same side", "no key", "game, px", "world, px"),
+        ("key", "looked at", "moments", "same side", "no key", "game px", "world px"),
         f"Of the moments in which the game's scene moves by {figures.moved_pixels} pixels or more that way, "
         "how many move to the same side in the world, with a 95% interval. No key: what a world that ignores "
         f"the keys would reach. Pixels: mean displacement, right and down positive.{skipped}",
