@@ -31,7 +31,7 @@ from genie_rt.runtime.plan import Plan
 from genie_rt.training.data.progress import progress_bar
 from genie_rt.training.evaluation.clip_distance import FrameFeatures, Reference, describe
 from genie_rt.training.evaluation.clips import TrueClips, from_game, from_store
-from genie_rt.training.evaluation.commands import game_visuals
+from genie_rt.training.evaluation.game_worlds import game_visuals
 from genie_rt.training.evaluation.latent import with_latent_actions
 from genie_rt.training.evaluation.rollout import ModelRollouts
 

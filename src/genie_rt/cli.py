@@ -111,8 +111,8 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "train",
     ),
     ("compare",): Entry(
-        "genie_rt.training.evaluation.commands:CompareCommand",
-        "play a world and the real game side by side",
+        "genie_rt.training.evaluation.compare:CompareCommand",
+        "show a world beside the real game, or beside clips",
         "train",
     ),
     ("actions",): Entry(

@@ -10,6 +10,7 @@ from genie_rt.errors import InputError
 from genie_rt.runtime.world import World
 from genie_rt.training.data.game import RealGame, Visuals
 from genie_rt.training.data.store import Frames
+from genie_rt.training.evaluation.clips import TrueClips
 from genie_rt.training.evaluation.metrics import Errors, Floats, decibels, squared_errors
 
 
@@ -59,7 +60,7 @@ def play_branches(
     """Play the warm-up in the real game, show its last frames to the world, then play each script in both.
 
     Args:
-        world: of logged actions, whose names the game knows.
+        world: whose actions have the names of the game's.
         scripts: names of actions, at least one script of at least one.
         level: seed of the game's level.
         visuals: the game's look.
@@ -78,11 +79,13 @@ def play_branches(
             f"found {prompt_frames}; raise --skip or lower --prompt-frames"
         )
     with contextlib.closing(RealGame(visuals=visuals, start_level=level, num_levels=1)) as game:
-        missing = [name for name in world.action_names if name not in game.action_names]
+        played = dict.fromkeys([*warm_up, *(name for script in scripts for name in script)])
+        missing = [name for name in played if name not in game.action_names]
         if missing:
             raise InputError(
-                f"{world.bundle.name!r} has actions that the game lacks ({', '.join(missing)}; the game has "
-                f"{', '.join(game.action_names)}): compare needs a world of logged actions"
+                f"expected actions that the game has ({', '.join(game.action_names)}), found "
+                f"{', '.join(missing)}: name them with `genie-rt actions`, or compare with clips "
+                "(--data)"
             )
         frames = [game.observe()[0]]
         for name in warm_up:
@@ -113,6 +116,34 @@ def play_branches(
             )
             if len(real) == 1:
                 raise InputError(f"{script[0]!r} ends level {level} at once; try another --level or --skip")
+    return branches
+
+
+def follow_clips(
+    world: World, clips: TrueClips, *, prompt_frames: int, seed: int, passes: int | None = None
+) -> list[Branch]:
+    """Show the world the first frames of clips, then play the actions that led to the others.
+
+    Args:
+        world: to play.
+        clips: of more than `prompt_frames` frames, with the actions of the world's dynamics.
+        prompt_frames: real frames that the world sees, with the actions between them.
+        seed: of the world's sampling, the same for every clip.
+        passes: per frame; the default plan's unless given.
+
+    Returns:
+        A branch a clip; an action is called by the first name that stands for it.
+    """
+    plan = world.bundle.plans["default"]
+    session = world.session(seed=seed, plan=plan if passes is None else plan.replace(passes=passes))
+    codes = list(world.bundle.action_codes)
+    branches = []
+    for frames, actions in zip(clips.frames, clips.actions, strict=True):
+        names = [world.action_names[codes.index(code)] for code in actions[1:].tolist()]
+        led_by, played = names[: prompt_frames - 1], names[prompt_frames - 1 :]
+        model = [session.reset(frames[:prompt_frames], led_by), *(session.step(name) for name in played)]
+        real = frames[prompt_frames - 1 :]
+        branches.append(Branch(actions=tuple(played), real=real, model=np.stack(model), cut=False))
     return branches
 
 

@@ -1,4 +1,4 @@
-"""`genie-rt evaluate` and `genie-rt compare`. torch is imported when a command runs."""
+"""`genie-rt evaluate`. torch is imported when the command runs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from genie_rt.errors import InputError
 from genie_rt.parsing import shown
 from genie_rt.runtime.flags import BundleName, check_file
+from genie_rt.training.evaluation.game_worlds import check_game_actions, check_game_size, game_visuals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genie_rt.runtime.bundle import Bundle
     from genie_rt.runtime.model.world_model import WorldModel
     from genie_rt.runtime.world import World
-    from genie_rt.training.data.game import Visuals
     from genie_rt.training.evaluation.clips import TrueClips
     from genie_rt.training.evaluation.drift import DriftSettings
     from genie_rt.training.evaluation.fvd import I3d
     from genie_rt.training.evaluation.measure import Generated, Settings
     from genie_rt.training.evaluation.sections import Section, Subject
-
-
-DEFAULT_SCRIPT = "right+jump*8 right*8 left*8 right+jump*8"
-"""Script that `compare` plays by default: CoinRun's levels begin with flat ground and then need a jump."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +107,8 @@ class EvaluateCommand:
         rollouts = ModelRollouts(world)
         settings = self._settings(world)
         if self.game:
-            _check_game_size(world.bundle)
-            _check_game_actions(world.bundle)
+            check_game_size(world.bundle)
+            check_game_actions(world.bundle)
         i3d = None if self.i3d is None else I3d(self.i3d)
         clips = self._clips(world, settings, rollouts.model)
         if self.drift:
@@ -238,7 +233,7 @@ class EvaluateCommand:
                 self.data, num_clips=self.clips, length=settings.clip_length, size=size, seed=self.seed
             )
         else:
-            _check_game_size(world.bundle)
+            check_game_size(world.bundle)
             clips = from_game(
                 num_clips=DEFAULT_CLIPS if self.clips is None else self.clips,
                 length=settings.clip_length,
@@ -281,145 +276,6 @@ class EvaluateCommand:
                 words += [f"--{flag}", str(value)]
         words += [f"--{flag}" for flag, given in (("game", self.game), ("drift", self.drift)) if given]
         return shlex.join([*words, "--passes", *map(str, self.passes)])
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareCommand:
-    """Play the same actions in CoinRun and in the world, side by side. Writes a PNG strip and a GIF.
-
-    With --branches, several scripts are played from the same start to show what each key does.
-
-    Examples:
-        genie-rt compare demo --actions "right*16 right+jump*8" --out compare.png
-        genie-rt compare demo --branches "right*12" "left*12" "right+jump*12"
-    """
-
-    bundle: BundleName = "demo"
-    """Name of a shipped bundle, or path of a bundle folder."""
-    actions: Annotated[str | None, shown(default=DEFAULT_SCRIPT)] = None
-    """Actions to play: a script such as "right*20 jump ...", or a file as in `genie-rt play --actions`."""
-    branches: Annotated[tuple[str, ...], shown(default="none", metavar="SCRIPT ...")] = ()
-    """Several scripts to play from the same start, instead of --actions."""
-    steps: Annotated[int | None, shown(default='length of the script, or 64 if it ends in "..."')] = None
-    """Number of steps to play."""
-    out: Path = Path("out/compare")
-    """Output name: c, c.png and c.gif all write c.png and c.gif; in a folder, compare.png and compare.gif."""
-    level: int = 10_001
-    """CoinRun level; 10000 to 10999 are held out. A note is printed if the world may have seen it."""
-    visuals: Annotated[Literal["plain", "full"] | None, shown(default="as in the training data")] = None
-    """Visual style of CoinRun."""
-    skip: int = 8
-    """Number of game steps to play before the comparison."""
-    skip_actions: str = "right"
-    """Script for those steps, repeated if it is shorter."""
-    prompt_frames: Annotated[int | None, shown(default="half the model's window")] = None
-    """Number of real frames given to the world first."""
-    seed: int = 0
-    """Random seed for the world's sampling."""
-    passes: Annotated[int | None, shown(default="that of the bundle's default plan")] = None
-    """MaskGIT passes per frame."""
-    columns: int = 12
-    """Maximum number of frames per row of the strip. Longer rollouts show every second, third, ... frame."""
-    fps: float = 8.0
-    """Frames per second of the GIF."""
-    dtype: str = "float32"
-    """Precision to compute in, such as float32 or bfloat16."""
-    device: str = "cpu"
-    """Device to compute on, such as cpu or cuda."""
-
-    def run(self) -> None:
-        """Play, draw, and print PSNR per step."""
-        from rich.console import Console
-
-        from genie_rt.runtime.play.clip import write_clip
-        from genie_rt.runtime.world import World
-        from genie_rt.training.data.levels import copies
-        from genie_rt.training.evaluation.branches import play_branches
-        from genie_rt.training.evaluation.strip import draw_gif_frames, draw_strip, print_steps, write_png
-
-        if self.actions is not None and self.branches:
-            raise InputError("expected --actions or --branches, found both")
-        if not 2 <= self.columns <= 64:
-            raise InputError(f"--columns: expected a number from 2 to 64, found {self.columns}")
-        strip, gif = self._outputs()
-        world = World.load(self.bundle, dtype=self.dtype, device=self.device)
-        _check_game_size(world.bundle)
-        window = world.bundle.config.dynamics.transformer.window
-        visuals = self.visuals or game_visuals(world.bundle)
-        branches = play_branches(
-            world,
-            self._scripts(world.action_names),
-            level=self.level,
-            visuals=visuals,
-            warm_up=self._expand(self.skip_actions, self.skip, world.action_names) if self.skip else (),
-            prompt_frames=max(1, window // 2) if self.prompt_frames is None else self.prompt_frames,
-            seed=self.seed,
-            passes=self.passes,
-        )
-        console = Console(highlight=False, markup=False)
-        if not copies("coinrun", visuals).unseen([self.level])[0]:
-            console.print(
-                f"note: level {self.level} is not held out, or looks like a training level: "
-                "the world may have been trained on it"
-            )
-        print_steps(console, branches)
-        write_png(strip, draw_strip(branches, self.columns))
-        write_clip(gif, draw_gif_frames(branches), fps=self.fps, scale=1)
-        console.print(f"wrote {strip} and {gif}")
-
-    def _outputs(self) -> tuple[Path, Path]:
-        """Paths of the strip and the GIF."""
-        prefix = self.out / "compare" if self.out.is_dir() else self.out
-        if prefix.suffix.lower() in (".png", ".gif"):
-            prefix = prefix.with_suffix("")
-        strip, gif = (prefix.with_name(prefix.name + ending) for ending in (".png", ".gif"))
-        check_file("--out", strip)
-        check_file("--out", gif)
-        return strip, gif
-
-    def _scripts(self, action_names: tuple[str, ...]) -> list[list[str]]:
-        """List the actions of every branch."""
-        scripts = self.branches or (self.actions or DEFAULT_SCRIPT,)
-        return [self._expand(script, self.steps, action_names) for script in scripts]
-
-    @staticmethod
-    def _expand(text: str, steps: int | None, action_names: tuple[str, ...]) -> list[str]:
-        from genie_rt.runtime.play.action_log import ActionLog, read_actions
-        from genie_rt.runtime.play.script import expand, script_path
-
-        path = script_path(text)
-        script = text if path is None else read_actions(path)
-        if isinstance(script, ActionLog):
-            script = " ".join(script.actions)
-        return [action_names[index] for index in expand(script, steps, action_names)]
-
-
-def game_visuals(bundle: Bundle) -> Visuals:
-    """Return the visual style that a bundle was trained on; "plain" if its provenance does not say."""
-    data = bundle.provenance.get("data")
-    return "full" if isinstance(data, dict) and data.get("visuals") == "full" else "plain"
-
-
-def _check_game_size(bundle: Bundle) -> None:
-    config = bundle.config.tokenizer
-    if (config.height, config.width) != (64, 64):
-        raise InputError(
-            f"expected a world of 64x64 pictures, as the game's are, found {config.height}x{config.width}; "
-            "`genie-rt evaluate --data STORE` measures other worlds"
-        )
-
-
-def _check_game_actions(bundle: Bundle) -> None:
-    """Refuse a world of logged actions that cannot be told what the game's prompts were played with."""
-    from genie_rt.training.data.game import COINRUN_KEYS, action_name
-
-    names = [action_name("coinrun", keys) for keys in COINRUN_KEYS]
-    missing = [name for name in names if name not in bundle.action_names]
-    if bundle.config.lam is None and missing:
-        raise InputError(
-            f"--game: expected a world with the game's actions ({', '.join(names)}), found one without "
-            f"{', '.join(missing)}; leave --game out"
-        )
 
 
 def _describe(clips: TrueClips) -> str:

@@ -45,7 +45,7 @@ def test_branches_share_their_start_and_then_part() -> None:
 def test_a_world_of_latent_actions_is_refused() -> None:
     pytest.importorskip("procgen", reason='needs procgen: pip install -e ".[coinrun]"')
     with pytest.raises(
-        InputError, match=r"actions that the game lacks \(action 0\b.*world of logged actions"
+        InputError, match=r"expected actions that the game has .*found action 0\b.*genie-rt actions"
     ):
         play(["action 0"], world=make_game_world(("action 0", "right")))
 

@@ -22,7 +22,8 @@ from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.play.action_log import ActionLog, write_log
 from genie_rt.training.data import game as game_module
 from genie_rt.training.data.writer import ClipStoreWriter
-from genie_rt.training.evaluation.commands import CompareCommand, EvaluateCommand
+from genie_rt.training.evaluation.commands import EvaluateCommand
+from genie_rt.training.evaluation.compare import CompareCommand
 
 COINRUN = ("left", "right", "stay", "jump", "left+jump", "right+jump")
 
@@ -316,7 +317,7 @@ def test_compare_writes_the_file_that_was_named(tmp_path: Path, out: str) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"actions": "right", "branches": ("left",)}, "--actions or --branches, found both"),
+        ({"actions": "right", "branches": ("left",)}, "expected one of --actions, --branches, found all"),
         ({"columns": 1}, "--columns: expected a number from 2 to 64"),
         ({"actions": "fly*3"}, "unknown action 'fly'"),
         ({"skip": 2, "prompt_frames": 4}, "1 to 3 prompt frames after 2 steps"),
@@ -326,6 +327,30 @@ def test_compare_writes_the_file_that_was_named(tmp_path: Path, out: str) -> Non
 def test_bad_flags_of_compare(game_world: str, change: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         CompareCommand(**({"bundle": game_world} | change)).run()
+
+
+def test_compare_follows_clips_where_there_is_no_game(
+    small_world: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "clips"
+    CompareCommand(bundle=small_world, data=store, clips=2, steps=5, prompt_frames=2, out=out).run()
+    assert capsys.readouterr().out.count("mean of dB") == 2
+    with Image.open(out.with_name("clips.gif")) as gif:
+        assert gif.n_frames == 6
+
+
+def test_a_latent_world_follows_clips_by_what_its_action_model_sees(
+    tiny_runs: TinyRuns, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    ExportCommand(source=tiny_runs.latent, out=bundle).run()
+    command = CompareCommand(
+        bundle=str(bundle), data=tiny_runs.store, clips=1, steps=3, prompt_frames=2, out=tmp_path / "c"
+    )
+    command.run()
+    assert (tmp_path / "c.png").exists()
+    with pytest.raises(InputError, match="--clips from 1 to 16"):
+        dataclasses.replace(command, clips=0).run()
 
 
 def test_compare_refuses_other_worlds(small_world: str, tmp_path: Path) -> None:
@@ -344,3 +369,42 @@ def test_a_latent_world_without_its_action_model_asks_for_it(tiny_runs: TinyRuns
     with pytest.raises(InputError, match="--lam RUN"):
         command.run()
     dataclasses.replace(command, lam=tiny_runs.lam).run()
+
+
+def test_evaluate_judges_a_run_alone(
+    tiny_runs: TinyRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "figures.json"
+    for run, words in ((tiny_runs.tokenizer, "encoded and decoded"), (tiny_runs.lam, "the cost of another")):
+        command = EvaluateCommand(bundle=str(run), data=tiny_runs.store, json=out, clips=1)
+        if run == tiny_runs.tokenizer:
+            with pytest.raises(InputError, match="no heldout clip of 16 frames"):
+                command.run()
+            continue
+        dataclasses.replace(command, clips=4).run()
+        assert words in " ".join(capsys.readouterr().out.split())
+        record = json.loads(out.read_text())
+        assert record["kind"] == "lam" and "delta_db" in record["figures"]
+        assert record["command"].startswith("genie-rt evaluate ")
+    with pytest.raises(InputError, match="found a run of the dynamics"):
+        EvaluateCommand(bundle=str(tiny_runs.logged), data=tiny_runs.store).run()
+    with pytest.raises(InputError, match="expected --data beside the run"):
+        EvaluateCommand(bundle=str(tiny_runs.lam)).run()
+
+
+def test_a_tokenizer_alone_is_judged_as_a_world_s_is(tiny_runs: TinyRuns, tmp_path: Path) -> None:
+    from tiny_runs import ACTIONS
+
+    from genie_rt.training.data.writer import ClipStoreWriter
+    from genie_rt.training.evaluation.runs import judge_run
+
+    random = np.random.default_rng(0)
+    with ClipStoreWriter(
+        tmp_path / "long", source="noise", height=8, width=16, action_names=ACTIONS
+    ) as writer:
+        for split in ("train", "heldout"):
+            frames = random.integers(0, 256, (16, 8, 16, 3), dtype=np.uint8)
+            writer.append(frames, np.array([-1, *[0] * 15]), split=split)
+    kind, _, values = judge_run(tiny_runs.tokenizer, tmp_path / "long", clips=None, seed=0, batch=2)
+    assert kind == "tokenizer"
+    assert 0 < values["whole"]["pooled_db"] < 30 and values["whole"]["num_frames"] == 16
