@@ -341,8 +341,9 @@ def main(folder, out, *actions):
 
     player = Player(folder)
     names = player.bundle["action_names"]
+    codes = player.bundle.get("action_codes") or range(len(names))
     prompt = np.array(Image.open(min((Path(folder) / "prompts").glob("*.png"))))
-    frames = [player.reset([prompt]), *(player.step(names.index(action)) for action in actions)]
+    frames = [player.reset([prompt]), *(player.step(codes[names.index(action)]) for action in actions)]
     first, *rest = (Image.fromarray(frame) for frame in frames)
     first.save(out, save_all=True, append_images=rest, duration=100, loop=0)
 

@@ -99,10 +99,12 @@ class Player:
 
 
 def main(folder, out, *actions):
-    names = json.loads((Path(folder) / "bundle.json").read_text())["action_names"]
+    bundle = json.loads((Path(folder) / "bundle.json").read_text())
+    names = bundle["action_names"]
+    codes = bundle.get("action_codes") or range(len(names))
     prompt = np.array(Image.open(min((Path(folder) / "prompts").glob("*.png"))))
     player = Player(folder)
-    frames = [player.reset(prompt), *(player.step(names.index(action)) for action in actions)]
+    frames = [player.reset(prompt), *(player.step(codes[names.index(action)]) for action in actions)]
     first, *rest = (Image.fromarray(frame) for frame in frames)
     first.save(out, save_all=True, append_images=rest, duration=100, loop=0)
 

@@ -82,12 +82,13 @@ class DynamicsObjective(nn.Module):
     def _tokens_and_actions(self, frames: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """`[B, T, N]` tokens and `[B, T]` actions, the first of which is null as after a reset."""
         ages = causal_ages(frames.shape[1], self.tokenizer.config.encoder.window, frames.device)
-        tokens, _ = self.tokenizer.encode(frames, ages)
-        if self.lam is not None:
-            codes = code_vectors(self.tokenizer, frames) if self.lam.config.inputs == "tokens" else None
-            steps = self.lam.actions(frames, codes)
-        else:
-            steps = actions[:, 1:]
+        steps = actions[:, 1:]
+        # As they are served: rounded to bf16, half of the tokens of a trained tokenizer were others.
+        with torch.autocast(frames.device.type, enabled=False):
+            tokens, _ = self.tokenizer.encode(frames, ages)
+            if self.lam is not None:
+                codes = code_vectors(self.tokenizer, frames) if self.lam.config.inputs == "tokens" else None
+                steps = self.lam.actions(frames, codes)
         return tokens, torch.cat([torch.full_like(steps[:, :1], NULL_ACTION), steps], 1)
 
     def forward(self, frames: Tensor, actions: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

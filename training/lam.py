@@ -105,8 +105,8 @@ class LamObjective(nn.Module):
 
 
 def code_vectors(tokenizer: Tokenizer, frames: Tensor) -> Tensor:
-    """Unit code vectors `[B, T, N, d]` of uint8 frames."""
-    tokens, _ = tokenizer.encode(
-        frames, causal_ages(frames.shape[1], tokenizer.config.encoder.window, frames.device)
-    )
+    """Unit code vectors `[B, T, N, d]` of uint8 frames, in the tokenizer's own precision."""
+    ages = causal_ages(frames.shape[1], tokenizer.config.encoder.window, frames.device)
+    with torch.autocast(frames.device.type, enabled=False):
+        tokens, _ = tokenizer.encode(frames, ages)
     return lookup_code(tokens, tokenizer.codebook)

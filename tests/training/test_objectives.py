@@ -12,8 +12,9 @@ from genie_rt.kernels.temporal_attention.reference import causal_ages
 from genie_rt.kernels.vq_lookup.reference import lookup_code, nearest_code
 from genie_rt.runtime.backends.reference import ReferenceBackend
 from genie_rt.runtime.backends.row import Row
-from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.config import ConvLamConfig, LamConfig, ModelConfig
 from genie_rt.runtime.model.dynamics import NULL_ACTION, UNDECIDED
+from genie_rt.runtime.model.lam import build_lam
 from genie_rt.runtime.model.st_lam import STLam
 from genie_rt.runtime.model.tokenizer import Tokenizer
 from genie_rt.runtime.model.world_model import WorldModel
@@ -337,3 +338,25 @@ def test_own_frames_are_what_the_model_samples() -> None:
     changed = (seen != tokens).any(-1)
     assert changed.any()
     assert (seen[changed] == 5).all()
+
+
+@pytest.mark.parametrize("inputs", ["logged", "tokens", "conv"])
+def test_tokens_and_actions_are_those_that_are_served_whatever_precision_trains(inputs: str) -> None:
+    """Under bf16 autocast too: there half of a trained tokenizer's tokens were others than in play."""
+    config, lam = CONFIG, None
+    if inputs == "conv":
+        config = replace(CONFIG, lam=ConvLamConfig(num_actions=3, bottleneck="vq", width=8))
+    elif inputs == "tokens":
+        assert isinstance(CONFIG.lam, LamConfig)
+        config = replace(CONFIG, lam=replace(CONFIG.lam, inputs="tokens"))
+    if inputs != "logged":
+        lam = build_lam(config).eval()
+    objective = DynamicsObjective(config, Tokenizer(config.tokenizer), lam)
+    randomise(objective, 0)
+    frames, actions = make_clips(batch=4, config=config)
+    plain = objective._tokens_and_actions(frames, actions)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = objective._tokens_and_actions(frames, actions)
+        rounded, _ = objective.tokenizer.encode(frames, causal_ages(T, CONFIG.tokenizer.encoder.window))
+    assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
+    assert not torch.equal(rounded, plain[0])  # else the case shows nothing
