@@ -148,8 +148,9 @@ class ConvLamConfig:
 
     Attributes:
         num_actions: `A`; a power of two, except for the bottleneck "vq".
-        past_frames: frames that encoder and decoder see before the step. 1: the codes tell the motion; 2 and
-            more: what changes about the motion.
+        past_frames: frames that encoder and decoder see before the step. With 1 the codes tell the motion;
+            with 2 and more the past tells the speed, and the codes what changes about it, which is nearer to
+            what a key does.
         width: channels at the finest scale.
         bottleneck: "fsq": signs of a bounded vector (Mentzer et al. 2023, arXiv 2309.15505); "lfq": signs
             with an entropy loss (Yu et al. 2023, arXiv 2310.05737); "vq": a learned codebook of unit vectors.
@@ -157,7 +158,7 @@ class ConvLamConfig:
     """
 
     num_actions: int
-    past_frames: int = 1
+    past_frames: int = 2
     width: int = 32
     bottleneck: str = "fsq"
     vq_dim: int = 8

@@ -137,7 +137,7 @@ def test_provenance_and_card_say_how_it_was_trained(tiny_runs: TinyRuns, tmp_pat
     for stage in values["stages"].values():
         assert stage["steps"] == 2 and stage["figures"]
         assert stage["seconds"] > 0 and stage["device"] and stage["loop"]["batch"] == 4
-    assert [stage["clip"] for stage in values["stages"].values()] == [4, 2, 4]
+    assert [stage["clip"] for stage in values["stages"].values()] == [4, 3, 4]
     assert values["recipe"] == {
         "actions": "latent",
         "context": "clean",
@@ -149,7 +149,7 @@ def test_provenance_and_card_say_how_it_was_trained(tiny_runs: TinyRuns, tmp_pat
     for text in (
         "# w\n",
         "36 frames from `noise`",
-        "| Latent action model | 2 steps of 4 clips of 2 frames; adamw, learning rate 0.01 to 0.0 (cosine) |",
+        "| Latent action model | 2 steps of 4 clips of 3 frames; adamw, learning rate 0.01 to 0.0 (cosine) |",
         "| Corruption | up to 10% of the history's tokens |",
         "| Time of the tokenizer |",
         "None were recorded.",

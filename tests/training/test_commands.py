@@ -77,7 +77,7 @@ def test_no_rate_rises_after_the_warm_up(kind: type[Any]) -> None:
 
 
 def test_every_run_says_what_it_is(tiny_runs: TinyRuns) -> None:
-    for kind, clip in (("tokenizer", 4), ("lam", 2)):
+    for kind, clip in (("tokenizer", 4), ("lam", 3)):
         describe = run_state(getattr(tiny_runs, kind))["describe"]
         assert (describe["kind"], describe["clip"], describe["action_names"]) == (kind, clip, [])
         assert describe["data"] == {"source": "noise", "frames": 36, "provenance": {}}

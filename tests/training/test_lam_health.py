@@ -26,7 +26,7 @@ SIDE = 8
 
 def make_objective(**changes: object) -> LamObjective:
     base = make_config(grid=(SIDE // 2, SIDE // 2))
-    sizes: dict[str, object] = {"num_actions": 4, "width": 8}
+    sizes: dict[str, object] = {"num_actions": 4, "width": 8, "past_frames": 1}
     lam = ConvLamConfig(**(sizes | changes))  # type: ignore[arg-type]
     torch.manual_seed(0)
     dynamics = replace(base.dynamics, num_actions=4)
@@ -141,7 +141,9 @@ def test_moves_are_learned_from_pictures_alone(
 ) -> None:
     store = write_moves(tmp_path / "store")
     loop = lam_loop(steps=300, batch=32, log_every=100, learning_rate=5e-3, checkpoint_every=300)
-    command = LamCommand(data=store, out=tmp_path / "lam", preset="tiny", min_delta=0.0, loop=loop)
+    command = LamCommand(
+        data=store, out=tmp_path / "lam", preset="tiny", past_frames=1, min_delta=0.0, loop=loop
+    )
     assert command.run() == 0
     health = ActionHealth.from_figures(run_state(tmp_path / "lam")["figures"])
     assert health is not None and health.problem() is None
