@@ -208,7 +208,7 @@ def _conv_lam_flops(config: ConvLamConfig, tokenizer: TokenizerConfig) -> int:
     from genie_rt.runtime.model.conv_lam import ConvLam
 
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        lam = ConvLam(config, tokenizer)
+        lam = ConvLam(config, tokenizer).eval()
         inputs = lam.inputs_of(torch.empty(1, 2, tokenizer.height, tokenizer.width, 3, dtype=torch.uint8))
         lam.predict(inputs[:, :-1], lam.action_vectors(inputs))
     return int(counter.get_total_flops())

@@ -45,18 +45,6 @@ def _demo() -> ModelConfig:
     return ModelConfig(tokenizer=tokenizer, lam=lam, dynamics=dynamics)
 
 
-def _small() -> ModelConfig:
-    """A third of the demo's operations, for budgets of minutes."""
-    tokenizer = TokenizerConfig(
-        height=64, width=64, patch=4, decoder_patch=4, codebook_size=512, codebook_dim=16,
-        encoder=_transformer(1, 96, 3, 32, 192, 2), decoder=_transformer(2, 96, 3, 32, 256, 2),
-    )  # fmt: skip
-    dynamics = DynamicsConfig(
-        transformer=_transformer(4, 128, 4, 32, 384, 6), num_actions=8, merge=2, embedding_dim=48
-    )
-    return ModelConfig(tokenizer=tokenizer, lam=ConvLamConfig(num_actions=8, width=24), dynamics=dynamics)
-
-
 def _coinrun() -> ModelConfig:
     side = _transformer(8, 512, 8, 64, 2048, 16)
     tokenizer = TokenizerConfig(
@@ -80,7 +68,6 @@ def _genie(layers: int, width: int, heads: int, mlp: int) -> ModelConfig:
 
 
 _PRESETS: dict[str, Callable[[], ModelConfig]] = {
-    "small": _small,
     "demo": _demo,
     "coinrun": _coinrun,
     "genie-500m": lambda: _genie(21, 1536, 12, 2048),

@@ -65,7 +65,7 @@ class TokenizerCommand:
     out: Path
     """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
     preset: PresetName = "demo"
-    """Model sizes: small, demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
+    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
     clip: Annotated[int | None, shown(default="twice the longest window")] = None
     """Frames per training clip."""
     loop: LoopFlags = field(default_factory=lambda: demo_loop(steps=3000))
@@ -116,7 +116,7 @@ class LamCommand:
     out: Path
     """Folder of the run: checkpoints and TensorBoard files. An interrupted run resumes from here."""
     preset: PresetName = "demo"
-    """Model sizes: small, demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
+    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
     num_actions: Annotated[int | None, shown(default="the preset's")] = None
     """Number of latent actions."""
     past_frames: Annotated[int | None, shown(default="the preset's")] = None
@@ -203,7 +203,7 @@ class DynamicsCommand:
     tokenizer: Path
     """Run folder of the tokenizer."""
     preset: PresetName = "demo"
-    """Model sizes: small, demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
+    """Model sizes: demo, coinrun, genie-500m, genie-2b, genie-10b, or a JSON file."""
     actions: Literal["latent", "logged"] = "latent"
     """latent: actions inferred by the LAM; logged: actions recorded in the clip store."""
     lam: Annotated[Path | None, shown(default="none")] = None

@@ -33,9 +33,7 @@ class ActionsCommand:
     --save-as.
 
     Examples:
-        genie-rt actions ./my-world
         genie-rt actions ./my-world --names left,right,-,jump
-        genie-rt actions ./my-world --keys
         genie-rt actions ./my-world --map data/labelled --labels 200
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import shlex
 import time
 from collections.abc import Mapping
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from genie_rt.errors import InputError, UnsupportedError
 from genie_rt.export.train_all.plan import Asked, TrainingPlan, read_plan
 from genie_rt.parsing import shown
-from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.atomic import atomic_file
+from genie_rt.runtime.config import ModelConfig, TransformerConfig, to_dict
 from genie_rt.runtime.flags import check_folder
+from genie_rt.runtime.presets import preset
 from genie_rt.training.commands import (
     DynamicsCommand,
     LamCommand,
@@ -31,11 +34,16 @@ if TYPE_CHECKING:
 
     from genie_rt.training.data.store import ClipStore
 
-AUTO_PRESETS = ("demo", "small")
-"""Presets of `--preset auto`, the largest first."""
+HALF = "demo-half"
+"""Name of the demo's sizes with half of the layers."""
+
+AUTO_SIZES = ("demo", HALF)
+"""Sizes of `--preset auto`, the largest first."""
+
+PRESET_FILE = "preset.json"
 
 ENOUGH_STEPS = 400
-"""Steps of the dynamics that a preset has to get in the time, to be taken by `--preset auto`."""
+"""Steps of the dynamics that sizes have to get in the time, to be taken by `--preset auto`."""
 
 RESERVE = 0.08, 60.0
 """Part of the time that export and judgement get, and the least of it in seconds."""
@@ -58,8 +66,8 @@ class TrainAllCommand:
     would help.
 
     Examples:
-        genie-rt train all --data data/mine --out runs/mine --minutes 60
-        genie-rt train all --data data/coinrun --out runs/coinrun --minutes 600 --actions logged
+        genie-rt train all --data data/mine --out runs/mine
+        genie-rt train all --data data/mine --out runs/mine --minutes 600
     """
 
     data: Path
@@ -69,7 +77,7 @@ class TrainAllCommand:
     minutes: float = 60.0
     """Time to train, in minutes; export and judgement are part of it."""
     preset: Annotated[str, shown(metavar="auto|NAME|FILE.json")] = "auto"
-    """Model sizes; auto takes the largest of demo and small that gets enough steps in the time."""
+    """Model sizes; auto takes the demo's, with half of the layers where the time is short."""
     actions: Literal["latent", "logged"] = "latent"
     """latent: actions learned from pictures alone; logged: actions recorded in the clip store."""
     num_actions: int = 8
@@ -116,7 +124,7 @@ class TrainAllCommand:
         part, least = RESERVE
         whole = 60 * self.minutes
         seconds = whole - min(max(part * whole, least), whole / 2)
-        names = AUTO_PRESETS if self.preset == "auto" else (self.preset,)
+        names = AUTO_SIZES if self.preset == "auto" else (self.preset,)
         for name in names:
             store, config = self._opened(name)
             lengths = {
@@ -140,7 +148,7 @@ class TrainAllCommand:
         from genie_rt.runtime.config import ConvLamConfig
         from genie_rt.training.commands import with_actions, with_logged_actions
 
-        store, config = open_data(self.data, name)
+        store, config = open_data(self.data, self._preset(name))
         if self.actions == "logged":
             return store, with_logged_actions(config, store)
         if config.lam is None:
@@ -149,6 +157,17 @@ class TrainAllCommand:
             lam = dataclasses.replace(config.lam, num_actions=self.num_actions)
             return store, with_actions(config, lam)
         return store, config
+
+    def _preset(self, name: str) -> str:
+        """What the stages are given as their preset; writes the file of sizes that no preset has."""
+        if name != HALF:
+            return name
+        path = self.out / PRESET_FILE
+        if not path.exists():
+            self.out.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path) as temporary:
+                temporary.write_text(json.dumps(to_dict(halved(preset("demo"))), indent=2) + "\n")
+        return str(path)
 
     @staticmethod
     def _lam_length(config: ModelConfig) -> int:
@@ -173,10 +192,10 @@ class TrainAllCommand:
         }
 
     def _stages(self, plan: TrainingPlan) -> list[TokenizerCommand | LamCommand | DynamicsCommand]:
-        loops = self._loops(plan.steps)
+        loops, sizes = self._loops(plan.steps), self._preset(plan.preset)
         tokenizer, lam = self.out / "tokenizer", self.out / "lam"
         stages: list[TokenizerCommand | LamCommand | DynamicsCommand] = [
-            TokenizerCommand(data=self.data, out=tokenizer, preset=plan.preset, loop=loops["tokenizer"])
+            TokenizerCommand(data=self.data, out=tokenizer, preset=sizes, loop=loops["tokenizer"])
         ]
         if self.actions == "latent":
             _, config = self._opened(plan.preset)
@@ -184,7 +203,7 @@ class TrainAllCommand:
                 LamCommand(
                     data=self.data,
                     out=lam,
-                    preset=plan.preset,
+                    preset=sizes,
                     num_actions=None if config.lam is None else config.lam.num_actions,
                     min_delta=0.0,  # the table at the end says so, and what would help
                     tokenizer=tokenizer,
@@ -196,7 +215,7 @@ class TrainAllCommand:
                 data=self.data,
                 out=self.out / "dynamics",
                 tokenizer=tokenizer,
-                preset=plan.preset,
+                preset=sizes,
                 actions=self.actions,
                 lam=lam if self.actions == "latent" else None,
                 loop=loops["dynamics"],
@@ -275,6 +294,19 @@ class TrainAllCommand:
         console.print(f"next: genie-rt play {shlex.quote(_path_of_bundle(world))}")
         if self.actions == "latent":
             console.print(f"name the actions: genie-rt actions {shlex.quote(_path_of_bundle(world))}")
+
+
+def halved(config: ModelConfig) -> ModelConfig:
+    """The config with half of the layers, rounded up, of tokenizer and dynamics."""
+
+    def half(side: TransformerConfig) -> TransformerConfig:
+        return dataclasses.replace(side, num_layers=(side.num_layers + 1) // 2)
+
+    tokenizer = dataclasses.replace(
+        config.tokenizer, encoder=half(config.tokenizer.encoder), decoder=half(config.tokenizer.decoder)
+    )
+    dynamics = dataclasses.replace(config.dynamics, transformer=half(config.dynamics.transformer))
+    return dataclasses.replace(config, tokenizer=tokenizer, dynamics=dynamics)
 
 
 def _path_of_bundle(folder: Path) -> str:

@@ -32,6 +32,7 @@ class TrainingPlan:
     """Settings, the preset that they led to, and the steps of each stage.
 
     Attributes:
+        preset: name of a preset, path of a file, or "demo-half".
         seconds_a_step: as measured when the run began, by stage.
     """
 

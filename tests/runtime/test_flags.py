@@ -21,6 +21,7 @@ NEEDED = {
     ("data", "prompts"): ["/none"],
     ("train", "tokenizer"): ["--data", "/none"],
     ("train", "lam"): ["--data", "/none"],
+    ("train", "all"): ["--data", "/none"],
     ("train", "dynamics"): ["--data", "/none", "--tokenizer", "/none"],
     ("bench", "kernels"): ["--device", "none"],
     ("bench", "ceilings"): ["--device", "none"],

@@ -71,7 +71,7 @@ def from_store(
     path: Path,
     *,
     num_clips: int | None,
-    most_clips: int = DEFAULT_CLIPS,
+    most_clips: int | None = None,
     length: int,
     size: tuple[int, int],
     seed: int,
@@ -81,7 +81,7 @@ def from_store(
 
     Args:
         path: of the clip store.
-        num_clips: M; None for as many as there are, up to `most_clips`.
+        num_clips: M; None for as many as there are, up to `most_clips`, or `DEFAULT_CLIPS`.
         length: T.
         size: height and width that the frames must have.
         seed: the same seed gives the same clips.
@@ -109,7 +109,7 @@ def from_store(
         starts = random.permutation(count)
         slots += [(turn, episode, int(cuts[i]) + int(i) * length) for turn, i in enumerate(starts.tolist())]
     if num_clips is None:
-        num_clips = min(most_clips, len(slots))
+        num_clips = min(most_clips or DEFAULT_CLIPS, len(slots))
     if len(slots) < num_clips:
         if split == "train":  # no flag says how many
             raise InputError(

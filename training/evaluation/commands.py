@@ -33,9 +33,7 @@ class EvaluateCommand:
     it does in the game. --drift plays for thousands of steps.
 
     Examples:
-        genie-rt evaluate demo --data data/coinrun --json evaluation.json
-        genie-rt evaluate demo --data data/coinrun --game --drift --drift-picture drift.png
-        genie-rt evaluate ./my-world --data data/mine --clips 50
+        genie-rt evaluate demo --data data/coinrun --game --drift --json all.json
         genie-rt evaluate runs/tokenizer --data data/mine
     """
 

@@ -33,7 +33,6 @@ class CompareCommand:
     that its action model sees in them.
 
     Examples:
-        genie-rt compare demo --actions "right*16 right+jump*8" --out compare.png
         genie-rt compare demo --branches "right*12" "left*12" "right+jump*12"
         genie-rt compare ./my-world --data data/mine --clips 3 --steps 24
     """

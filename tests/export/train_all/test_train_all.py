@@ -12,6 +12,7 @@ from genie_rt.errors import InputError
 from genie_rt.export.train_all.commands import TrainAllCommand
 from genie_rt.runtime.bundle import open_bundle
 from genie_rt.runtime.config import ModelConfig, to_dict
+from genie_rt.runtime.presets import preset
 from genie_rt.runtime.world import World
 from genie_rt.training.data.commands import VideoCommand
 from genie_rt.training.frozen import run_state
@@ -111,3 +112,21 @@ def test_a_preset_without_latent_actions_is_refused(clips: Path, tmp_path: Path)
     path.write_text(json.dumps(to_dict(ModelConfig(tokenizer=TINY.tokenizer, dynamics=TINY.dynamics))))
     with pytest.raises(InputError, match="expected one with a latent action model"):
         command(clips, tmp_path / "run", str(path)).run()
+
+
+def test_a_short_time_takes_half_of_the_layers(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "genie_rt.export.train_all.budget.measure_stages",
+        lambda config, *_: {
+            name: float(config.dynamics.transformer.num_layers) for name in ("tokenizer", "lam", "dynamics")
+        },
+    )
+    for minutes, layers in ((600.0, 6), (2.0, 3)):
+        whole = command(clips, tmp_path / str(layers), "auto", minutes=minutes)
+        plan = whole._plan(_asked(whole))
+        assert plan.preset == ("demo" if layers == 6 else "demo-half")
+        stages = whole._stages(plan)
+        sizes = {preset(stage.preset).dynamics.transformer.num_layers for stage in stages}
+        assert sizes == {layers}
