@@ -64,12 +64,11 @@ docs: $(VENV)/.installed-docs  ## build the pages and the API reference into out
 # glibc gives large tensors back to the kernel after every use; keeping them makes training on a CPU faster.
 RUN             ?= runs/demo
 CLIPS_FLAGS     ?= --frames 400000
-LOOP            := --batch 8 --optimizer muon --beta2 0.95 --learning-rate 2e-3 --final-learning-rate 2e-5 \
-                   --warmup-steps 50 --compile
-TOKENIZER_FLAGS ?= $(LOOP) --steps 1200 --checkpoint-every 200
-DYNAMICS_FLAGS  ?= $(LOOP) --steps 1350 --checkpoint-every 100 --actions logged --corruption 0.15
+TOKENIZER_FLAGS ?= --steps 3000 --compile
+LAM_FLAGS       ?= --steps 800
+DYNAMICS_FLAGS  ?= --steps 6000 --compile --checkpoint-every 50 --corruption 0.15 --ema-decay 0.998
 PLAN            := --passes 2 --temperature 0.4 --noise 1.0
-EXPORT           = $(GENIE) export $(RUN)/dynamics --out $(RUN)/bundle --name demo --overwrite $(PLAN) \
+EXPORT           = $(GENIE) export $(RUN)/dynamics --out $(RUN)/bundle --name demo --overwrite --ema $(PLAN) \
                    --prompt $(RUN)/prompts/*.png --plans docs/demo-quality.json \
                    --int8 --clips $(RUN)/clips --plan default quality balanced fast
 train-demo: export MALLOC_MMAP_MAX_ := 0
@@ -80,11 +79,13 @@ $(RUN)/clips/store.json: | $(VENV)/.installed-train
 
 train-demo: $(RUN)/clips/store.json  ## record the game, train the demo world, export and judge it
 	$(GENIE) train tokenizer --data $(RUN)/clips --out $(RUN)/tokenizer $(TOKENIZER_FLAGS)
-	$(GENIE) train dynamics --data $(RUN)/clips --out $(RUN)/dynamics --tokenizer $(RUN)/tokenizer $(DYNAMICS_FLAGS)
+	$(GENIE) train lam --data $(RUN)/clips --out $(RUN)/lam $(LAM_FLAGS)
+	$(GENIE) train dynamics --data $(RUN)/clips --out $(RUN)/dynamics --tokenizer $(RUN)/tokenizer --lam $(RUN)/lam $(DYNAMICS_FLAGS)
 	$(GENIE) data prompts $(RUN)/clips --out $(RUN)/prompts --frame 14
 	$(EXPORT)
-	$(GENIE) evaluate $(RUN)/bundle --data $(RUN)/clips --json $(RUN)/figures.json
-	$(EXPORT) --metrics $(RUN)/figures.json
+	$(GENIE) actions $(RUN)/bundle --map $(RUN)/clips --labels 200 --out $(RUN)/actions.png
+	$(GENIE) evaluate $(RUN)/bundle --data $(RUN)/clips --game --json $(RUN)/figures.json
+	$(GENIE) export $(RUN)/bundle --out $(RUN)/bundle --overwrite --metrics $(RUN)/figures.json
 	$(SAY) "play it:  $(GENIE) play $(RUN)/bundle"
 
 wheel: $(BIN)/pip  ## build the wheel into out/dist

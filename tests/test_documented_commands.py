@@ -143,7 +143,7 @@ def _trained(place: Place, command: Any, **changes: Any) -> dict[str, Any]:
 
 
 def _exported(place: Place, command: Any) -> dict[str, Any]:
-    is_run = "dynamics" in command.source
+    is_run = "dynamics" in command.source or command.metrics is not None  # whose provenance a card needs
     return {
         "source": str(place.runs.logged) if is_run else place.bundle,
         "out": place.out / "bundle",
@@ -191,17 +191,29 @@ SMALL: dict[tuple[str, ...], Small] = {
     },
     ("data", "prompts"): lambda place, command: {"data": place.clips, "out": place.out / "prompts"},
     ("train", "tokenizer"): _trained,
-    ("train", "lam"): _trained,
+    ("train", "lam"): lambda place, command: _trained(place, command, min_delta=0.0),
     ("train", "dynamics"): lambda place, command: _trained(
         place, command, tokenizer=place.runs.tokenizer, lam=command.lam and place.runs.lam
     ),
+    ("train", "all"): lambda place, command: {
+        "data": place.run_clips, "out": place.out / "run", "preset": "tiny", "minutes": 0.1,
+        "num_actions": 4,
+    },
+    ("actions",): lambda place, command: {
+        "bundle": place.bundle, "out": place.out / "actions.png", "steps": 2, "starts": 1, "keys": False,
+        "names": command.names and "a,-,b", "map": None,
+        "save_as": command.names and place.out / "named",
+    },
     ("evaluate",): lambda place, command: {
         "bundle": place.bundle, "data": place.clips, "clips": 2, "passes": (1,), "batch": 2,
         "json": command.json and place.out / "figures.json", "lam": None, "game": False, "drift": False,
         "drift_picture": None, "i3d": None,
     },
     ("export",): _exported,
-    ("compare",): lambda place, command: {"steps": 2, "skip": 4, "out": place.out / "compare.png"},
+    ("compare",): lambda place, command: {
+        "steps": 2, "skip": 4, "out": place.out / "compare.png",
+        **({"bundle": place.bundle, "data": place.clips, "clips": 1} if command.data else {}),
+    },
     ("data", "coinrun"): lambda place, command: {"out": place.out / "clips", "frames": 2000, "num_envs": 4},
     ("data", "video"): lambda place, command: {"files": _videos(place.out), "out": place.out / "clips"},
     ("bench", "kernels"): lambda place, command: {},

@@ -273,7 +273,7 @@ def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 def test_sigterm_from_outside_saves_and_exits(tmp_path: Path) -> None:
     """The same numbers in another process, and exit code 143."""
-    options = {"schedule": "constant", "warmup": 0.0, "log_every": 1, "checkpoint_every": 10**6}
+    options = {"schedule": "constant", "warmup": 0, "log_every": 1, "checkpoint_every": 10**6}
     child = start_child(tmp_path / "killed", steps=10**6, **options)
     assert child.stdout is not None
     for line in child.stdout:

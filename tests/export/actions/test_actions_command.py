@@ -88,7 +88,7 @@ def test_a_name_plays_its_code(world: Path) -> None:
 def test_names_from_labelled_transitions(
     world: Path, tiny_runs: TinyRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = run(world, map=tiny_runs.store, labels=6)
+    bundle = run(world, map=tiny_runs.store, labels=3)
     assert bundle.action_names[:3] == ("left", "right", "stay")
     assert set(bundle.action_codes) == {0, 1, 2, 3}
     assert "lift P(code | key)" in capsys.readouterr().out
