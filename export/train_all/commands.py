@@ -243,16 +243,17 @@ class TrainAllCommand:
 
     def _export(self) -> None:
         from genie_rt.export.commands import ExportCommand
-        from genie_rt.training.data.commands import PromptsCommand
+        from genie_rt.training.data.prompts import write_prompts
+        from genie_rt.training.data.store import ClipStore
 
         print()
-        prompts, world = self.out / "prompts", self.out / "world"
-        PromptsCommand(data=self.data, out=prompts).run()
+        world = self.out / "world"
+        prompts = write_prompts(ClipStore.open(self.data), self.out / "prompts")
         command = ExportCommand(
             source=str(self.out / "dynamics"),
             out=world,
             name=self.name or self.out.resolve().name,
-            prompt=tuple(sorted(prompts.glob("prompt-*.png"))),
+            prompt=tuple(prompts),
             passes=PASSES,
             temperature=TEMPERATURE,
             plan=("default",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -57,6 +58,7 @@ class CoinrunCommand:
         print(summary(store))
         if self.verify:
             print(f"{plural(replay(store), 'frame')} replayed, bit for bit the same")
+        print(f"next: {train_command(store)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,7 @@ class VideoCommand:
             if result.problem is None:
                 print(result)
         print(summary(report.store))
+        print(f"next: {train_command(report.store)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,20 +141,20 @@ class PromptsCommand:
 
     def run(self) -> None:
         """Write the pictures, spread evenly over the held-out episodes."""
-        from PIL import Image
-
-        from genie_rt.runtime.atomic import atomic_file
         from genie_rt.runtime.units import plural
-        from genie_rt.training.data.prompts import choose_prompts
+        from genie_rt.training.data.prompts import write_prompts
         from genie_rt.training.data.store import ClipStore
 
         check_folder("--out", self.out)
-        store = ClipStore.open(self.data)
-        chosen = choose_prompts(store, count=self.count, frame=self.frame)
-        for number, (episode, frame) in enumerate(chosen):
-            with atomic_file(self.out / f"prompt-{number}.png") as temporary:
-                Image.fromarray(store.episode_frames(episode)[frame]).save(temporary, format="PNG")
-        print(f"{plural(len(chosen), 'image')} in {self.out}")
+        written = write_prompts(ClipStore.open(self.data), self.out, count=self.count, frame=self.frame)
+        print(f"{plural(len(written), 'image')} in {self.out}")
+        print(f"next: genie-rt export RUN --out my-world --prompt {shlex.quote(str(self.out))}/*.png")
+
+
+def train_command(store: ClipStore) -> str:
+    """The command that makes a world of a store."""
+    data, out = shlex.quote(str(store.path)), shlex.quote(f"runs/{store.path.resolve().name}")
+    return f"genie-rt train all --data {data} --out {out} --minutes 60"
 
 
 def summary(store: ClipStore) -> str:

@@ -1,11 +1,33 @@
 """Which held-out frames of a clip store become prompt pictures."""
 
+from pathlib import Path
+
 from genie_rt.errors import InputError
 from genie_rt.training.data.store import ClipStore
 
 DEFAULT_COUNT = 8
 DEFAULT_FRAME = 12
 """A game needs a few frames until it has more to show than its first picture."""
+
+
+def write_prompts(
+    store: ClipStore, out: Path, *, count: int | None = None, frame: int | None = None
+) -> list[Path]:
+    """Write what `choose_prompts` chooses as `prompt-0.png`, `prompt-1.png` and so on.
+
+    Raises:
+        InputError: as `choose_prompts`, or the folder cannot be written.
+    """
+    from PIL import Image
+
+    from genie_rt.runtime.atomic import atomic_file
+
+    paths = []
+    for number, (episode, place) in enumerate(choose_prompts(store, count=count, frame=frame)):
+        paths.append(out / f"prompt-{number}.png")
+        with atomic_file(paths[-1]) as temporary:
+            Image.fromarray(store.episode_frames(episode)[place]).save(temporary, format="PNG")
+    return paths
 
 
 def choose_prompts(
