@@ -86,6 +86,8 @@ def test_the_command_writes_the_frames(tmp_path: Path, capsys: pytest.CaptureFix
     store(tmp_path / "store", 14)
     args = [str(tmp_path / "store"), "--out", str(tmp_path / "out"), "--count", "2"]
     tyro.cli(PromptsCommand, args=args).run()
-    assert capsys.readouterr().out == f"2 images in {tmp_path / 'out'}\n"
+    said, following = capsys.readouterr().out.splitlines()
+    assert said == f"2 images in {tmp_path / 'out'}"
+    assert following == f"next: genie-rt export RUN --out my-world --prompt {tmp_path / 'out'}/*.png"
     pixels = [np.asarray(Image.open(tmp_path / "out" / f"prompt-{n}.png"))[0, 0].tolist() for n in (0, 1)]
     assert pixels == [[1, 12, 0], [1, 13, 0]]
