@@ -34,8 +34,10 @@ class LoadedWorld(Uncopied):
         return self.bundle.action_names
 
     @property
-    def actions(self) -> dict[str, int]:
-        """The dynamics' index of each action, by name."""
+    def codes(self) -> dict[str, int]:
+        """The action of the dynamics that each name stands for. `step` takes names, or places in
+        `action_names`, and no codes.
+        """
         return dict(zip(self.action_names, self.bundle.action_codes, strict=True))
 
     @property

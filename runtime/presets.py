@@ -83,7 +83,7 @@ def preset(name: str) -> ModelConfig:
 
     Args:
         name: one of `PRESETS`, or the path of a file that ends in ".json": a `ModelConfig` as
-            `genie-rt info NAME --json` prints it under "config".
+            `genie-rt info NAME --json` prints it under "config", or the whole of what that prints.
 
     Raises:
         ConfigError: there is no such preset, and the message lists those there are; or the file is missing
@@ -96,7 +96,8 @@ def preset(name: str) -> ModelConfig:
         values = read_json(
             Path(name), max_bytes=MAX_PRESET_BYTES, expected="the sizes of a model", error=ConfigError
         )
-        return from_dict(ModelConfig, values.value, name)
+        inner = values.get("config")  # of what `genie-rt info --json` prints
+        return from_dict(ModelConfig, values.value if inner is None else inner.value, name)
     raise ConfigError(
         f"unknown preset {found(name)}: expected one of {', '.join(PRESETS)}, or a file NAME.json"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 
-from genie_rt.errors import InputError
+from genie_rt.errors import ConfigError, InputError
 from genie_rt.parsing import shown
 from genie_rt.runtime.config import ConvLamConfig, ModelConfig
 from genie_rt.runtime.flags import check_folder
@@ -84,7 +84,6 @@ class TokenizerCommand:
         length = clip_length(self.clip, 2 * window, least=1)
         seed_weights(self.loop.seed)
         objective = TokenizerObjective(config)
-        follow = "lam" if config.lam is not None else f"dynamics --tokenizer {_quoted(self.out)}"
         return Stage(
             kind="tokenizer",
             objective=objective,
@@ -92,10 +91,15 @@ class TokenizerCommand:
             length=length,
             config=config,
             watch=_loss_watch(objective, store, length),
-            next_command=(
-                f"genie-rt train {follow} --data {_quoted(self.data)} --out {_beside(self.out, follow)}"
-            ),
+            next_command=self._next(config),
         )
+
+    def _next(self, config: ModelConfig) -> str:
+        if config.lam is None:
+            further = {"--tokenizer": self.out, "--actions": "logged"}
+            return _command("dynamics", self, "dynamics", **further)
+        further = {"--tokenizer": self.out} if config.lam.inputs == "tokens" else {}
+        return _command("lam", self, "lam", **further)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +162,14 @@ class LamCommand:
             length = clip_length(self.clip, 2 * max(config.lam.encoder.window, config.lam.decoder.window))
         seed_weights(self.loop.seed)
         objective = LamObjective(config, tokenizer, changed_weight=self.changed_weight)
+        steps = self.loop.batch * (length - 1)
+        if steps < 2:
+            raise InputError(f"--batch {self.loop.batch}: expected clips with 2 steps or more, found {steps}")
         held = heldout_clips(store, length, SAVE_CLIPS)
-        watch = None if held is None else LamWatch(objective, held[0], min_delta_db=self.min_delta)
+        least, batch = self.min_delta, min(64, self.loop.batch)
+        watch = None
+        if held is not None:
+            watch = LamWatch(objective, held[0], min_delta_db=least, batch=batch)
         return Stage(
             kind="lam",
             objective=objective,
@@ -168,11 +178,17 @@ class LamCommand:
             config=config,
             watch=watch,
             recipe={"changed_weight": self.changed_weight},
-            next_command=(
-                f"genie-rt train dynamics --data {_quoted(self.data)} --lam {_quoted(self.out)} "
-                f"--tokenizer {_beside(self.out, 'tokenizer')} --out {_beside(self.out, 'dynamics')}"
+            next_command=_command(
+                "dynamics", self, "dynamics", **{"--tokenizer": self._tokenizer_run(), "--lam": self.out}
             ),
         )
+
+    def _tokenizer_run(self) -> Path | str:
+        """The tokenizer's run as far as it is known."""
+        if self.tokenizer is not None:
+            return self.tokenizer
+        beside = self.out.parent / "tokenizer"
+        return beside if beside.is_dir() else "TOKENIZER_RUN"
 
     def _changed(self, config: ModelConfig) -> ModelConfig:
         """The config with this command's latent action model."""
@@ -184,7 +200,11 @@ class LamCommand:
         if own and not isinstance(config.lam, ConvLamConfig):
             flag = own[0].replace("_", "-")
             raise InputError(f"--{flag}: expected a preset with a convolutional LAM, found {self.preset!r}")
-        return with_actions(config, dataclasses.replace(config.lam, **changes))
+        try:
+            return with_actions(config, dataclasses.replace(config.lam, **changes))
+        except ConfigError as error:
+            given = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in changes.items())
+            raise InputError(f"{given}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,4 +338,19 @@ def _quoted(path: Path) -> str:
 
 def _beside(run: Path, stage: str) -> str:
     """The folder of another stage's run, beside this one's."""
-    return _quoted(run.parent / stage.split()[0])
+    return _quoted(run.parent / stage)
+
+
+def _command(stage: str, done: TokenizerCommand | LamCommand, folder: str, **further: object) -> str:
+    """The command of a stage that follows, on the same data and sizes.
+
+    Args:
+        folder: name of its run's folder, beside that of the stage that is done.
+        further: more flags.
+    """
+    words = ["genie-rt", "train", stage, "--data", str(done.data)]
+    if done.preset != "demo":
+        words += ["--preset", done.preset]
+    for flag, value in further.items():
+        words += [flag, str(value)]
+    return shlex.join([*words, "--out", str(done.out.parent / folder)])

@@ -59,9 +59,9 @@ class DynamicsObjective(nn.Module):
         if context not in CONTEXTS:
             raise ConfigError(f"context: expected {' or '.join(CONTEXTS)}, found {context!r}")
         if not 0 <= corruption <= 1:
-            raise ConfigError(f"corruption: expected a share from 0 to 1, found {corruption}")
+            raise ConfigError(f"--corruption: expected a share from 0 to 1, found {corruption}")
         if not 0 <= own_context <= 1:
-            raise ConfigError(f"own_context: expected a share from 0 to 1, found {own_context}")
+            raise ConfigError(f"--own-context: expected a share from 0 to 1, found {own_context}")
         super().__init__()
         self.model = Dynamics(config)
         self.tokenizer = tokenizer

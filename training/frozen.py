@@ -134,11 +134,17 @@ def _describe(run: Path, kind: str, config: ModelConfig) -> None:
     found = run_state(run)["describe"]
     if found.get("kind") != kind:
         raise ConfigError(f"{run}: expected a run of the {kind}, found one of the {brief(found.get('kind'))}")
-    wanted = as_json(to_dict(config))[kind]
-    sizes = found.get("config")
-    trained = sizes.get(kind) if isinstance(sizes, dict) else None
+    sizes = from_dict(ModelConfig, found.get("config"), f"{run}: config")
+    trained, wanted = getattr(sizes, kind), getattr(config, kind)
     if trained != wanted:
         raise ConfigError(
-            f"{run}: its {kind} was trained as {brief(trained)}, this model needs {wanted}; "
-            "train it again with this preset, or use the preset it was trained with"
+            f"{run}: its {kind} was trained as {brief(str(as_json(to_dict(sizes))[kind]))}, this model needs "
+            f"{as_json(to_dict(config))[kind]}; train it again with this preset, or use the preset it was "
+            "trained with"
+        )
+    seen, shown = ((each.tokenizer.width, each.tokenizer.height) for each in (sizes, config))
+    if seen != shown:
+        raise ConfigError(
+            f"{run}: its {kind} was trained on pictures of {seen[0]}x{seen[1]}, these are "
+            f"{shown[0]}x{shown[1]}"
         )

@@ -24,22 +24,23 @@ def action_health(objective: LamObjective, frames: Tensor, batch: int = 64) -> A
     """
     model, codebook = objective.model, objective.quantiser.codebook()
     device = codebook.device
-    chunks = frames.to(device).split(batch)
-    vectors = [model.action_vectors(objective.inputs_of(chunk)) for chunk in chunks]
+    chunks = frames.split(batch)
+    vectors = [model.action_vectors(objective.inputs_of(chunk.to(device))) for chunk in chunks]
     codes = nearest_code(torch.cat(vectors).float(), codebook)  # [B, T-1]
     shuffled = codes.roll(1, 0)
     parts: list[Tensor] = []
     for index, chunk in enumerate(chunks):
         rows = slice(index * batch, index * batch + len(chunk))
-        target = target_frames(chunk[:, 1:], model.size)
-        inputs = objective.inputs_of(chunk)[:, :-1]
+        shown = chunk.to(device)
+        target = target_frames(shown[:, 1:], model.size)
+        inputs = objective.inputs_of(shown)[:, :-1]
 
         def error(action_vectors: Tensor, inputs: Tensor = inputs, target: Tensor = target) -> Tensor:
             return mse_loss(model.predict(inputs, action_vectors).float().clamp(-1, 1), target)
 
         true = lookup_code(codes[rows], codebook).to(inputs.dtype)
         other = lookup_code(shuffled[rows], codebook).to(inputs.dtype)
-        copy = mse_loss(target_frames(chunk[:, :-1], model.size), target)
+        copy = mse_loss(target_frames(shown[:, :-1], model.size), target)
         errors = torch.stack([error(true), error(other), error(torch.zeros_like(true)), copy])
         parts.append(errors * len(chunk) / len(frames))
     true_db, shuffled_db, none_db, copy_db = psnr_db(torch.stack(parts).sum(0)).tolist()

@@ -266,16 +266,22 @@ class _Run:
                 if save or log or interrupted or self.step % read_every == 0:
                     # Several processes agree here whether to stop, so that none waits for one that left.
                     interrupted = self._read(stop.signum)
-                if self.watch is not None and (log or save or interrupted):
-                    self.figures = self.watch.figures(saving=save or interrupted is not None)
+                # Who was told to end has seconds: the last figures have to do for that checkpoint.
+                if self.watch is not None and (log or save) and interrupted is None:
+                    self.figures = self.watch.figures(saving=save)
                 if log:
                     line = "" if self.watch is None else self.watch.line(self.figures)
                     reporter.log(self.step, self._averages(), self.figures, line)
-                if save or interrupted:
+                reason = self._refusal(reporter) if (log or save) and interrupted is None else None
+                refused = (log or save) and self._any(reason is not None)
+                if save or interrupted or refused:
                     self._save()
-                    reporter.draw(self.step, {} if self.watch is None else self.watch.pictures())
-                if log or save:
-                    self._check(reporter)
+                if save and interrupted is None and self.watch is not None:
+                    reporter.draw(self.step, self.watch.pictures())
+                if refused:
+                    raise StateError(
+                        f"{reason or 'the first process stopped'} (saved {self.last_checkpoint})"
+                    )
             if interrupted is not None:
                 reporter.say(
                     f"stopped by {signal.Signals(interrupted).name} after step {self.step}; saved "
@@ -366,20 +372,26 @@ class _Run:
         rows.clear()
         return {**means, "learning_rate": learning_rate_at(self.config, self.step - 1)}
 
-    def _check(self, reporter: Reporter) -> None:
-        """Let the watch warn, at most once in a tenth of the steps, or stop the run; that is saved first."""
+    def _refusal(self, reporter: Reporter) -> str | None:
+        """Let the watch warn, at most once in a tenth of the steps; why it stops the run, if it does."""
         if self.watch is None:
-            return
+            return None
         try:
             warning = self.watch.check(self.figures, self.step / self.config.steps)
         except StateError as error:
-            if self.last_checkpoint != checkpoint_folder(self.out, self.step):
-                self._save()
-            raise StateError(f"{error} (saved {self.last_checkpoint})") from error
+            return str(error)
         tenth = 10 * self.step // self.config.steps
         if warning is not None and tenth > self.warned_at:
             self.warned_at = tenth
             reporter.say(warning)
+        return None
+
+    def _any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; a collective."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        total: Any = self.accelerator.reduce(torch.tensor([float(flag)], device=self.device), reduction="sum")
+        return bool(total.item())
 
     def _save(self) -> None:
         """Write a checkpoint (first process) and wait for it (the others)."""

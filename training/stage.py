@@ -78,7 +78,8 @@ class Stage:
         count = {split: 0 for split in ("train", "heldout")}
         for episode in self.store.episodes:
             count[episode.split] += episode.length
-        held = "" if self.watch is not None else f", too short for clips of {plural(self.length, 'frame')}"
+        short = count["heldout"] > 0 and self.watch is None
+        held = f", too short for clips of {plural(self.length, 'frame')}" if short else ""
         return (
             f"{self.kind}: {counted(trained)} parameters to train on {count['train']:,} frames of "
             f"{self.store.width}x{self.store.height} ({count['heldout']:,} held out{held})\n"
@@ -111,7 +112,7 @@ def open_data(data: Path, name: str) -> tuple[ClipStore, ModelConfig]:
         side = config.tokenizer.patch * config.dynamics.merge
         raise InputError(
             f"{data}: expected sides that are multiples of {side} pixels for the preset {name!r}, found "
-            f"{store.width}x{store.height}; record or import the data again at such a size"
+            f"{store.width}x{store.height} ({error}); record or import the data again at such a size"
         ) from error
 
 

@@ -115,19 +115,23 @@ class LamWatch:
 
     Args:
         frames: held-out clips, `[B, T, H, W, 3]` uint8.
+        batch: clips that are computed together.
         min_delta_db: from half of the steps on the run is stopped where shuffled codes cost less than this;
             0 for never.
     """
 
-    def __init__(self, objective: LamObjective, frames: Tensor, *, min_delta_db: float) -> None:
-        self.objective, self.frames, self.min_delta_db = objective, frames, min_delta_db
+    def __init__(
+        self, objective: LamObjective, frames: Tensor, *, min_delta_db: float, batch: int = 64
+    ) -> None:
+        self.objective, self.frames, self.batch = objective, frames, batch
+        self.min_delta_db = min_delta_db
 
     def figures(self, *, saving: bool) -> dict[str, float]:
         """See `Watch.figures`."""
         chosen = self.frames[: SAVE_CLIPS if saving else LOG_CLIPS]
         self.objective.eval()
         try:
-            return action_health(self.objective, chosen).as_figures()
+            return action_health(self.objective, chosen, self.batch).as_figures()
         finally:
             self.objective.train()
 

@@ -40,7 +40,7 @@ class ActionsCommand:
     bundle: BundleName = "demo"
     """Name of a shipped bundle, or path of a bundle folder."""
     names: Annotated[str | None, shown(default="none", metavar="NAME,NAME,...")] = None
-    """Names of the codes 0, 1, 2, ... in this order; "-" leaves a code without one."""
+    """Names of the codes 0, 1, 2, ... in this order; "-" leaves a code as it is."""
     keys: bool = False
     """Open a window that plays one code after the other; press the key that it shall be on."""
     map: Annotated[Path | None, shown(default="none", metavar="CLIPS")] = None
@@ -73,12 +73,13 @@ class ActionsCommand:
         console = Console(highlight=False, markup=False)
         bundle = self._named(console, open_bundle(self.bundle))
         world = World.load(bundle.path)
-        if not world.prompts:
-            raise InputError(
-                f"{bundle.path}: expected prompt images to start from, found none; export the bundle again "
-                "with --prompt FILE, from `genie-rt data prompts`"
+        if world.prompts:
+            self._draw(console, world)
+        else:
+            console.print(
+                "no picture: the bundle has no prompt images to start from; export it again with --prompt "
+                "FILE, from `genie-rt data prompts`"
             )
-        self._draw(console, world)
 
     def _check(self) -> None:
         from genie_rt.runtime.bundle import shipped_bundles
@@ -95,6 +96,8 @@ class ActionsCommand:
         for flag, value, most in (("--steps", self.steps, 256), ("--starts", self.starts, 16)):
             if not 1 <= value <= most:
                 raise InputError(f"{flag}: expected a number from 1 to {most}, found {value}")
+        if self.lam is not None and self.map is None:
+            raise InputError("--lam: expected --map too, which is what it is for")
         if self.labels < 1:
             raise InputError(f"--labels: expected at least 1, found {self.labels}")
 
@@ -105,11 +108,11 @@ class ActionsCommand:
 
         num_codes = bundle.config.dynamics.num_actions
         if self.names is not None:
-            keys, codes = _parse_names(self.names, num_codes)
+            keys, codes = _kept_names(bundle, *_parse_names(self.names, num_codes))
         elif self.map is not None:
             keys, codes = self._learn(console, bundle, self.map)
         elif self.keys:
-            keys, codes = _ask_keys(bundle, self.seed)
+            keys, codes = _kept_names(bundle, *_ask_keys(bundle, self.seed))
         else:
             return bundle
         names, all_codes = named_codes(keys, codes, num_codes)
@@ -179,6 +182,14 @@ def _parse_names(text: str, num_codes: int) -> tuple[list[str], list[int]]:
         raise InputError(f"--names: expected at most {num_codes}, one per code, found {len(names)}")
     named = [(name, code) for code, name in enumerate(names) if name != UNNAMED]
     return [name for name, _ in named], [code for _, code in named]
+
+
+def _kept_names(bundle: Bundle, names: list[str], codes: list[int]) -> tuple[list[str], list[int]]:
+    """The new names, and the old ones of codes that get none."""
+    for name, code in zip(bundle.action_names, bundle.action_codes, strict=True):
+        if code not in codes and name not in names and name != f"latent-{code}":
+            names, codes = [*names, name], [*codes, code]
+    return names, codes
 
 
 def _ask_keys(bundle: Bundle, seed: int) -> tuple[list[str], list[int]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.graph_writer import KeptGraphs
-from genie_rt.export.source import IDLE_ACTION, read_source
+from genie_rt.export.source import read_source
 from genie_rt.runtime.bundle import Bundle
+from genie_rt.runtime.play.keys import IDLE_WORDS
 
 _ACTIONS_LINE = re.compile(r"^Actions: .*$", re.MULTILINE)
 
@@ -28,12 +29,11 @@ def rename_actions(bundle: Bundle, out: Path, names: Sequence[str], codes: Seque
     """
     source = read_source(bundle.path)
     listed = ", ".join(f"`{name}`" for name in names)
-    default = bundle.default_action if bundle.default_action in names else names[0]
     changed = replace(
         source,
         action_names=tuple(names),
         action_codes=() if list(codes) == list(range(len(names))) else tuple(codes),
-        default_action=IDLE_ACTION if IDLE_ACTION in names else default,
+        default_action=_idle(bundle, names, codes),
     )
     graphs = None
     if source.graphs is not None:
@@ -57,3 +57,11 @@ def rename_actions(bundle: Bundle, out: Path, names: Sequence[str], codes: Seque
         lam=source.lam,
         overwrite=out.resolve() == bundle.path,
     )
+
+
+def _idle(bundle: Bundle, names: Sequence[str], codes: Sequence[int]) -> str:
+    """What is meant when no key is pressed: a name that says so, else what was meant before."""
+    idle = [name for name in names if name.casefold() in IDLE_WORDS]
+    before = bundle.action_codes[bundle.action_names.index(bundle.default_action)]
+    same = [name for name, code in zip(names, codes, strict=True) if code == before]
+    return (idle or same or list(names))[0]

@@ -80,8 +80,8 @@ class TrainAllCommand:
     """Model sizes; auto takes the demo's, with half of the layers where the time is short."""
     actions: Literal["latent", "logged"] = "latent"
     """latent: actions learned from pictures alone; logged: actions recorded in the clip store."""
-    num_actions: int = 8
-    """Number of latent actions: 2, 4, 8, ..."""
+    num_actions: Annotated[int | None, shown(default="the preset's")] = None
+    """Number of latent actions; 2, 4, 8, ... unless the codes are learned vectors."""
     name: Annotated[str | None, shown(default="the folder's name")] = None
     """Name of the bundle."""
     seed: int = 0
@@ -145,7 +145,6 @@ class TrainAllCommand:
 
     def _opened(self, name: str) -> tuple[ClipStore, ModelConfig]:
         """Open the data, and give a preset the actions that were asked for."""
-        from genie_rt.runtime.config import ConvLamConfig
         from genie_rt.training.commands import with_actions, with_logged_actions
 
         store, config = open_data(self.data, self._preset(name))
@@ -153,10 +152,9 @@ class TrainAllCommand:
             return store, with_logged_actions(config, store)
         if config.lam is None:
             raise InputError(f"--preset {name}: expected one with a latent action model, found none in it")
-        if isinstance(config.lam, ConvLamConfig):
-            lam = dataclasses.replace(config.lam, num_actions=self.num_actions)
-            return store, with_actions(config, lam)
-        return store, config
+        if self.num_actions is None:
+            return store, config
+        return store, with_actions(config, dataclasses.replace(config.lam, num_actions=self.num_actions))
 
     def _preset(self, name: str) -> str:
         """What the stages are given as their preset; writes the file of sizes that no preset has."""
@@ -198,13 +196,12 @@ class TrainAllCommand:
             TokenizerCommand(data=self.data, out=tokenizer, preset=sizes, loop=loops["tokenizer"])
         ]
         if self.actions == "latent":
-            _, config = self._opened(plan.preset)
             stages.append(
                 LamCommand(
                     data=self.data,
                     out=lam,
                     preset=sizes,
-                    num_actions=None if config.lam is None else config.lam.num_actions,
+                    num_actions=self.num_actions,
                     min_delta=0.0,  # the table at the end says so, and what would help
                     tokenizer=tokenizer,
                     loop=loops["lam"],
@@ -242,12 +239,16 @@ class TrainAllCommand:
         console.print("a stopped run goes on with the same command")
 
     def _export(self) -> None:
+        from genie_rt.export.actions.rename import rename_actions
         from genie_rt.export.commands import ExportCommand
+        from genie_rt.runtime.bundle import open_bundle
+        from genie_rt.runtime.manifest import MANIFEST
         from genie_rt.training.data.prompts import write_prompts
         from genie_rt.training.data.store import ClipStore
 
         print()
         world = self.out / "world"
+        before = open_bundle(world) if (world / MANIFEST).is_file() else None
         prompts = write_prompts(ClipStore.open(self.data), self.out / "prompts")
         command = ExportCommand(
             source=str(self.out / "dynamics"),
@@ -266,6 +267,9 @@ class TrainAllCommand:
         except UnsupportedError as error:
             print(f"no ONNX graphs: {error}")
             dataclasses.replace(command, int8=False, clips=None, plan=()).run()
+        made = open_bundle(world)
+        if before is not None and before.named_codes and before.config == made.config:
+            rename_actions(made, world, before.action_names, before.named_codes)  # which somebody gave it
 
     def _judge(self, console: Console) -> None:
         from rich.table import Table

@@ -23,7 +23,7 @@ class Asked:
     minutes: float
     preset: str
     actions: str
-    num_actions: int
+    num_actions: int | None
     seed: int
 
 
@@ -66,6 +66,10 @@ def read_plan(out: Path, asked: Asked) -> TrainingPlan | None:
                 f"{out} holds a run with --{flag} {was.get(name)}, now asked for with {value}: use another "
                 "--out, or the same settings to go on"
             )
+    stages = {"tokenizer", "dynamics"} | ({"lam"} if asked.actions == "latent" else set())
+    for key in ("steps", "seconds_a_step"):
+        if set(found[key].object()) != stages:
+            raise found[key].wrong(f"the stages {', '.join(sorted(stages))}")
     return TrainingPlan(
         asked=asked,
         preset=found["preset"].text(),

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-_IDLE_WORDS = {"stay", "noop", "none", "idle", "null", "wait", "still"}
+IDLE_WORDS = {"stay", "noop", "none", "idle", "null", "wait", "still"}
+"""Words that mean to do nothing."""
+
 _KEYS_OF_MOVE = {
     "left": ("left", "a"),
     "right": ("right", "d"),
@@ -31,7 +33,7 @@ class KeyMap:
     def __init__(self, action_names: Sequence[str], default_action: str | None = None) -> None:
         by_moves: dict[frozenset[str], int] = {}
         for index, name in enumerate(action_names):
-            words = frozenset(re.split(r"[^a-z0-9]+", name.casefold())) - _IDLE_WORDS - {""}
+            words = frozenset(re.split(r"[^a-z0-9]+", name.casefold())) - IDLE_WORDS - {""}
             if words <= _KEYS_OF_MOVE.keys():
                 by_moves.setdefault(words, index)
         self.idle: int = by_moves.get(frozenset(), 0)

@@ -76,6 +76,8 @@ class KeyNaming:
 
         Keys without a meaning here do nothing. A name that another code had goes to this one.
         """
+        if self.done and BACK not in keys:
+            return  # a key that came with the last one
         if QUIT in keys:
             self.place = len(self.codes)
         elif BACK in keys:

@@ -12,15 +12,16 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from genie_rt.errors import ConfigError, DeviceError, UnsupportedError
+from genie_rt.errors import ConfigError, DeviceError, StateError, UnsupportedError
 from genie_rt.install import install_hint
 from genie_rt.training.checkpoint import latest_checkpoint, load_checkpoint, load_weights
 from genie_rt.training.loop import LoopConfig, TrainResult, step_seed, train
@@ -292,33 +293,78 @@ def test_sigterm_from_outside_saves_and_exits(tmp_path: Path) -> None:
 
 
 def test_two_processes_see_other_clips_and_keep_one_set_of_weights(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = [
-        start_child(
-            tmp_path / "run",
-            environment={
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "ACCELERATE_USE_CPU": "true",
-            },
-            steps=4,
-            optimizer="muon",
-        )
-        for rank in range(2)
-    ]
-    for child in children:
-        output, _ = child.communicate(timeout=100)
+    for child, output in two_processes(tmp_path / "run", steps=4, optimizer="muon"):
         assert child.returncode == 0, output
     one, two = (json.loads((tmp_path / f"run.{rank}.json").read_text()) for rank in range(2))
     assert one["losses"] == two["losses"] and len(one["losses"]) == 4
     assert one["weights"] == two["weights"]
     assert not set(one["clips"]) & set(two["clips"])
     assert load_checkpoint(tmp_path / "run" / "checkpoint-00000004").state["processes"] == 2
+
+
+def test_a_watch_stops_both_processes_after_a_checkpoint(tmp_path: Path) -> None:
+    """At a step that is logged and not saved, where only the first process has asked it."""
+    ended = two_processes(tmp_path / "run", {"STOP": "1"}, steps=40, log_every=3, checkpoint_every=20)
+    for rank, (child, output) in enumerate(ended):
+        assert child.returncode == 9, output
+        assert ("no use" if rank == 0 else "the first process stopped") in output
+    assert load_checkpoint(tmp_path / "run" / "checkpoint-00000003").step == 3
+
+
+def test_a_signal_is_saved_without_measuring_first(tmp_path: Path) -> None:
+    class Slow:
+        asked: ClassVar[list[bool]] = []
+
+        def figures(self, *, saving: bool) -> dict[str, float]:
+            self.asked.append(saving)
+            signal.raise_signal(signal.SIGTERM)
+            return {"figure": 1.0}
+
+        def line(self, figures: Mapping[str, float]) -> str:
+            return ""
+
+        def check(self, figures: Mapping[str, float], done: float) -> str | None:
+            return None
+
+        def pictures(self) -> dict[str, Any]:
+            raise AssertionError("pictures are for those who have time")
+
+    settings = config(log_every=2, checkpoint_every=100, steps=100)
+    result = train(toy(), ToyClips(), settings, tmp_path, describe=DESCRIBE, watch=Slow())
+    assert result.interrupted == signal.SIGTERM and Slow.asked == [False]
+    assert load_checkpoint(result.checkpoint).state["figures"] == {"figure": 1.0}
+
+
+def two_processes(
+    out: Path, environment: dict[str, str] | None = None, **changes: Any
+) -> "list[tuple[subprocess.Popen[str], str]]":
+    """Both processes of a run, ended, and what each of them said."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"ACCELERATE_USE_CPU": "true"} | (environment or {})
+    children = [
+        start_child(out, environment={"RANK": str(rank), "LOCAL_RANK": str(rank)} | shared, **changes)
+        for rank in range(2)
+    ]
+    return [(child, child.communicate(timeout=100)[0]) for child in children]
+
+
+class Stopper:
+    """Finds a run of no use as soon as it is asked."""
+
+    def figures(self, *, saving: bool) -> dict[str, float]:
+        return {}
+
+    def line(self, figures: Mapping[str, float]) -> str:
+        return ""
+
+    def check(self, figures: Mapping[str, float], done: float) -> str | None:
+        raise StateError("no use")
+
+    def pictures(self) -> dict[str, Any]:
+        return {}
 
 
 def start_child(
@@ -336,7 +382,12 @@ def start_child(
 
 def child(out: Path, changes: dict[str, Any]) -> int:
     objective, clips = toy(), ToyClips()
-    result = train(objective, clips, config(**changes), out, describe=DESCRIBE)
+    watch = Stopper() if os.environ.get("STOP") else None
+    try:
+        result = train(objective, clips, config(**changes), out, describe=DESCRIBE, watch=watch)
+    except StateError as error:
+        print(error)
+        return 9
     if result.interrupted is not None:
         return 128 + result.interrupted
     digest = hashlib.sha256()

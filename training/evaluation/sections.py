@@ -89,7 +89,7 @@ def effects_section(subject: Subject) -> Section:
         figures = measure_effects(
             subject.rollouts,
             clips,
-            subject.world.actions,
+            subject.world.codes,
             settings.plan,
             prompt_frames=settings.prompt_frames,
             seed=settings.seed,
@@ -101,7 +101,7 @@ def effects_section(subject: Subject) -> Section:
 
 def code_use_section(subject: Subject) -> Section:
     """Use of each latent action."""
-    actions = subject.world.actions
+    actions = subject.world.codes
     names = [
         ", ".join(name for name, each in actions.items() if each == code) or f"latent-{code}"
         for code in range(subject.settings.num_actions)
@@ -123,7 +123,7 @@ def true_branches_section(
     Raises:
         UnsupportedError: procgen is not installed.
     """
-    settings, actions = subject.settings, subject.world.actions
+    settings, actions = subject.settings, subject.world.codes
     with (
         _starts(subject, num_starts, visuals) as starts,
         _bar("branching from the real game", num_starts) as advance,
@@ -147,7 +147,7 @@ def plays_section(
     subject: Subject, num_starts: int, visuals: Visuals, in_world: Callable[[TrueClips], TrueClips]
 ) -> Section:
     """Whether keys do in the world what they do in the real game. Args, Raises: as of the other branches."""
-    settings, actions = subject.settings, subject.world.actions
+    settings, actions = subject.settings, subject.world.codes
     with _starts(subject, num_starts, visuals) as starts, _bar("holding keys", num_starts) as advance:
         figures = measure_plays(
             subject.rollouts,

@@ -100,7 +100,7 @@ def test_two_names_may_share_a_code(world: Path) -> None:
     bundle = rename_actions(open_bundle(world), world, ("a", "b", "c"), (1, 1, 0))
     loaded = World.load(world, backend="reference", dtype="float32")
     assert (loaded.action("a"), loaded.action("b"), loaded.action(2)) == (1, 1, 0)
-    assert bundle.default_action == "a"
+    assert bundle.default_action == "c"  # code 0, as before
     assert sorted(loaded.session().world.action_names) == ["a", "b", "c"]
 
 
@@ -155,3 +155,25 @@ def test_the_named_bundle_may_go_elsewhere(world: Path, tmp_path: Path) -> None:
     run(world, names="left", save_as=tmp_path / "named")
     assert open_bundle(world).digest == before.digest
     assert open_bundle(tmp_path / "named").action_names[0] == "left"
+
+
+def test_no_key_means_the_name_that_says_so_or_what_it_meant(world: Path) -> None:
+    assert run(world, names="left,right,Idle").default_action == "Idle"
+    assert run(world, names="left,right,up").default_action == "up"  # code 2, as before
+
+
+def test_codes_that_get_no_name_keep_theirs(world: Path) -> None:
+    run(world, names="left,-,jump")
+    bundle = run(world, names="right,stay")
+    assert dict(zip(bundle.action_names, bundle.action_codes, strict=True)) == {
+        "right": 0, "stay": 1, "jump": 2, "latent-3": 3,
+    }  # fmt: skip
+
+
+def test_a_bundle_without_prompts_is_named_all_the_same(
+    tiny_runs: TinyRuns, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ExportCommand(source=str(tiny_runs.latent), out=tmp_path / "w").run()
+    ActionsCommand(bundle=str(tmp_path / "w"), names="left", out=tmp_path / "a.png").run()
+    assert open_bundle(tmp_path / "w").action_names[0] == "left"
+    assert "no picture" in capsys.readouterr().out and not (tmp_path / "a.png").exists()

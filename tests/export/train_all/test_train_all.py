@@ -9,6 +9,7 @@ from little_game import write_film
 from tiny_runs import TINY
 
 from genie_rt.errors import InputError
+from genie_rt.export.actions.commands import ActionsCommand
 from genie_rt.export.train_all.commands import TrainAllCommand
 from genie_rt.runtime.bundle import open_bundle
 from genie_rt.runtime.config import ModelConfig, to_dict
@@ -75,7 +76,9 @@ def test_a_finished_run_is_not_trained_again(
     assert whole.run() == 0
     states = {stage: run_state(tmp_path / "run" / stage) for stage in ("tokenizer", "lam", "dynamics")}
     assert {state["step"] for state in states.values()} == {2}
+    ActionsCommand(bundle=str(tmp_path / "run" / "world"), names="a,-,b", out=tmp_path / "a.png").run()
     assert whole.run() == 0
+    assert open_bundle(tmp_path / "run" / "world").action_names[:2] == ("a", "b")  # nobody's work is lost
     again = {stage: run_state(tmp_path / "run" / stage) for stage in states}
     assert again == states
 
@@ -130,3 +133,11 @@ def test_a_short_time_takes_half_of_the_layers(
         stages = whole._stages(plan)
         sizes = {preset(stage.preset).dynamics.transformer.num_layers for stage in stages}
         assert sizes == {layers}
+
+
+def test_a_plan_that_somebody_changed_is_refused(clips: Path, tmp_path: Path, tiny_file: str) -> None:
+    whole = command(clips, tmp_path / "run", tiny_file)
+    plan = whole._plan(_asked(whole))
+    dataclasses.replace(plan, steps={"tokenizer": 3}).write(tmp_path / "run")
+    with pytest.raises(InputError, match="expected the stages dynamics, lam, tokenizer"):
+        whole.run()

@@ -63,3 +63,11 @@ def test_the_window_ends_when_all_is_named(naming: KeyNaming, monkeypatch: pytes
     monkeypatch.setattr(pygame.event, "get", events)
     name_in_window(naming, title="test", fps=1000, allow_hidden=True)
     assert naming.names == {"left": 0, "right": 1}
+
+
+def test_a_key_after_the_last_code_loses_nothing(naming: KeyNaming) -> None:
+    for key in ("left", "right", "up", "down"):
+        naming.press(frozenset({key}))
+    assert naming.names == {"left": 0, "right": 1, "up": 2} and naming.done
+    naming.press(frozenset({"backspace"}))
+    assert naming.names == {"left": 0, "right": 1} and not naming.done
