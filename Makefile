@@ -60,7 +60,7 @@ docs: $(VENV)/.installed-docs  ## build the pages and the API reference into out
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open out/site/index.html"
 
-# The recipe of the demo world. A stopped run goes on where it was; RUN=folder starts another.
+# A demo world from video alone. A stopped run goes on where it was; RUN=folder starts another.
 # glibc gives large tensors back to the kernel after every use; keeping them makes training on a CPU faster.
 RUN             ?= runs/demo
 CLIPS_FLAGS     ?= --frames 400000

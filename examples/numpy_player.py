@@ -155,7 +155,7 @@ def philox(counter, seed):
 
 
 def uniforms(seed, count, pass_index, frame, stream):
-    """Of the first two words, `[count]` each."""
+    """Uniform numbers from the first two words, `[count]` each."""
     words = philox((np.arange(count), pass_index, frame % 2**32, stream), seed)
     return [(word >> np.uint64(8)) * 2.0**-24 for word in words[:2]]
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.config import ModelConfig, from_dict
+from genie_rt.runtime.manifest import unnamed_action
 from genie_rt.runtime.model.lam import encoder_shapes
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.untrusted import brief
@@ -134,7 +135,7 @@ def _refuse(path: Path, names: Iterable[str], what: str) -> None:
 def _action_names(path: Path, config: ModelConfig, names: object) -> tuple[str, ...]:
     num_actions = config.dynamics.num_actions
     if config.lam is not None:
-        return tuple(f"latent-{index}" for index in range(num_actions))
+        return tuple(map(unnamed_action, range(num_actions)))
     if not isinstance(names, list) or len(names) != num_actions or not all(type(n) is str for n in names):
         raise BundleError(
             f"{path}: describe.action_names: expected {num_actions} names, found {brief(repr(names))}"

@@ -35,6 +35,7 @@ from genie_rt.runtime.manifest import (
     FileRecord,
     GraphManifest,
     parse_manifest,
+    unnamed_action,
 )
 from genie_rt.runtime.memory_bound import check_memory
 from genie_rt.runtime.plan import Plan
@@ -88,6 +89,15 @@ class Bundle:
     def action_codes(self) -> tuple[int, ...]:
         """The action of the dynamics that each of `action_names` stands for."""
         return self.named_codes or tuple(range(len(self.action_names)))
+
+    @property
+    def code_names(self) -> tuple[str, ...]:
+        """What each action of the dynamics is called: its names, or what an unnamed one is called."""
+        named: dict[int, list[str]] = {}
+        for name, code in zip(self.action_names, self.action_codes, strict=True):
+            named.setdefault(code, []).append(name)
+        codes = range(self.config.dynamics.num_actions)
+        return tuple(", ".join(named.get(code, [unnamed_action(code)])) for code in codes)
 
 
 def shipped_bundles() -> tuple[str, ...]:

@@ -42,6 +42,11 @@ _FILE = re.compile(
 )
 
 
+def unnamed_action(code: int) -> str:
+    """What a learned action is called that nobody has named."""
+    return f"latent-{code}"
+
+
 def _require(ok: bool, where: str, expected: str, found: object) -> None:
     if not ok:
         raise ConfigError(f"{where}: expected {expected}, found {found!r}")

@@ -96,10 +96,8 @@ class TokenizerCommand:
 
     def _next(self, config: ModelConfig) -> str:
         if config.lam is None:
-            further = {"--tokenizer": self.out, "--actions": "logged"}
-            return _command("dynamics", self, "dynamics", **further)
-        further = {"--tokenizer": self.out} if config.lam.inputs == "tokens" else {}
-        return _command("lam", self, "lam", **further)
+            return _command("dynamics", self, {"--tokenizer": self.out, "--actions": "logged"})
+        return _command("lam", self, {"--tokenizer": self.out} if config.lam.inputs == "tokens" else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +177,7 @@ class LamCommand:
             watch=watch,
             recipe={"changed_weight": self.changed_weight},
             next_command=_command(
-                "dynamics", self, "dynamics", **{"--tokenizer": self._tokenizer_run(), "--lam": self.out}
+                "dynamics", self, {"--tokenizer": self._tokenizer_run(), "--lam": self.out}
             ),
         )
 
@@ -278,7 +276,7 @@ class DynamicsCommand:
         if lam is not None and self.lam is not None:
             recipe["lam"] = run_summary(self.lam)
             tell_health(self.lam, recipe["lam"]["figures"])
-        prompts = _beside(self.out, "prompts")
+        prompts = _quoted(self.out.parent / "prompts")
         return Stage(
             kind="dynamics",
             objective=objective,
@@ -336,21 +334,11 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _beside(run: Path, stage: str) -> str:
-    """The folder of another stage's run, beside this one's."""
-    return _quoted(run.parent / stage)
-
-
-def _command(stage: str, done: TokenizerCommand | LamCommand, folder: str, **further: object) -> str:
-    """The command of a stage that follows, on the same data and sizes.
-
-    Args:
-        folder: name of its run's folder, beside that of the stage that is done.
-        further: more flags.
-    """
+def _command(stage: str, done: TokenizerCommand | LamCommand, flags: dict[str, Path | str]) -> str:
+    """The command of a stage that follows on the same data and sizes, into a folder beside that of `done`."""
     words = ["genie-rt", "train", stage, "--data", str(done.data)]
     if done.preset != "demo":
         words += ["--preset", done.preset]
-    for flag, value in further.items():
+    for flag, value in flags.items():
         words += [flag, str(value)]
-    return shlex.join([*words, "--out", str(done.out.parent / folder)])
+    return shlex.join([*words, "--out", str(done.out.parent / stage)])

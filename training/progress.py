@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -99,17 +99,19 @@ class Reporter:
 
     def draw(self, step: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
         """Record pictures `[h, w, 3]` uint8 by name."""
-        if self._writer is None:
-            return
         for name, picture in pictures.items():
-            self._writer.add_image(name, picture, step, dataformats="HWC")
+            self._write(lambda writer, *of: writer.add_image(*of, step, dataformats="HWC"), name, picture)
 
     def _record(self, step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self._write(lambda writer, *of: writer.add_scalar(*of, step), name, value)
+
+    def _write(self, add: Callable[..., object], name: str, value: object) -> None:
+        """Let TensorBoard's writer add something; where the disk fails the run goes on without it."""
         if self._writer is None:
             return
         try:
-            for name, value in metrics.items():
-                self._writer.add_scalar(name, value, step)
+            add(self._writer, name, value)
         except OSError as error:
             self._writer = None
             self.say(f"TensorBoard's files cannot be written ({error.strerror or error}); going on without")

@@ -1,12 +1,13 @@
 """Held-out figures of a run, measured while it trains: in every log line, in TensorBoard, in checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from genie_rt.errors import InputError, StateError
 from genie_rt.runtime.action_health import ActionHealth
@@ -68,6 +69,16 @@ def heldout_clips(store: ClipStore, length: int, count: int) -> tuple[Tensor, Te
     return torch.from_numpy(frames), torch.from_numpy(actions)
 
 
+@contextmanager
+def _evaluating(objective: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block, training mode after it."""
+    objective.eval()
+    try:
+        yield
+    finally:
+        objective.train()
+
+
 class LossWatch:
     """The objective's own figures on held-out clips: of a tokenizer, or of the dynamics.
 
@@ -86,11 +97,8 @@ class LossWatch:
         """See `Watch.figures`."""
         device = next(self.objective.parameters()).device
         frames, actions = (part.to(device) for part in self.clips)
-        self.objective.eval()
-        try:
+        with _evaluating(self.objective):
             outputs = self.objective(frames, actions, torch.Generator(device).manual_seed(0))
-        finally:
-            self.objective.train()
         return {name: value.float().item() for name, value in outputs.items()}
 
     def line(self, figures: Mapping[str, float]) -> str:
@@ -103,11 +111,8 @@ class LossWatch:
 
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
         """What the objective draws of the first held-out clips."""
-        self.objective.eval()
-        try:
+        with _evaluating(self.objective):
             return {"held out": self.objective.pictures(self.clips[0][:4])}
-        finally:
-            self.objective.train()
 
 
 class LamWatch:
@@ -129,11 +134,8 @@ class LamWatch:
     def figures(self, *, saving: bool) -> dict[str, float]:
         """See `Watch.figures`."""
         chosen = self.frames[: SAVE_CLIPS if saving else LOG_CLIPS]
-        self.objective.eval()
-        try:
+        with _evaluating(self.objective):
             return action_health(self.objective, chosen, self.batch).as_figures()
-        finally:
-            self.objective.train()
 
     def line(self, figures: Mapping[str, float]) -> str:
         """See `Watch.line`."""
@@ -156,8 +158,5 @@ class LamWatch:
 
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
         """One row a clip: the last two frames, then the next one as every code predicts it."""
-        self.objective.eval()
-        try:
+        with _evaluating(self.objective):
             return {"codes": self.objective.pictures(self.frames[:6])}
-        finally:
-            self.objective.train()

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 from genie_rt.errors import InputError
 from genie_rt.parsing import shown
 from genie_rt.runtime.flags import BundleName, check_file, check_folder
+from genie_rt.runtime.manifest import unnamed_action
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from genie_rt.export.actions.key_map import KeyMap
+    from genie_rt.export.actions.key_map import LearnedKeys
     from genie_rt.runtime.bundle import Bundle
     from genie_rt.runtime.world import World
 
@@ -150,7 +151,7 @@ class ActionsCommand:
         return list(names), learned.codes.tolist()
 
     def _draw(self, console: Console, world: World) -> None:
-        from genie_rt.export.actions.sheet import Played, draw, hold
+        from genie_rt.export.actions.sheet import HeldAction, draw, hold
         from genie_rt.runtime.action_health import health_of
         from genie_rt.training.evaluation.strip import write_png
 
@@ -159,17 +160,12 @@ class ActionsCommand:
         health = health_of(bundle.provenance) if bundle.config.lam is not None else None
         rows = []
         for code in sorted(set(bundle.action_codes)):
-            known = [
-                name
-                for name, each in zip(bundle.action_names, bundle.action_codes, strict=True)
-                if each == code and name != f"latent-{code}"
-            ]
             note = f"code {code}"
             if health is not None and code < len(health.shares):
                 note += f", {health.shares[code]:.0%} of steps"
-            title = ", ".join(known) or f"latent-{code}"
+            title = bundle.code_names[code]
             frames = hold(world, code, prompts, self.steps, self.seed)
-            rows.append(Played(title=title, note=note, frames=frames))
+            rows.append(HeldAction(title=title, note=note, frames=frames))
             console.print(f"{note}: {title}")
         shown = sorted({0, max(1, self.steps // 4), max(1, self.steps // 2), self.steps})
         write_png(self.out, draw(rows, shown))
@@ -187,7 +183,7 @@ def _parse_names(text: str, num_codes: int) -> tuple[list[str], list[int]]:
 def _kept_names(bundle: Bundle, names: list[str], codes: list[int]) -> tuple[list[str], list[int]]:
     """The new names, and the old ones of codes that get none."""
     for name, code in zip(bundle.action_names, bundle.action_codes, strict=True):
-        if code not in codes and name not in names and name != f"latent-{code}":
+        if code not in codes and name not in names and name != unnamed_action(code):
             names, codes = [*names, name], [*codes, code]
     return names, codes
 
@@ -204,7 +200,7 @@ def _ask_keys(bundle: Bundle, seed: int) -> tuple[list[str], list[int]]:
     return list(naming.names), list(naming.names.values())
 
 
-def _lift_table(learned: KeyMap, names: tuple[str, ...]) -> str:
+def _lift_table(learned: LearnedKeys, names: tuple[str, ...]) -> str:
     lines = ["lift P(code | key) / P(code); the largest of a row is the key's code"]
     for name, row, code in zip(names, learned.lift, learned.codes, strict=True):
         lines.append(f"  {name:12}" + " ".join(f"{value:5.2f}" for value in row) + f"   -> {code}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genie_rt.errors import InputError
+from genie_rt.runtime.manifest import unnamed_action
 
 Codes = NDArray[np.int64]
 """`[n]` int64."""
@@ -23,7 +24,7 @@ DRAWS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class KeyMap:
+class LearnedKeys:
     """Code of every key.
 
     Attributes:
@@ -54,7 +55,7 @@ class Accuracy:
     chance: float
 
 
-def learn_keys(codes: Codes, keys: Codes, num_codes: int, num_keys: int) -> KeyMap:
+def learn_keys(codes: Codes, keys: Codes, num_codes: int, num_keys: int) -> LearnedKeys:
     """Learn the map from transitions.
 
     Args:
@@ -65,7 +66,7 @@ def learn_keys(codes: Codes, keys: Codes, num_codes: int, num_keys: int) -> KeyM
     np.add.at(counts, (keys, codes), 1)
     overall = (counts.sum(0) + PRIOR / num_codes) / (len(codes) + PRIOR)  # [A]
     given_key = (counts + PRIOR * overall) / (counts.sum(1, keepdims=True) + PRIOR)
-    return KeyMap(
+    return LearnedKeys(
         codes=(given_key / overall).argmax(1), lift=given_key / overall, likely_key=given_key.argmax(0)
     )
 
@@ -111,7 +112,7 @@ def named_codes(
         InputError: a name is empty, stands twice, or is the name of a code that no key plays.
     """
     left = [code for code in range(num_codes) if code not in codes]
-    names = (*key_names, *(f"latent-{code}" for code in left))
+    names = (*key_names, *map(unnamed_action, left))
     if len(set(names)) != len(names) or not all(names):
         raise InputError(f"expected every name once and none empty, found {', '.join(names)}")
     return names, (*codes, *left)

@@ -17,7 +17,7 @@ SHORT_SIDE = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Played:
+class HeldAction:
     """One action, held.
 
     Attributes:
@@ -45,7 +45,7 @@ def hold(world: World, action: int, prompts: Sequence[Pixels], steps: int, seed:
     )
 
 
-def draw(rows: Sequence[Played], shown: Sequence[int]) -> Pixels:
+def draw(rows: Sequence[HeldAction], shown: Sequence[int]) -> Pixels:
     """Draw the rows below each other, with the number of steps above each picture.
 
     Args:

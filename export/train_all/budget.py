@@ -43,7 +43,7 @@ class StageBudget:
 
     @property
     def seconds(self) -> float:
-        """Of the whole stage."""
+        """Seconds of the whole stage."""
         return self.steps * self.seconds_a_step
 
 

@@ -8,8 +8,8 @@ the next frame to the last. So it cannot draw a change without the code, nor be 
 The vectors are centred and scaled over the batch before they are quantised (batch norm without weights), so
 they lie on all sides of zero: else all steps may end on the same side, as one code.
 
-The paper's model is an ST transformer (`lam.py`). On a small budget it collapsed in every run: all codes drew
-the same picture.
+The paper's model is an ST transformer (`st_lam.py`). On a small budget it collapsed in every run: all codes
+drew the same picture.
 """
 
 import itertools

@@ -16,7 +16,7 @@ ROUND = 12
 """Steps that a code is held for before it begins again from another start."""
 
 PAUSE = 3
-"""Of these, steps in which the first picture stands still."""
+"""Steps at the start of a round in which the first picture stands still."""
 
 MOVES = {
     "left": "left",
@@ -48,7 +48,7 @@ class KeyNaming:
         self.world = world
         self.codes = sorted(set(world.bundle.action_codes))
         self.place = 0
-        """Of the code that plays, among `codes`."""
+        """Index in `codes` of the code that plays."""
         self.names: dict[str, int] = {}
         """Code of each name so far."""
         self._session = world.session(seed=seed)

@@ -148,7 +148,7 @@ def turn_of(frame: av.VideoFrame) -> Turn:
 
 
 def _turn(a: int, b: int, c: int, d: int) -> Turn:
-    """Of a matrix that shows pixel (x, y) at (a x + c y, b x + d y), y downwards."""
+    """Turn of a matrix that shows pixel (x, y) at (a x + c y, b x + d y), y downwards."""
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Turn(reverse_rows=d < 0, reverse_columns=a < 0)
     return Turn(transpose=True, reverse_rows=b < 0, reverse_columns=c < 0)

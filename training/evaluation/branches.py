@@ -133,13 +133,22 @@ def follow_clips(
 
     Returns:
         A branch a clip; an action is called by the first name that stands for it.
+
+    Raises:
+        InputError: an action of the clips has no name in the world.
     """
     plan = world.bundle.plans["default"]
     session = world.session(seed=seed, plan=plan if passes is None else plan.replace(passes=passes))
-    codes = list(world.bundle.action_codes)
+    first_name = {code: name for name, code in reversed(world.codes.items())}
+    unnamed = sorted(set(clips.actions[:, 1:].ravel().tolist()) - first_name.keys())
+    if unnamed:
+        raise InputError(
+            f"{world.bundle.path}: expected a name of every action, found none of {unnamed[0]}: give it one "
+            "with `genie-rt actions`"
+        )
     branches = []
     for frames, actions in zip(clips.frames, clips.actions, strict=True):
-        names = [world.action_names[codes.index(code)] for code in actions[1:].tolist()]
+        names = [first_name[code] for code in actions[1:].tolist()]
         led_by, played = names[: prompt_frames - 1], names[prompt_frames - 1 :]
         model = [session.reset(frames[:prompt_frames], led_by), *(session.step(name) for name in played)]
         real = frames[prompt_frames - 1 :]

@@ -67,7 +67,7 @@ def measure_code_use(actions: Actions, action_names: Sequence[str]) -> CodeUse:
 
 
 def _perplexity(counts: Floats) -> Floats:
-    """Of counts `[R, A]`: `[R]`."""
+    """Perplexity of each row of counts `[R, A]`: `[R]`."""
     shares = counts / counts.sum(1, keepdims=True)
     logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
     return np.exp(-(shares * logs).sum(1))

@@ -7,6 +7,7 @@ import torch
 
 from genie_rt.errors import InputError
 from genie_rt.runtime.bundle import Bundle
+from genie_rt.runtime.manifest import unnamed_action
 from genie_rt.runtime.model.lam import Lam
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.training.data.store import NO_ACTION, Actions, Frames
@@ -77,5 +78,5 @@ def with_latent_actions(
         ConfigError, InputError, BundleError: as `lam_of`.
     """
     actions = infer_actions(lam_of(bundle, lam_run, model), model, clips.frames, batch)
-    names = tuple(f"latent-{index}" for index in range(bundle.config.dynamics.num_actions))
+    names = tuple(map(unnamed_action, range(bundle.config.dynamics.num_actions)))
     return replace(clips, actions=actions, action_names=names)

@@ -101,12 +101,7 @@ def effects_section(subject: Subject) -> Section:
 
 def code_use_section(subject: Subject) -> Section:
     """Use of each latent action."""
-    actions = subject.world.codes
-    names = [
-        ", ".join(name for name, each in actions.items() if each == code) or f"latent-{code}"
-        for code in range(subject.settings.num_actions)
-    ]
-    figures = measure_code_use(subject.clips.actions, names)
+    figures = measure_code_use(subject.clips.actions, subject.world.bundle.code_names)
     return Section(key="code_use", figures=figures, table=code_use_table(figures))
 
 
