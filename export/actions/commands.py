@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 from genie_rt.errors import InputError
 from genie_rt.parsing import shown
 from genie_rt.runtime.flags import BundleName, check_file, check_folder
-from genie_rt.runtime.manifest import unnamed_action
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -182,6 +181,8 @@ def _parse_names(text: str, num_codes: int) -> tuple[list[str], list[int]]:
 
 def _kept_names(bundle: Bundle, names: list[str], codes: list[int]) -> tuple[list[str], list[int]]:
     """The new names, and the old ones of codes that get none."""
+    from genie_rt.runtime.manifest import unnamed_action
+
     for name, code in zip(bundle.action_names, bundle.action_codes, strict=True):
         if code not in codes and name not in names and name != unnamed_action(code):
             names, codes = [*names, name], [*codes, code]
