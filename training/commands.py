@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 
+from genie_rt.environment import is_first_process
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.parsing import shown
 from genie_rt.runtime.config import ConvLamConfig, ModelConfig
@@ -295,9 +296,11 @@ class DynamicsCommand:
 
 
 def tell_health(run: Path, figures: object) -> None:
-    """Print what the codes of a latent action model are worth, and a warning where that is nothing."""
+    """Print, in the first process, what the codes of a LAM are worth, and a warning where that is nothing."""
     from genie_rt.runtime.action_health import ActionHealth
 
+    if not is_first_process():
+        return
     health = ActionHealth.from_figures(figures)
     if health is None:
         print(f"{run}: it is not known whether its codes mean anything: no held-out clip was measured")

@@ -147,8 +147,9 @@ class DynamicsObjective(nn.Module):
     def _with_own_frames(self, seen: Tensor, actions: Tensor, random: "_Random") -> Tensor:
         """Put frames that the model samples in one pass in the place of some of a history's.
 
-        In the first clips of the batch, a share `own_context` of them, every frame but the first is replaced
-        with probability `U(0, 1)`, drawn for each clip.
+        In a share `own_context` of the clips, the first of the batch, every frame but the first is replaced
+        with probability `U(0, 1)`, drawn for each clip. Where the share is no whole number of clips it holds
+        on average, as for a process that has one clip a step.
         """
         count = math.ceil(self.own_context * len(seen))
         clips, rest = seen[:count], seen[count:]
@@ -158,6 +159,7 @@ class DynamicsObjective(nn.Module):
         drawn = random.uniform(clips[:, 1:].shape)[..., None] * cdf[..., -1:]
         own = torch.searchsorted(cdf, drawn)[..., 0].clamp(max=cdf.shape[-1] - 1)
         replaced = random.uniform(own.shape[:2]) < random.uniform((count, 1))
+        replaced &= random.uniform((count, 1)) < self.own_context * len(seen) / count
         mixed = torch.where(replaced[..., None], own, clips[:, 1:])
         return torch.cat([torch.cat([clips[:, :1], mixed], 1), rest])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genie_rt.environment import is_first_process
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.config import ModelConfig, to_dict
 from genie_rt.runtime.presets import preset
@@ -47,7 +48,7 @@ class Stage:
     next_command: str
 
     def run(self, loop: LoopConfig, out: Path) -> int:
-        """Train and report the result; the exit code is 128 + signal if a signal stopped the run."""
+        """Train, report in the first process, and return the exit code: 128 + signal where one stopped it."""
         from genie_rt.training.loop import train
 
         describe = {
@@ -63,13 +64,17 @@ class Stage:
             **self.recipe,
         }
         clips = self.store.clips(length=self.length, split="train")
-        print(self._header(loop), flush=True)
+        first = is_first_process()
+        if first:
+            print(self._header(loop), flush=True)
         result = train(self.objective, clips, loop, out, describe=describe, watch=self.watch)
         if result.interrupted is not None:
-            print(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}")
+            if first:
+                print(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}")
             return 128 + result.interrupted
-        print(f"{self.kind}: {plural(result.step, 'step')} done, weights in {result.checkpoint}")
-        print(f"next: {self.next_command}")
+        if first:
+            print(f"{self.kind}: {plural(result.step, 'step')} done, weights in {result.checkpoint}")
+            print(f"next: {self.next_command}")
         return 0
 
     def _header(self, loop: LoopConfig) -> str:

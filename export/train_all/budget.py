@@ -18,6 +18,7 @@ from genie_rt.training.lam import LamObjective
 from genie_rt.training.loop import use_bf16
 from genie_rt.training.loop_config import LoopConfig
 from genie_rt.training.optimizer import build_optimizers
+from genie_rt.training.out_of_memory import explained_out_of_memory
 from genie_rt.training.tokenizer import TokenizerObjective
 
 STAGES = ("tokenizer", "lam", "dynamics")
@@ -76,6 +77,9 @@ def measure_stages(
     Args:
         config: of the whole model; without `lam` there is no stage "lam".
         loops, lengths: settings and frames of a clip by stage.
+
+    Raises:
+        OutOfMemoryError: a step needs more memory than there is.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = Tokenizer(config.tokenizer).requires_grad_(False)
@@ -104,12 +108,13 @@ def _seconds_a_step(
         frames, actions = (
             torch.from_numpy(x).to(device) for x in clips.sample(loop.batch, seed=0, step=step)
         )
-        with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(loop.precision, device)):
-            outputs = objective(frames, actions, torch.Generator(device).manual_seed(step))
-        outputs["loss"].backward()
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        with explained_out_of_memory(step + 1, loop.batch, length, device):
+            with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(loop.precision, device)):
+                outputs = objective(frames, actions, torch.Generator(device).manual_seed(step))
+            outputs["loss"].backward()
+            for optimizer in optimizers.values():
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
     _wait(device)
     return (time.perf_counter() - started) / TIMED
 

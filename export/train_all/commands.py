@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from genie_rt.errors import InputError, UnsupportedError
+from genie_rt.errors import DeviceError, InputError, UnsupportedError
 from genie_rt.export.train_all.plan import Asked, TrainingPlan, read_plan
 from genie_rt.parsing import shown
 from genie_rt.runtime.atomic import atomic_file
@@ -89,11 +89,22 @@ class TrainAllCommand:
 
     def run(self) -> int:
         """Train, export and judge."""
-        from rich.console import Console
+        from genie_rt.training.out_of_memory import OutOfMemoryError
 
         check_folder("--out", self.out)
         if not 0.1 <= self.minutes <= 1e6:
             raise InputError(f"--minutes: expected a number from 0.1 to 1000000, found {self.minutes}")
+        try:
+            return self._run()
+        except OutOfMemoryError as error:
+            raise DeviceError(
+                f"{error.needed}; try a --preset file with fewer or narrower layers, or import the data "
+                f"again with a smaller --height and --width"
+            ) from error
+
+    def _run(self) -> int:
+        from rich.console import Console
+
         console = Console(highlight=False, markup=False)
         asked = Asked(
             data=str(self.data.resolve()),
@@ -120,6 +131,7 @@ class TrainAllCommand:
     def _plan(self, asked: Asked) -> TrainingPlan:
         """Measure and decide."""
         from genie_rt.export.train_all.budget import measure_stages, share_out
+        from genie_rt.training.out_of_memory import OutOfMemoryError
 
         part, least = RESERVE
         whole = 60 * self.minutes
@@ -132,7 +144,12 @@ class TrainAllCommand:
                 "lam": self._lam_length(config),
                 "dynamics": 2 * config.dynamics.transformer.window,
             }
-            cost = measure_stages(config, store, self._loops({}), lengths)
+            try:
+                cost = measure_stages(config, store, self._loops({}), lengths)
+            except OutOfMemoryError:
+                if name == names[-1]:
+                    raise
+                continue
             budgets = share_out(seconds, cost)
             if budgets["dynamics"].steps >= ENOUGH_STEPS:
                 break

@@ -5,6 +5,7 @@
 | `GENIE_RT_DEBUG` | `0` (default), `1` | the command line shows tracebacks instead of one line per error |
 | `GENIE_RT_CACHE` | `1` (default), `0` | whether graphs that OpenVINO compiled are kept for the next start |
 | `XDG_CACHE_HOME` | an absolute path, `~/.cache` by default | in it `genie-rt/compiled`, `genie-rt/engines` |
+| `RANK` | a number, 0 by default | which of several processes this is; set by `torchrun` |
 """
 
 import os
@@ -23,7 +24,7 @@ class Environment:
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> "Environment":
-        """Reads the variables of the module's table.
+        """Read the variables of the module's table.
 
         Raises:
             ConfigError: a variable is set to a value that it cannot have.
@@ -31,8 +32,13 @@ class Environment:
         return cls(debug=_switch(variables, "GENIE_RT_DEBUG", default=False))
 
 
+def is_first_process(variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is the only process of a run or the first of several: the one that prints."""
+    return variables.get("RANK", "0") in ("", "0")
+
+
 def engine_cache(variables: Mapping[str, str] = os.environ) -> Path:
-    """The folder that engines of TensorRT are kept in; it need not be there yet.
+    """Return the folder of built TensorRT engines; it need not be there yet.
 
     Raises:
         ConfigError: the variable holds no absolute path.
@@ -41,7 +47,7 @@ def engine_cache(variables: Mapping[str, str] = os.environ) -> Path:
 
 
 def compiled_cache(variables: Mapping[str, str] = os.environ) -> Path | None:
-    """The folder that compiled graphs are kept in, which need not be there yet; None to keep none.
+    """Return the folder of compiled graphs, which need not be there yet; None to keep none.
 
     Raises:
         ConfigError: a variable is set to a value that it cannot have.

@@ -98,6 +98,25 @@ def test_the_dynamics_record_what_they_stand_on(tiny_runs: TinyRuns) -> None:
         assert (summary["seconds"], summary["loop"]) == (state["seconds"], state["loop"])
 
 
+def test_only_the_first_of_several_processes_prints(
+    tiny_runs: TinyRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = DynamicsCommand(
+        data=tiny_runs.store,
+        out=tmp_path / "dynamics",
+        tokenizer=tiny_runs.tokenizer,
+        lam=tiny_runs.lam,
+        preset="tiny",
+        loop=tiny_loop(),
+    )
+    monkeypatch.setenv("RANK", "1")
+    command.stage()
+    assert capfd.readouterr().out == ""
+    monkeypatch.setenv("RANK", "0")
+    command.stage()
+    assert "latent actions of" in capfd.readouterr().out
+
+
 def test_the_dynamics_carry_their_tokenizer(tiny_runs: TinyRuns) -> None:
     tokenizer = TokenizerObjective(TINY)
     tokenizer.load_state_dict(load_weights(tiny_runs.tokenizer))

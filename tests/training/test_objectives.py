@@ -321,6 +321,14 @@ def test_own_frames_take_the_place_of_past_ones_in_a_share_of_the_clips() -> Non
     assert differs[:2].any()
 
 
+def test_a_share_that_is_no_whole_number_of_clips_holds_on_average() -> None:
+    """One clip a step, as for each of several processes: half of the steps, not all."""
+    objective = make_dynamics(corruption=0.0, own_context=0.5)
+    steps = [Capture(objective, seed, batch=1) for seed in range(100)]
+    mixed = sum(bool((step.seen != step.tokens).any()) for step in steps)
+    assert 30 <= mixed <= 60  # half of them, less the clips none of whose frames was drawn
+
+
 def test_own_frames_are_what_the_model_samples() -> None:
     """With a table that makes one token certain, the model's own frames are that token everywhere."""
     objective = make_dynamics(own_context=1.0)

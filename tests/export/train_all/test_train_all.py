@@ -5,18 +5,24 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from little_game import write_film
 from tiny_runs import TINY
+from torch import nn
 
-from genie_rt.errors import InputError
+from genie_rt.errors import DeviceError, InputError
 from genie_rt.export.actions.commands import ActionsCommand
+from genie_rt.export.train_all.budget import _seconds_a_step
 from genie_rt.export.train_all.commands import TrainAllCommand
 from genie_rt.runtime.bundle import open_bundle
 from genie_rt.runtime.config import ModelConfig, to_dict
 from genie_rt.runtime.presets import preset
 from genie_rt.runtime.world import World
 from genie_rt.training.data.commands import VideoCommand
+from genie_rt.training.data.store import ClipStore
 from genie_rt.training.frozen import run_state
+from genie_rt.training.loop_config import LoopConfig
+from genie_rt.training.out_of_memory import OutOfMemoryError
 
 pytest.importorskip("av")
 
@@ -133,6 +139,36 @@ def test_a_short_time_takes_half_of_the_layers(
         stages = whole._stages(plan)
         sizes = {preset(stage.preset).dynamics.transformer.num_layers for stage in stages}
         assert sizes == {layers}
+
+
+def test_too_little_memory_takes_half_of_the_layers_and_then_says_what_would_help(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(config: ModelConfig, *_: object) -> dict[str, float]:
+        if config.dynamics.transformer.num_layers > 3:
+            raise OutOfMemoryError("expected enough memory, found too little", "try --batch 4")
+        return {"tokenizer": 0.1, "lam": 0.1, "dynamics": 0.1}
+
+    monkeypatch.setattr("genie_rt.export.train_all.budget.measure_stages", measure)
+    whole = command(clips, tmp_path / "half", "auto", minutes=60.0)
+    assert whole._plan(_asked(whole)).preset == "demo-half"
+    with pytest.raises(DeviceError, match="found too little; try a --preset file") as raised:
+        command(clips, tmp_path / "demo", "demo", minutes=60.0).run()
+    assert "--batch" not in str(raised.value)  # which this command has not got
+
+
+def test_a_measurement_that_runs_out_of_memory_says_so(clips: Path) -> None:
+    class Greedy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2, 2))
+
+        def forward(self, *_: object) -> dict[str, torch.Tensor]:
+            raise MemoryError
+
+    store, loop = ClipStore.open(clips), LoopConfig(batch=4, steps=10)
+    with pytest.raises(OutOfMemoryError, match=r"^step 1: expected enough memory on cpu for --batch 4"):
+        _seconds_a_step(Greedy(), store, loop, 2, torch.device("cpu"))
 
 
 def test_a_plan_that_somebody_changed_is_refused(clips: Path, tmp_path: Path, tiny_file: str) -> None:
