@@ -81,6 +81,16 @@ LIMITS = (
 )
 
 
+def renamed_card(card: str, old: str, new: str) -> str:
+    """Return a card as `render_model_card` writes it with another bundle's name; what others wrote stays."""
+    card = card.replace(f"\n# {old}\n", f"\n# {new}\n", 1)
+    return card.replace(_load_line(old), _load_line(new), 1)
+
+
+def _load_line(name: str) -> str:
+    return f'world = genie_rt.World.load("{name}")  # or the path of this folder'
+
+
 def render_model_card(
     *,
     name: str,
@@ -128,8 +138,7 @@ def render_model_card(
         f"{rows} x {columns} tokens of {config.tokenizer.codebook_size} codes; the dynamics attends over "
         f"{config.dynamics.transformer.window} frames. {num_parameters:,} parameters.",
         f"Actions: {', '.join(f'`{action}`' for action in action_names)}.",
-        "```python\nimport genie_rt\n\n"
-        f'world = genie_rt.World.load("{name}")  # or the path of this folder\n```',
+        f"```python\nimport genie_rt\n\n{_load_line(name)}\n```",
         "## Data",
         data.strip(),
         "## Recipe",

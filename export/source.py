@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from genie_rt.errors import BundleError
 from genie_rt.export.checkpoint import read_checkpoint
+from genie_rt.export.model_card import renamed_card
 from genie_rt.export.provenance import preset_of, provenance_of
 from genie_rt.export.run_card import card_of_run
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, shipped_bundles
@@ -65,14 +66,14 @@ class Source:
         return sum(math.prod(shape) for shape in parameter_shapes(self.config).values())
 
     def model_card(self, name: str, record: Mapping[str, Any] | None, limits: Sequence[str] = ()) -> str:
-        """The model card of a bundle of that name.
+        """Return the model card for a bundle of that name.
 
         Args:
             record: from `run_card.read_record`, if the world was measured; a bundle's card is then made anew.
             limits: sentences for its section "Limits", beside the usual ones.
         """
         if self.card is not None and record is None:
-            return self.card
+            return renamed_card(self.card, self.name, name)
         return card_of_run(
             name=name,
             config=self.config,

@@ -48,7 +48,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def export(source: Path, out: Path, *words: str) -> Bundle:
+def export(source: Path | str, out: Path, *words: str) -> Bundle:
     assert main(["export", str(source), "--out", str(out), *words]) == 0
     return open_bundle(out)
 
@@ -92,6 +92,13 @@ def test_a_bundle_is_replaced_by_itself_with_more(bundle: Path, tmp_path: Path) 
 def test_a_limit_needs_a_card_that_is_written_anew(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--limit: expected --metrics FILE"):
         ExportCommand(source=str(bundle), out=tmp_path / "w", limit=("It is blind.",)).run()
+
+
+def test_a_new_name_stands_on_the_card(tmp_path: Path) -> None:
+    card = (export("demo", tmp_path / "mine", "--name", "mine").path / "README.md").read_text()
+    old = (open_bundle("demo").path / "README.md").read_text()
+    assert "\n# mine\n" in card and 'World.load("mine")' in card and 'World.load("demo")' not in card
+    assert len(card.splitlines()) == len(old.splitlines())
 
 
 @pytest.mark.parametrize("card", ["Größe\r\n".encode(), b""])
