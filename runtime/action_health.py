@@ -61,6 +61,11 @@ class ActionHealth:
         """Number of codes with at least `LEAST_SHARE` of the steps."""
         return sum(share >= LEAST_SHARE for share in self.shares)
 
+    @property
+    def has_twins(self) -> bool:
+        """Whether two codes are one in all but name: alike as vectors, or in what they change."""
+        return max(self.code_cosine, self.effect_likeness) > MOST_ALIKE
+
     def problem(self) -> str | None:
         """What is wrong with the codes, in a sentence; None where nothing is."""
         if not all(map(math.isfinite, self.as_figures().values())):
@@ -72,9 +77,9 @@ class ActionHealth:
             )
         if self.num_used < min(2, len(self.shares)):
             return f"one code stands for {max(self.shares):.0%} of all steps"
-        if max(self.code_cosine, self.effect_likeness) > MOST_ALIKE:
+        if self.has_twins:
             return (
-                f"two codes mean the same: the largest cosine of two codes is {self.code_cosine:.3f}, the "
+                f"two codes mean the same, which fewer codes would mend: the largest cosine of two codes is {self.code_cosine:.3f}, the "
                 f"largest likeness of what two change is {self.effect_likeness:.3f}, expected {MOST_ALIKE} "
                 "or less"
             )

@@ -9,6 +9,9 @@ from genie_rt.training.evaluation.measure import Evaluation
 
 GOOD, FAIR, BAD = "good", "fair", "poor"
 
+GOOD_DELTA_DB = 3.0
+"""Cost of shuffled codes from which on latent actions are good."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -67,9 +70,12 @@ def _latent_actions(health: ActionHealth) -> Verdict:
         "codes tell little: check that the clips move, raise --minutes, or change --fps of the data so "
         "that a step shows a move"
     )
+    if health.has_twins and health.delta_db >= GOOD_DELTA_DB:
+        fewer = "two codes do the same: play as it is, or train with a smaller --num-actions"
+        return Verdict(what="latent actions", figure=figure, mark=FAIR, advice=fewer)
     if health.problem() is not None:
         return Verdict(what="latent actions", figure=figure, mark=BAD, advice=advice)
-    return _verdict("latent actions", figure, health.delta_db, 3.0, LEAST_DELTA_DB, advice)
+    return _verdict("latent actions", figure, health.delta_db, GOOD_DELTA_DB, LEAST_DELTA_DB, advice)
 
 
 def _next_frame(evaluation: Evaluation) -> Verdict:
