@@ -79,9 +79,9 @@ class ActionHealth:
             return f"one code stands for {max(self.shares):.0%} of all steps"
         if self.has_twins:
             return (
-                f"two codes mean the same, which fewer codes would mend: the largest cosine of two codes is {self.code_cosine:.3f}, the "
-                f"largest likeness of what two change is {self.effect_likeness:.3f}, expected {MOST_ALIKE} "
-                "or less"
+                f"two codes mean the same, which fewer codes would mend: the largest cosine of two codes is "
+                f"{self.code_cosine:.3f}, the largest likeness of what two change is "
+                f"{self.effect_likeness:.3f}, expected {MOST_ALIKE} or less"
             )
         return None
 
