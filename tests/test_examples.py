@@ -393,3 +393,17 @@ def test_the_examples_page_names_every_example() -> None:
     page = (ROOT / "examples" / "README.md").read_text()
     named = re.findall(r"^\| `python examples/(\w+)\.py", page, re.MULTILINE)
     assert sorted(named) == sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+
+
+def test_the_world_of_another_game_plays() -> None:
+    """Its jump, which nobody told it of, lifts the red square from the ground."""
+    world = World.load(ROOT / "examples" / "worlds" / "little-game", backend="reference")
+    height = {}
+    for name in ("stay", "jump"):
+        session = world.session(seed=0)
+        session.reset(world.prompt(0))
+        for _ in range(4):
+            frame = session.step(name).astype(int)
+        red = (frame[..., 0] > 150) & (frame[..., 1] < 100)
+        height[name] = 63 - float(np.argwhere(red)[:, 0].mean())
+    assert height["jump"] > height["stay"] + 8
