@@ -401,9 +401,9 @@ def test_the_world_of_another_game_plays() -> None:
     height = {}
     for name in ("stay", "jump"):
         session = world.session(seed=0)
-        session.reset(world.prompt(0))
+        session.reset(world.prompt(1))
         for _ in range(4):
             frame = session.step(name).astype(int)
-        red = (frame[..., 0] > 150) & (frame[..., 1] < 100)
+        red = (frame[..., 0] > 190) & (frame[..., 1] < 80)
         height[name] = 63 - float(np.argwhere(red)[:, 0].mean())
     assert height["jump"] > height["stay"] + 8
