@@ -76,7 +76,7 @@ def judge_run(
 
 def health_table(health: ActionHealth, num_clips: int) -> Table:
     """Make the table of a latent action model's figures."""
-    problem = health.problem()
+    problem, shares = health.problem(), [f"{share:.1%}" for share in health.shares]
     table = make_table(
         f"Latent actions on {num_clips:,} held-out clips",
         ("", "figure"),
@@ -88,7 +88,7 @@ def health_table(health: ActionHealth, num_clips: int) -> Table:
         ("Δ, the cost of another code", f"{health.delta_db:.2f} dB"),
         ("without a code", f"{health.none_db:.2f} dB"),
         ("copy of the last frame", f"{health.copy_db:.2f} dB"),
-        ("share of each code", " ".join(f"{share:.1%}" for share in health.shares)),
+        ("share of each code", "\n".join(" ".join(shares[i : i + 4]) for i in range(0, len(shares), 4))),
         ("perplexity", f"{health.perplexity:.2f} of {len(health.shares)}"),
         ("largest cosine of two codes", f"{health.code_cosine:.3f}"),
         ("largest likeness of two effects", f"{health.effect_likeness:.3f}"),
