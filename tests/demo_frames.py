@@ -1,4 +1,4 @@
-"""Hashes of what the demo world plays, to show that a rebuild changes no bit of it.
+"""Hashes of what the world `demo-logged` plays, to show that a rebuild changes no bit of it.
 
     python tests/demo_frames.py                # plays, and compares with tests/demo_frames.json
     python tests/demo_frames.py --record      # plays, and writes that file
@@ -71,7 +71,7 @@ def main() -> None:
         print(f"recorded under other conditions: {known['conditions']}, here {found['conditions']}")
     wrong = 0
     for backend, dtype in BACKENDS:
-        world = genie_rt.World.load("demo", backend=backend, dtype=dtype)
+        world = genie_rt.World.load("demo-logged", backend=backend, dtype=dtype)
         for name, plan in PLANS.items():
             key = f"{backend} {dtype}, {name}"
             hashes = found["hashes"][key] = play(world, plan)

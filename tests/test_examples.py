@@ -98,17 +98,19 @@ def compare(
 
     Args:
         plans: frame `t` is decoded by `plans[t % len(plans)]`.
-        pictures, actions: the prompt. steps: the actions after it.
+        pictures, actions: the prompt. steps: the actions after it; their codes are what the example takes.
 
     Returns:
         The passes that each frame took.
     """
     session, player, passes = reference(folder).session(seed=SEED), numpy_player.Player(folder), []
-    assert np.array_equal(session.reset(pictures, actions), player.reset(pictures, actions, seed=SEED))
+    codes = session.world.bundle.action_codes
+    shown = player.reset(pictures, [codes[action] for action in actions], seed=SEED)
+    assert np.array_equal(session.reset(pictures, actions), shown)
     assert session.row.tokens.tolist() == player.tokens.tolist()
     for t, action in enumerate(steps):
         session.plan = plans[t % len(plans)]
-        picture, expected = player.step(action, asdict(session.plan)), session.step(action)
+        picture, expected = player.step(codes[action], asdict(session.plan)), session.step(action)
         assert player.tokens.tolist() == session.row.tokens.tolist(), f"frame {t}"
         assert np.array_equal(picture, expected), f"frame {t}"
         assert session.stats is not None
@@ -207,7 +209,8 @@ def play_graphs(module: ModuleType, world: World, plan: str) -> None:
     picture = world.prompt(1)
     assert np.array_equal(player.reset(picture, seed=SEED), session.reset(picture))
     for t, action in enumerate(np.random.default_rng(0).integers(0, 6, 16).tolist()):
-        assert np.array_equal(player.step(action), session.step(action)), f"frame {t}"
+        code = world.bundle.action_codes[action]
+        assert np.array_equal(player.step(code), session.step(action)), f"frame {t}"
         assert player.tokens[0].tolist() == session.row.tokens.tolist(), f"frame {t}"
 
 
@@ -240,6 +243,7 @@ def test_the_contract_tells_of_longer_prompts_and_of_frames_pass_by_pass(
 ) -> None:
     """As docs/embedding.md says it: three pictures, then frames of a plan that has no graph of its own."""
     plan, led_by = replace(onnx_world.bundle.plans["default"], passes=3), [-1, 1, 5, 1, 1, 3, 0]
+    codes = (*onnx_world.bundle.action_codes, -1)  # -1, no action, stays -1
     pictures = np.stack([np.roll(onnx_world.prompt(0), 3 * t, axis=1) for t in range(3)])
     session = onnx_world.session(seed=SEED, plan=plan)
     names, past = ("encode", "decode", "commit", "pass"), onnx_player.past
@@ -251,7 +255,9 @@ def test_the_contract_tells_of_longer_prompts_and_of_frames_pass_by_pass(
     for t, action in enumerate(led_by):
         last = tokens
         if t > 0:
-            page = commit.run(tokens=last, action=np.array([led_by[t - 1]]), **past(pages, t - 1))["page"]
+            page = commit.run(tokens=last, action=np.array([codes[led_by[t - 1]]]), **past(pages, t - 1))[
+                "page"
+            ]
             pages = [page, *pages][: len(pages)]
         if t < len(pictures):
             found = encode.run(frame=pictures[t : t + 1], **past(seen, t))
@@ -262,7 +268,7 @@ def test_the_contract_tells_of_longer_prompts_and_of_frames_pass_by_pass(
             gumbel_noise = -np.log(-np.log(noise_u.astype(np.float64) + 2.0**-25)).astype(np.float32)
             for k in range(plan.passes):
                 found = one_pass.run(
-                    tokens=tokens, previous=last, action=np.array([action]), u=u[k : k + 1],
+                    tokens=tokens, previous=last, action=np.array([codes[action]]), u=u[k : k + 1],
                     temperature=np.array([plan.temperature], np.float32), **past(pages, t),
                 )  # fmt: skip
                 noise = np.float32(plan.noise * (1 - (k + 1) / plan.passes)) * gumbel_noise[k]
@@ -328,7 +334,7 @@ def test_long_play_shows_the_frames_of_the_steps_it_names(
     example("long_play").main()
     session, random = demo.session(seed=3), np.random.default_rng(3)
     frames = [session.reset(demo.prompt(0))]
-    frames += [session.step(int(random.integers(6))) for _ in range(4)]
+    frames += [session.step(int(random.integers(len(demo.action_names)))) for _ in range(4)]
     with Image.open(out) as strip:
         shown = np.asarray(strip)[::2, ::2]
     np.testing.assert_array_equal(shown, np.concatenate(frames, axis=1))  # steps 0 to 4 are all shown

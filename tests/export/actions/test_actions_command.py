@@ -131,7 +131,7 @@ def test_the_carried_model_infers_what_the_run_does(world: Path, tiny_runs: Tiny
         ({"steps": 0}, "--steps: expected a number from 1"),
         ({"labels": 0}, "--labels: expected at least 1"),
         ({"bundle": "demo", "names": "a"}, "--save-as"),
-        ({"bundle": "demo", "map": Path("x"), "save_as": Path("y")}, "world of latent actions"),
+        ({"bundle": "demo-logged", "map": Path("x"), "save_as": Path("y")}, "world of latent actions"),
     ],
 )
 def test_bad_flags_are_named(world: Path, changes: dict[str, object], words: str) -> None:
