@@ -25,12 +25,12 @@ help:  ## list the targets
 
 DEMO_ACTIONS := right*4 right+jump*4 right*10 left*6 right+jump*8 ...
 
-demo: $(VENV)/.installed-demo  ## play the shipped world without a window, then measure it
-	$(SAY) "64 frames of the demo world into out/demo.gif"
-	$(GENIE) play demo --headless --steps 64 --prompt 5 --actions "$(DEMO_ACTIONS)" --out out/demo.gif
+demo: $(VENV)/.installed-demo  ## play a shipped world without a window, then measure it
+	$(SAY) "64 frames of the world demo-logged into out/demo.gif"
+	$(GENIE) play demo-logged --headless --steps 64 --prompt 5 --actions "$(DEMO_ACTIONS)" --out out/demo.gif
 	$(SAY) "how long a frame takes on this machine"
 	$(GENIE) bench demo
-	$(SAY) "play it yourself, with arrows and space:  $(GENIE) play demo"
+	$(SAY) "play it yourself, with arrows and space:  $(GENIE) play demo-logged"
 
 # Files of tests go to one worker per processor; WORKERS=0 runs all of them in one process.
 WORKERS ?= auto
