@@ -1,0 +1,85 @@
+// A bundle, opened and checked: bundle.json, the weights and the pictures. Nothing in it is trusted.
+#pragma once
+
+#include "bundle/config.hpp"
+#include "support/memory.hpp"
+
+namespace grt {
+
+// A tensor of weights.safetensors, in the file's bytes: little-endian F32, or BF16, the upper half of one.
+struct Tensor {
+  const char* name = nullptr;
+  const uint8_t* data = nullptr;
+  bool is_bf16 = false;
+  int32_t rank = 0;
+  int64_t shape[8] = {};
+
+  int64_t count() const {
+    int64_t product = 1;
+    for (int32_t i = 0; i < rank; i++) product *= shape[i];
+    return product;
+  }
+};
+
+struct NamedPlan {
+  char name[65] = {};
+  Plan plan;
+};
+
+// An int8 scale of the bundle: the largest magnitude of a linear's input, as export calibrated it.
+struct Int8Limit {
+  char linear[96] = {};
+  float amax = 0;
+};
+
+struct NamedAction {
+  char name[65] = {};
+  int32_t code = 0;  // the action of the dynamics
+};
+
+struct Prompt {
+  char name[80] = {};  // within the bundle, "prompts/000.png"
+};
+
+// What bundle.json says. Every value is in range, and every name is of the kind that Python accepts.
+struct Manifest {
+  char name[65] = {};
+  ModelConfig config;
+  Buffer<NamedAction> actions;
+  int32_t default_action = 0;
+  Buffer<NamedPlan> plans;        // "default" is among them
+  Buffer<Prompt> prompts;
+  Buffer<Int8Limit> int8_limits;  // empty: the bundle does not say how to play it in int8
+  uint8_t digest[32] = {};        // sha256 of bundle.json: the bundle's identity
+};
+
+// The files of a bundle: a folder, or memory that the caller keeps.
+class Files;
+
+class Bundle {
+ public:
+  // Reads and checks all that native play needs: bundle.json, and sizes and hashes of the weights and pictures.
+  // The other files (graphs, model card) are checked to be there with their size only.
+  [[nodiscard]] static bool open(const Files& files, const Allocator& allocator, Bundle& bundle, Error& error);
+
+  Manifest manifest;
+  Buffer<Tensor> tensors;         // sorted by name; exactly those that the config implies, of the right shapes
+  Buffer<uint8_t> pictures;       // [num_prompts, height, width, 3] RGB
+
+  // The tensor of that name, which has to be there (an unknown name is a fault of ours: null).
+  const Tensor* find(const char* name) const;
+
+  // The limit of a linear's input, such as "dynamics.transformer.blocks.0.up"; 0: it stays in float.
+  float int8_limit(const char* linear) const;
+
+  // Lets go of the file's bytes: `tensors` must not be read any more.
+  void drop_weights();
+
+ private:
+  Buffer<uint8_t> weights_;
+};
+
+// bundle.json alone.
+[[nodiscard]] bool read_manifest(const Files& files, const Allocator& allocator, Manifest& manifest, Error& error);
+
+}  // namespace grt

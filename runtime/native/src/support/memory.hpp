@@ -1,0 +1,118 @@
+// Memory through the caller's hooks. Containers of the standard library are not used: they cannot fail softly.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "support/error.hpp"
+
+namespace grt {
+
+// The caller's hooks, or malloc and free. Copied by value; needs to be set up once.
+class Allocator {
+ public:
+  static constexpr size_t kAlignment = 64;
+
+  Allocator() = default;
+  explicit Allocator(const grt_allocator& hooks) : hooks_(hooks) {}
+
+  // `size` bytes aligned to 64, or null.
+  void* allocate(size_t size) const {
+    if (hooks_.allocate != nullptr) return hooks_.allocate(hooks_.user, size, kAlignment);
+#if defined(_WIN32)
+    return _aligned_malloc(size, kAlignment);
+#else
+    const size_t rounded = (size + kAlignment - 1) / kAlignment * kAlignment;
+    return rounded < size ? nullptr : std::aligned_alloc(kAlignment, rounded);
+#endif
+  }
+
+  void release(void* memory, size_t size) const {
+    if (memory == nullptr) return;
+    if (hooks_.allocate != nullptr) return hooks_.release(hooks_.user, memory, size);
+#if defined(_WIN32)
+    _aligned_free(memory);
+#else
+    std::free(memory);
+#endif
+  }
+
+ private:
+  grt_allocator hooks_{};
+};
+
+// An array of plain values that is made once, aligned to 64 bytes, and freed with its owner.
+template <typename T>
+class Buffer {
+  static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+
+ public:
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(allocator_, other.allocator_);
+    return *this;
+  }
+  ~Buffer() { allocator_.release(data_, size_ * sizeof(T)); }
+
+  // Makes it `size` zeros, in place of what it was. On failure it is as it was.
+  [[nodiscard]] bool create(const Allocator& allocator, size_t size, Error& error) {
+    if (size > SIZE_MAX / sizeof(T)) return error.fail(GRT_ERROR_OUT_OF_MEMORY, "expected fewer than %zu values", size);
+    void* memory = nullptr;
+    if (size > 0 && (memory = allocator.allocate(size * sizeof(T))) == nullptr) {
+      return error.fail(GRT_ERROR_OUT_OF_MEMORY, "expected %zu bytes of memory, the allocator gave none",
+                        size * sizeof(T));
+    }
+    if (size > 0) std::memset(memory, 0, size * sizeof(T));
+    Buffer made;
+    made.data_ = static_cast<T*>(memory);
+    made.size_ = size;
+    made.allocator_ = allocator;
+    *this = std::move(made);
+    return true;
+  }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  size_t size() const { return size_; }
+  T& operator[](size_t i) { return data_[i]; }
+  const T& operator[](size_t i) const { return data_[i]; }
+  T* begin() { return data_; }
+  T* end() { return data_ + size_; }
+  const T* begin() const { return data_; }
+  const T* end() const { return data_ + size_; }
+
+ private:
+  T* data_ = nullptr;
+  size_t size_ = 0;
+  Allocator allocator_{};
+};
+
+// A single object in the caller's memory: `make` and `destroy` are its new and delete.
+template <typename T, typename... Arguments>
+T* make(const Allocator& allocator, Error& error, Arguments&&... arguments) {
+  void* memory = allocator.allocate(sizeof(T));
+  if (memory == nullptr) {
+    error.fail(GRT_ERROR_OUT_OF_MEMORY, "expected %zu bytes of memory, the allocator gave none", sizeof(T));
+    return nullptr;
+  }
+  return new (memory) T(std::forward<Arguments>(arguments)...);
+}
+
+template <typename T>
+void destroy(Allocator allocator, T* object) {
+  if (object == nullptr) return;
+  object->~T();
+  allocator.release(object, sizeof(T));
+}
+
+}  // namespace grt
