@@ -47,7 +47,7 @@ struct Manifest {
   ModelConfig config;
   Buffer<NamedAction> actions;
   int32_t default_action = 0;
-  Buffer<NamedPlan> plans;        // "default" is among them
+  Buffer<NamedPlan> plans;  // "default" is among them
   Buffer<Prompt> prompts;
   Buffer<Int8Limit> int8_limits;  // empty: the bundle does not say how to play it in int8
   uint8_t digest[32] = {};        // sha256 of bundle.json: the bundle's identity
@@ -58,13 +58,14 @@ class Files;
 
 class Bundle {
  public:
-  // Reads and checks all that native play needs: bundle.json, and sizes and hashes of the weights and pictures.
-  // The other files (graphs, model card) are checked to be there with their size only.
-  [[nodiscard]] static bool open(const Files& files, const Allocator& allocator, Bundle& bundle, Error& error);
+  // Reads and checks all that native play needs: bundle.json, and sizes and hashes of the weights and
+  // pictures. The other files (graphs, model card) are checked to be there with their size only.
+  [[nodiscard]] static bool open(const Files& files, const Allocator& allocator, Bundle& bundle,
+                                 Error& error);
 
   Manifest manifest;
-  Buffer<Tensor> tensors;         // sorted by name; exactly those that the config implies, of the right shapes
-  Buffer<uint8_t> pictures;       // [num_prompts, height, width, 3] RGB
+  Buffer<Tensor> tensors;    // sorted by name; exactly those that the config implies, of the right shapes
+  Buffer<uint8_t> pictures;  // [num_prompts, height, width, 3] RGB
 
   // The tensor of that name, which has to be there (an unknown name is a fault of ours: null).
   const Tensor* find(const char* name) const;
@@ -80,6 +81,7 @@ class Bundle {
 };
 
 // bundle.json alone.
-[[nodiscard]] bool read_manifest(const Files& files, const Allocator& allocator, Manifest& manifest, Error& error);
+[[nodiscard]] bool read_manifest(const Files& files, const Allocator& allocator, Manifest& manifest,
+                                 Error& error);
 
 }  // namespace grt

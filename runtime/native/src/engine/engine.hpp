@@ -23,16 +23,16 @@ class Workspace {
 
 // Immutable; every call may run in several threads, each with a workspace of its own.
 //
-// Calls that take `cancelled` look at it between layers, and return GRT_ERROR_CANCELLED. A call that fails leaves
-// its row as it was. Rows need claims on the pools' pages as PagePool asks.
+// Calls that take `cancelled` look at it between layers, and return GRT_ERROR_CANCELLED. A call that fails
+// leaves its row as it was. Rows need claims on the pools' pages as PagePool asks.
 class Engine {
  public:
   virtual ~Engine() = default;
 
   virtual Workspace* make_workspace(const Allocator& allocator, Error& error) const = 0;
 
-  // Starts a row from pictures [num_pictures, height, width, 3] and the actions (of the dynamics) between them.
-  // Leaves it pending, with its picture.
+  // Starts a row from pictures [num_pictures, height, width, 3] and the actions (of the dynamics) between
+  // them. Leaves it pending, with its picture.
   [[nodiscard]] virtual bool prefill(Workspace& workspace, Executor& executor, Row& row, uint64_t seed,
                                      const uint8_t* pictures, size_t num_pictures, const int32_t* actions,
                                      const std::atomic<bool>* cancelled, Error& error) const = 0;
@@ -50,7 +50,8 @@ class Engine {
   [[nodiscard]] virtual bool force(Workspace& workspace, Executor& executor, Row& row, int32_t action,
                                    const int32_t* tokens, Error& error) const = 0;
 
-  // One whole pass over given tokens, nothing decided. `row` is not pending. logits [N, V] and candidates [N].
+  // One whole pass over given tokens, nothing decided. `row` is not pending. logits [N, V] and candidates
+  // [N].
   [[nodiscard]] virtual bool probe(Workspace& workspace, Executor& executor, const Row& row, int32_t action,
                                    const int32_t* tokens, int32_t pass, double temperature, float* logits,
                                    int32_t* candidates, Error& error) const = 0;

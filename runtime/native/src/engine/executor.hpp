@@ -1,4 +1,5 @@
-// Runs the tasks of a phase: on the world's own threads, on the engine's job system, or on the caller's thread.
+// Runs the tasks of a phase: on the world's own threads, on the engine's job system, or on the caller's
+// thread.
 #pragma once
 
 #include "support/memory.hpp"

@@ -1,5 +1,5 @@
-// Pages: keys and values of temporal attention of one frame, shared by sessions and snapshots that look back at
-// it. A page never changes once its frame is done.
+// Pages: keys and values of temporal attention of one frame, shared by sessions and snapshots that look back
+// at it. A page never changes once its frame is done.
 #pragma once
 
 #include <atomic>
@@ -17,10 +17,11 @@ struct Page {
 
 // All pages of one shape of a world. Thread-safe.
 //
-// Whoever will need pages in steps, a session, keeps a *claim*: how many more than it holds it may need until it
-// calls `claim` again. Free pages never fall below the sum of all claims, so `take` never fails nor allocates.
-// A session that holds n pages, s of which others hold too, has to claim s + 1: when a shared page leaves its
-// window it does not become free. Stepping never raises that number; snapshots, forks and restores do.
+// Whoever will need pages in steps, a session, keeps a *claim*: how many more than it holds it may need until
+// it calls `claim` again. Free pages never fall below the sum of all claims, so `take` never fails nor
+// allocates. A session that holds n pages, s of which others hold too, has to claim s + 1: when a shared page
+// leaves its window it does not become free. Stepping never raises that number; snapshots, forks and restores
+// do.
 class PagePool {
  public:
   PagePool() = default;

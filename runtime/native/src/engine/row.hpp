@@ -18,23 +18,24 @@ struct Pools {
 class Row {
  public:
   uint64_t seed = 0;
-  int64_t frame_index = -1;       // frames since the reset; -1: there is none yet
-  int32_t action = kNullAction;   // of the dynamics, that led to the last frame
+  int64_t frame_index = -1;            // frames since the reset; -1: there is none yet
+  int32_t action = kNullAction;        // of the dynamics, that led to the last frame
   int32_t shown_action = kNullAction;  // the same by its place in the bundle's names, as the caller gave it
-  bool pending = false;           // whether the last frame's page is still to be computed
-  bool has_change = false;        // whether `change` says something; with `spatial`
-  Buffer<int32_t> tokens;         // [N]
-  Buffer<float> change;           // [P]
-  Buffer<uint8_t> picture;        // [frame_height, frame_width, 3] RGB: the last frame
-  Buffer<Page*> dynamics;         // [window - 1], the first num_dynamics of them
+  bool pending = false;                // whether the last frame's page is still to be computed
+  bool has_change = false;             // whether `change` says something; with `spatial`
+  Buffer<int32_t> tokens;              // [N]
+  Buffer<float> change;                // [P]
+  Buffer<uint8_t> picture;             // [frame_height, frame_width, 3] RGB: the last frame
+  Buffer<Page*> dynamics;              // [window - 1], the first num_dynamics of them
   Buffer<Page*> decoder;
-  Page* spatial = nullptr;        // of reuse "frames"
+  Page* spatial = nullptr;  // of reuse "frames"
   int32_t num_dynamics = 0, num_decoder = 0;
 
   Row() = default;
   ~Row() { clear(); }
 
-  [[nodiscard]] bool create(const ModelConfig& config, Pools& pools, const Allocator& allocator, Error& error);
+  [[nodiscard]] bool create(const ModelConfig& config, Pools& pools, const Allocator& allocator,
+                            Error& error);
 
   // Becomes equal to another row of the same world. Allocates nothing; pages are shared.
   void assign(const Row& other);

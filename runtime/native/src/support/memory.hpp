@@ -1,4 +1,5 @@
-// Memory through the caller's hooks. Containers of the standard library are not used: they cannot fail softly.
+// Memory through the caller's hooks. Containers of the standard library are not used: they cannot fail
+// softly.
 #pragma once
 
 #include <cstddef>
@@ -66,7 +67,8 @@ class Buffer {
 
   // Makes it `size` zeros, in place of what it was. On failure it is as it was.
   [[nodiscard]] bool create(const Allocator& allocator, size_t size, Error& error) {
-    if (size > SIZE_MAX / sizeof(T)) return error.fail(GRT_ERROR_OUT_OF_MEMORY, "expected fewer than %zu values", size);
+    if (size > SIZE_MAX / sizeof(T))
+      return error.fail(GRT_ERROR_OUT_OF_MEMORY, "expected fewer than %zu values", size);
     void* memory = nullptr;
     if (size > 0 && (memory = allocator.allocate(size * sizeof(T))) == nullptr) {
       return error.fail(GRT_ERROR_OUT_OF_MEMORY, "expected %zu bytes of memory, the allocator gave none",
