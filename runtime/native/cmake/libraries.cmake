@@ -1,0 +1,47 @@
+# The two libraries, of the same objects: genie_rt::genie_rt (shared) and genie_rt::genie_rt_static.
+
+set(static_objects "")
+set(shared_objects "")
+foreach(part IN LISTS GRT_PARTS)
+  if(TARGET grt_${part})
+    list(APPEND static_objects $<TARGET_OBJECTS:grt_${part}>)
+    if(TARGET grt_${part}_shared)
+      list(APPEND shared_objects $<TARGET_OBJECTS:grt_${part}_shared>)
+    else()
+      list(APPEND shared_objects $<TARGET_OBJECTS:grt_${part}>)
+    endif()
+  endif()
+endforeach()
+
+if(static_objects)
+  add_library(genie_rt_static STATIC ${static_objects})
+  add_library(genie_rt::genie_rt_static ALIAS genie_rt_static)
+  target_link_libraries(genie_rt_static PUBLIC grt_header PRIVATE $<BUILD_INTERFACE:grt_sanitizers>)
+  target_compile_definitions(genie_rt_static INTERFACE GRT_STATIC)
+  if(Threads_FOUND)
+    target_link_libraries(genie_rt_static PUBLIC Threads::Threads)
+  endif()
+  target_link_libraries(genie_rt_static PUBLIC ${CMAKE_DL_LIBS})
+  set_target_properties(genie_rt_static PROPERTIES LINKER_LANGUAGE CXX OUTPUT_NAME genie_rt_static)
+endif()
+
+if(GENIE_RT_SHARED AND TARGET grt_api_shared)
+  add_library(genie_rt SHARED ${shared_objects})
+  add_library(genie_rt::genie_rt ALIAS genie_rt)
+  target_link_libraries(genie_rt PUBLIC grt_header PRIVATE $<BUILD_INTERFACE:grt_sanitizers> ${CMAKE_DL_LIBS})
+  if(Threads_FOUND)
+    target_link_libraries(genie_rt PRIVATE Threads::Threads)
+  endif()
+  set_target_properties(genie_rt PROPERTIES
+    LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    # The C++ library goes in: a program needs none, and none of another version can get in its way.
+    target_link_options(genie_rt PRIVATE
+      "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/genie_rt.map" LINKER:--gc-sections LINKER:-z,relro,-z,now
+      -static-libgcc -static-libstdc++)
+    if(NOT GENIE_RT_SANITIZE)
+      target_link_options(genie_rt PRIVATE LINKER:--no-undefined)
+    endif()
+    set_target_properties(genie_rt PROPERTIES LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/cmake/genie_rt.map")
+  endif()
+endif()

@@ -1,0 +1,54 @@
+# Flags of all our code, and grt_add_part: a folder of src/ as an object library.
+
+find_package(Threads)
+
+# What a program needs to know of a library: its header. Internal headers are seen by our own code alone.
+add_library(grt_header INTERFACE)
+target_include_directories(grt_header INTERFACE
+  "$<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:include>")
+
+# Sanitizers go into everything that is linked together.
+add_library(grt_sanitizers INTERFACE)
+if(GENIE_RT_SANITIZE)
+  target_compile_options(grt_sanitizers INTERFACE
+    -fsanitize=${GENIE_RT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  target_link_options(grt_sanitizers INTERFACE -fsanitize=${GENIE_RT_SANITIZE})
+endif()
+
+add_library(grt_warnings INTERFACE)
+target_compile_options(grt_warnings INTERFACE
+  -Wall -Wextra -Wpedantic $<$<BOOL:${GENIE_RT_WERROR}>:-Werror>)
+
+# -ffp-contract=off: a compiler that fuses a product and a sum where it likes gives other bits than the next one.
+# -fno-math-errno lets sqrt be one instruction; it rounds the same.
+add_library(grt_options INTERFACE)
+target_compile_features(grt_options INTERFACE cxx_std_20)
+target_compile_options(grt_options INTERFACE
+  -ffp-contract=off -fno-math-errno -ffunction-sections -fdata-sections
+  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fvisibility=hidden -fvisibility-inlines-hidden>)
+target_include_directories(grt_options INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/src")
+target_link_libraries(grt_options INTERFACE grt_header grt_sanitizers grt_warnings)
+if(Threads_FOUND)
+  target_link_libraries(grt_options INTERFACE Threads::Threads)
+endif()
+
+function(grt_add_objects target)
+  add_library(${target} OBJECT EXCLUDE_FROM_ALL ${ARGN})
+  target_link_libraries(${target} PRIVATE grt_options)
+  set_target_properties(${target} PROPERTIES
+    CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+endfunction()
+
+# grt_add_part(name sources...): object library grt_<name>, of which both libraries are made. Only api, which
+# defines what the header declares, differs between the two, and is compiled for each: grt_api_shared too.
+function(grt_add_part part)
+  if(NOT ARGN)
+    return()
+  endif()
+  grt_add_objects(grt_${part} ${ARGN})
+  target_compile_definitions(grt_${part} PRIVATE GRT_STATIC)
+  if(part STREQUAL "api" AND GENIE_RT_SHARED)
+    grt_add_objects(grt_api_shared ${ARGN})
+    target_compile_definitions(grt_api_shared PRIVATE GRT_BUILD)
+  endif()
+endfunction()
