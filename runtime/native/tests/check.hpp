@@ -48,7 +48,8 @@ inline bool check_text(const char* found, const char* expected, const char* file
 inline bool check_contains(const char* found, const char* part, const char* file, int line,
                            const char* what) {
   if (check(found != nullptr && std::strstr(found, part) != nullptr, file, line, what)) return true;
-  std::fprintf(stderr, "    found \"%s\", expected \"%s\" in it\n", found != nullptr ? found : "(null)", part);
+  std::fprintf(stderr, "    found \"%s\", expected \"%s\" in it\n", found != nullptr ? found : "(null)",
+               part);
   return false;
 }
 
@@ -70,7 +71,7 @@ inline int failures() {
 #define GRT_CHECK_STATUS(call, status) GRT_CHECK_EQ(static_cast<int>(call), static_cast<int>(status))
 
 // Leaves the function where the rest of it would have nothing to go on with.
-#define GRT_REQUIRE(condition)       \
-  do {                               \
+#define GRT_REQUIRE(condition)         \
+  do {                                 \
     if (!GRT_CHECK(condition)) return; \
   } while (0)

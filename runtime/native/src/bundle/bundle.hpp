@@ -33,12 +33,19 @@ struct Int8Limit {
 };
 
 struct NamedAction {
-  char name[65] = {};
-  int32_t code = 0;  // the action of the dynamics
+  char name[257] = {};  // up to 64 characters, in UTF-8
+  int32_t code = 0;     // the action of the dynamics
 };
 
 struct Prompt {
   char name[80] = {};  // within the bundle, "prompts/000.png"
+};
+
+// A file that bundle.json lists.
+struct FileRecord {
+  char name[80] = {};  // within the bundle
+  uint8_t sha256[32] = {};
+  uint64_t size = 0;
 };
 
 // What bundle.json says. Every value is in range, and every name is of the kind that Python accepts.
@@ -47,21 +54,32 @@ struct Manifest {
   ModelConfig config;
   Buffer<NamedAction> actions;
   int32_t default_action = 0;
-  Buffer<NamedPlan> plans;  // "default" is among them
-  Buffer<Prompt> prompts;
-  Buffer<Int8Limit> int8_limits;  // empty: the bundle does not say how to play it in int8
+  Buffer<NamedPlan> plans;        // "default" is among them
+  Buffer<Prompt> prompts;         // sorted
+  Buffer<FileRecord> files;       // sorted by name: all but bundle.json
+  Buffer<Int8Limit> int8_limits;  // sorted; empty: the bundle does not say how to play it in int8
   uint8_t digest[32] = {};        // sha256 of bundle.json: the bundle's identity
+
+  // The record of a file, null if it is not listed.
+  const FileRecord* find_file(const char* name) const;
 };
 
-// The files of a bundle: a folder, or memory that the caller keeps.
+// Who is told how far loading is: `done` of `total` bytes of weights and pictures.
+struct Progress {
+  grt_progress call = nullptr;
+  void* user = nullptr;
+};
+
+// The files of a bundle: a folder, or memory that the caller keeps (support/file.hpp).
 class Files;
 
 class Bundle {
  public:
   // Reads and checks all that native play needs: bundle.json, and sizes and hashes of the weights and
-  // pictures. The other files (graphs, model card) are checked to be there with their size only.
-  [[nodiscard]] static bool open(const Files& files, const Allocator& allocator, Bundle& bundle,
-                                 Error& error);
+  // pictures. The other files (graphs, model card) are checked to be there with their size only; those that
+  // are in memory may be without them. On failure `bundle` is as it was.
+  [[nodiscard]] static bool open(const Files& files, const Allocator& allocator, Bundle& bundle, Error& error,
+                                 const Progress& progress = {});
 
   Manifest manifest;
   Buffer<Tensor> tensors;    // sorted by name; exactly those that the config implies, of the right shapes
@@ -78,6 +96,7 @@ class Bundle {
 
  private:
   Buffer<uint8_t> weights_;
+  Buffer<char> names_;
 };
 
 // bundle.json alone.

@@ -35,6 +35,8 @@ struct DynamicsConfig {
 struct ModelConfig {
   TokenizerConfig tokenizer;
   DynamicsConfig dynamics;
+  int32_t lam_codebook_dim =
+      0;  // of the latent actions' codebook, which play does not need; 0: there is none
 
   int32_t num_positions() const { return tokenizer.num_tokens() / dynamics.slots(); }
 };
