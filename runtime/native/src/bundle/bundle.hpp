@@ -94,6 +94,9 @@ class Bundle {
   // Lets go of the file's bytes: `tensors` must not be read any more.
   void drop_weights();
 
+  // Hands over the file's bytes, which stay where they are: `tensors` may be read as long as they live.
+  Buffer<uint8_t> take_weights() { return std::move(weights_); }
+
  private:
   Buffer<uint8_t> weights_;
   Buffer<char> names_;

@@ -31,6 +31,14 @@ class Engine {
 
   virtual Workspace* make_workspace(const Allocator& allocator, Error& error) const = 0;
 
+  // Makes ready what frames of a plan need, so that no step has to: called for every plan that a session is
+  // given. Refuses a plan that this engine cannot play.
+  [[nodiscard]] virtual bool prepare(const Plan&, Error&) const { return true; }
+
+  // Whether frames of a plan are the same if `commit` is called before them. Where they are not,
+  // grt_session_commit has to leave the row pending.
+  virtual bool commits_ahead(const Plan&) const { return true; }
+
   // Starts a row from pictures [num_pictures, height, width, 3] and the actions (of the dynamics) between
   // them. Leaves it pending, with its picture.
   [[nodiscard]] virtual bool prefill(Workspace& workspace, Executor& executor, Row& row, uint64_t seed,

@@ -48,6 +48,8 @@ class Row {
   void push_decoder(Page* page);
   void set_spatial(Page* page);
 
+  Pools& pools() const { return *pools_; }
+
   // How many pages besides those it holds a session with this row may need while it steps; see PagePool.
   int32_t dynamics_claim() const;
   int32_t decoder_claim() const;
