@@ -99,22 +99,38 @@ class Buffer {
   Allocator allocator_{};
 };
 
-// A single object in the caller's memory: `make` and `destroy` are its new and delete.
-template <typename T, typename... Arguments>
-T* make(const Allocator& allocator, Error& error, Arguments&&... arguments) {
-  void* memory = allocator.allocate(sizeof(T));
+// A single object in the caller's memory: `make` and `destroy` are its new and delete. The object may be
+// destroyed by its base class, if that has a virtual destructor and comes first: its size stands before it.
+inline void* allocate_object(const Allocator& allocator, size_t size, Error& error) {
+  const size_t bytes = Allocator::kAlignment + size;
+  auto* memory = static_cast<unsigned char*>(allocator.allocate(bytes));
   if (memory == nullptr) {
-    error.fail(GRT_ERROR_OUT_OF_MEMORY, "expected %zu bytes of memory, the allocator gave none", sizeof(T));
+    error.fail(GRT_ERROR_OUT_OF_MEMORY, "expected %zu bytes of memory, the allocator gave none", bytes);
     return nullptr;
   }
-  return new (memory) T(std::forward<Arguments>(arguments)...);
+  std::memcpy(memory, &bytes, sizeof bytes);
+  return memory + Allocator::kAlignment;
+}
+
+inline void release_object(const Allocator& allocator, void* object) {
+  unsigned char* memory = static_cast<unsigned char*>(object) - Allocator::kAlignment;
+  size_t bytes;
+  std::memcpy(&bytes, memory, sizeof bytes);
+  allocator.release(memory, bytes);
+}
+
+template <typename T, typename... Arguments>
+T* make(const Allocator& allocator, Error& error, Arguments&&... arguments) {
+  static_assert(alignof(T) <= Allocator::kAlignment);
+  void* memory = allocate_object(allocator, sizeof(T), error);
+  return memory == nullptr ? nullptr : new (memory) T(std::forward<Arguments>(arguments)...);
 }
 
 template <typename T>
 void destroy(Allocator allocator, T* object) {
   if (object == nullptr) return;
   object->~T();
-  allocator.release(object, sizeof(T));
+  release_object(allocator, object);
 }
 
 }  // namespace grt
