@@ -30,6 +30,7 @@ from genie_rt.runtime.manifest import (
     WEIGHTS,
     FileRecord,
     GraphManifest,
+    Int8Manifest,
     Manifest,
     encode_manifest,
 )
@@ -64,6 +65,7 @@ def write_bundle(
     graphs: Callable[[Path], GraphManifest] | None = None,
     action_codes: Sequence[int] = (),
     lam: Mapping[str, torch.Tensor] | None = None,
+    int8: Int8Manifest | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Write a bundle, and open it again with the usual reader.
@@ -88,6 +90,7 @@ def write_bundle(
         graphs: writes graphs into a folder that holds the weights, and says what they are.
         action_codes: the action of the dynamics that each name stands for, where they are not the same.
         lam: weights of `runtime.model.lam.encoder_shapes`, where the bundle shall tell actions from pictures.
+        int8: how the model is computed in int8, where it was calibrated.
         overwrite: replace the bundle that is at `out`, once the new one is whole; see `check_target`.
 
     Raises:
@@ -125,6 +128,7 @@ def write_bundle(
                 files=_records(temporary),
                 graphs=written,
                 action_codes=tuple(action_codes),
+                int8=int8,
             )
             (temporary / MANIFEST).write_bytes(encode_manifest(manifest))
             _check_readable(temporary, tensors)

@@ -148,7 +148,7 @@ def limits(model: WorldModel, clips: Sequence[Clip]) -> dict[str, float]:
 
 
 def best_limit(values: Tensor, largest: float) -> float:
-    """The limit of a linear's inputs with the least squared error of rounding.
+    """The limit of a linear's inputs with the least squared error of rounding, exact in float32.
 
     Args:
         values: `[n]`, a sample of them. largest: absolute value of all.
@@ -159,7 +159,8 @@ def best_limit(values: Tensor, largest: float) -> float:
     def error(limit: float) -> float:
         return float((rounded(values, limit) - values).square().sum(dtype=torch.float64))
 
-    return min((largest * share for share in LIMITS), key=error)
+    limits = (float(np.float32(largest * share)) for share in LIMITS)
+    return min(limits, key=error)
 
 
 def rounded(x: Tensor, limit: float | Tensor) -> Tensor:

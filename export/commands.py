@@ -17,7 +17,7 @@ from genie_rt.runtime.flags import check_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genie_rt.export.graph_writer import GraphWriter
+    from genie_rt.export.graph_writer import KeptGraphs, NewGraphs
     from genie_rt.export.source import Source
     from genie_rt.runtime.bundle import Bundle
     from genie_rt.runtime.plan import Plan
@@ -125,6 +125,7 @@ class ExportCommand:
             graphs=graphs,
             action_codes=source.action_codes,
             lam=source.lam,
+            int8=source.int8 if graphs is None else graphs.int8,
             overwrite=self.overwrite,
         )
         self._tell(source, bundle)
@@ -158,13 +159,13 @@ class ExportCommand:
         recommended = {} if self.plans is None else read_recommended(self.plans)
         return {**source.plans, **recommended, "default": default}
 
-    def _graphs(self, source: Source, plans: Mapping[str, Plan]) -> GraphWriter | None:
+    def _graphs(self, source: Source, plans: Mapping[str, Plan]) -> NewGraphs | KeptGraphs | None:
         from rich.console import Console
         from rich.progress import Progress
 
         from genie_rt.export.graph_writer import KeptGraphs, NewGraphs, calibration_of, read_psnr_changes
-        from genie_rt.export.onnx.linears import linear_names
         from genie_rt.runtime.bundle import open_bundle
+        from genie_rt.runtime.linears import linear_names
         from genie_rt.runtime.units import plural
 
         changes = None if self.precisions is None else read_psnr_changes(self.precisions)

@@ -13,7 +13,7 @@ import torch
 
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.runtime.bundle import Bundle
-from genie_rt.runtime.manifest import GRAPH_FORMATS, WEIGHTS, GraphManifest
+from genie_rt.runtime.manifest import GRAPH_FORMATS, WEIGHTS, GraphManifest, Int8Manifest
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.untrusted_json import read_json
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from genie_rt.export.source import Source
     from genie_rt.runtime.config import ModelConfig
     from genie_rt.runtime.plan import Plan
-
-GraphWriter = Callable[[Path], GraphManifest]
-"""Writes graphs into a folder that holds `weights.safetensors`, and says what they are."""
 
 OPSETS = (20, 23)
 
@@ -79,9 +76,16 @@ class NewGraphs:
         if ("int8" in self.precisions) != (self.calibration is not None):
             raise ConfigError("calibration: expected one where, and only where, int8 is written")
 
+    @property
+    def int8(self) -> Int8Manifest | None:
+        """The limits that were calibrated, for the manifest; None where all linears stay in float."""
+        limits = {} if self.calibration is None else self.calibration.limits
+        return Int8Manifest(limits=dict(limits)) if limits else None
+
     def __call__(self, folder: Path) -> GraphManifest:
-        from genie_rt.export.onnx.linears import Quantisation, linear_names
+        from genie_rt.export.onnx.linears import Quantisation
         from genie_rt.export.onnx.write import write_graphs
+        from genie_rt.runtime.linears import linear_names
 
         found, quantisation = self.calibration, None
         if found is not None:
@@ -112,6 +116,11 @@ class KeptGraphs:
     graphs: GraphManifest
     plans: Mapping[str, Plan]
     psnr_change_db: Mapping[str, float] | None = None
+
+    @property
+    def int8(self) -> Int8Manifest | None:
+        """The limits that int8 graphs hold."""
+        return self.bundle.int8
 
     def __call__(self, folder: Path) -> GraphManifest:
         if not filecmp.cmp(folder / WEIGHTS, self.bundle.path / WEIGHTS, shallow=False):

@@ -20,7 +20,7 @@ from genie_rt.export.run_card import card_of_run
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, shipped_bundles
 from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.images import load_image
-from genie_rt.runtime.manifest import LAM_WEIGHTS, MANIFEST, MODEL_CARD, GraphManifest
+from genie_rt.runtime.manifest import LAM_WEIGHTS, MANIFEST, MODEL_CARD, GraphManifest, Int8Manifest
 from genie_rt.runtime.model.lam import encoder_shapes
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan
@@ -42,7 +42,7 @@ class Source:
         lam: weights that tell actions from pictures, where the actions are latent and these are known.
         action_codes: the action of the dynamics that each name stands for; empty where they are the same.
         dtype: that a bundle's matrices are stored in, "bf16" or "fp32"; None of a run.
-        plans, prompts, graphs: of a bundle; a run has none.
+        plans, prompts, graphs, int8: of a bundle; a run has none.
         card: of a bundle; None of a run, whose card is made from its provenance.
     """
 
@@ -59,6 +59,7 @@ class Source:
     plans: Mapping[str, Plan]
     prompts: tuple[NDArray[np.uint8], ...]
     graphs: GraphManifest | None
+    int8: Int8Manifest | None = None
     card: str | None
 
     @property
@@ -172,6 +173,7 @@ def _read_bundle(source: str | Path) -> Source:
         plans=bundle.plans,
         prompts=tuple(load_image(path) for path in bundle.prompts),
         graphs=bundle.graphs,
+        int8=bundle.int8,
         card=_read_card(bundle),
     )
 

@@ -34,6 +34,7 @@ from genie_rt.runtime.manifest import (
     WEIGHTS,
     FileRecord,
     GraphManifest,
+    Int8Manifest,
     parse_manifest,
     unnamed_action,
 )
@@ -68,6 +69,7 @@ class Bundle:
         provenance: data, recipe, versions, as the exporter wrote them.
         graphs: what the ONNX graphs are, None where there are none.
         named_codes: `action_codes` where names were given to the dynamics' actions, else empty.
+        int8: how the model is computed in int8, None where nobody calibrated it.
         digest: sha256 of bundle.json, which covers all other files: the bundle's identity.
     """
 
@@ -84,6 +86,7 @@ class Bundle:
     digest: str
     graphs: GraphManifest | None = None
     named_codes: tuple[int, ...] = ()
+    int8: Int8Manifest | None = None
 
     @property
     def action_codes(self) -> tuple[int, ...]:
@@ -153,6 +156,7 @@ def open_bundle(source: str | Path, *, hash_weights: bool = True) -> Bundle:
         digest=hashlib.sha256(data).hexdigest(),
         graphs=manifest.graphs,
         named_codes=manifest.action_codes,
+        int8=manifest.int8,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.runtime.config import ModelConfig, from_dict, to_dict
+from genie_rt.runtime.linears import linear_names
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.untrusted import brief
 from genie_rt.runtime.untrusted_json import parse_json
@@ -29,6 +30,9 @@ MAX_NAMED_ACTIONS = 4096
 
 GRAPH_FORMATS = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """Number formats of graphs, and what they add to the name of the file."""
+
+LEAST_LIMIT, MOST_LIMIT = 1e-30, 1e30
+"""Bounds of an int8 limit: neither it nor a 127th of it leaves float32."""
 
 LOOSEST_MEANS, LOOSEST_LOGIT, LEAST_PSNR_DB = 0.45, 0.75, 42.0
 """What `verify` allows the coarsest number format, e4m3: no bundle may ask for more."""
@@ -153,6 +157,28 @@ def graph_file(graph: str, precision: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Manifest:
+    """How the model is computed in int8: see docs/model.md, section 11.
+
+    Attributes:
+        limits: by linear, of `linear_names`, what its inputs are clipped to, in float32. Linears that are not
+            in here stay in floating point.
+    """
+
+    limits: dict[str, float]
+
+    def __post_init__(self) -> None:
+        _require(bool(self.limits), "limits", "one linear or more", self.limits)
+        for limit in self.limits.values():
+            _require(
+                LEAST_LIMIT <= limit < MOST_LIMIT,
+                "limits",
+                f"numbers from {LEAST_LIMIT:g} to {MOST_LIMIT:g}",
+                limit,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """`bundle.json`, field by field.
 
@@ -170,6 +196,7 @@ class Manifest:
         provenance: data, recipe, commit, versions: any JSON object.
         files: every other file of the bundle by its path with "/".
         graphs: what the bundle's ONNX graphs are, None where it has none.
+        int8: what its int8 graphs hold too, for engines without graphs; None where nobody calibrated it.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -183,6 +210,7 @@ class Manifest:
     files: dict[str, FileRecord]
     graphs: GraphManifest | None = None
     action_codes: tuple[int, ...] = ()
+    int8: Int8Manifest | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -194,6 +222,7 @@ class Manifest:
         self._check_plans()
         self._check_files()
         self._check_graphs()
+        self._check_int8()
 
     def _check_actions(self) -> None:
         num_actions = self.config.dynamics.num_actions
@@ -255,6 +284,11 @@ class Manifest:
         for name in () if self.graphs is None else self.graphs.frame_plans:
             _require(name in self.plans, "graphs.frame_plans", f"some of {', '.join(self.plans)}", name)
 
+    def _check_int8(self) -> None:
+        known = frozenset(linear_names(self.config)) if self.int8 is not None else frozenset()
+        for name in () if self.int8 is None else self.int8.limits:
+            _require(name in known, "int8.limits", f"linears of the model, such as {max(known)}", name)
+
     @property
     def prompts(self) -> tuple[str, ...]:
         """Paths of the prompt pictures within the bundle, sorted."""
@@ -267,8 +301,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
     Raises:
         ConfigError: the provenance holds something that JSON cannot, or the whole is too long.
     """
+    values = to_dict(manifest)
+    if manifest.int8 is None:  # as before there was such a key
+        del values["int8"]
     try:
-        text = json.dumps(to_dict(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         data = text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"provenance: expected values that JSON can hold, found {error}") from error

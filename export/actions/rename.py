@@ -55,6 +55,7 @@ def rename_actions(bundle: Bundle, out: Path, names: Sequence[str], codes: Seque
         graphs=graphs,
         action_codes=changed.action_codes,
         lam=source.lam,
+        int8=source.int8,
         overwrite=out.resolve() == bundle.path,
     )
 

@@ -1,4 +1,4 @@
-"""Linears of a model that an int8 graph may quantise, and the way it does."""
+"""The way an int8 graph quantises linears."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from genie_rt.errors import ConfigError
 from genie_rt.runtime.config import ModelConfig
-
-_OF_A_BLOCK = ("spatial.qkv", "spatial.out", "temporal.qkv", "temporal.out", "up", "down")
+from genie_rt.runtime.linears import linear_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +36,3 @@ class Quantisation:
             if found is None or not 0 < found < float("inf"):
                 raise ConfigError(f"Quantisation.amax: {name}: expected a positive number, found {found}")
         return self
-
-
-def linear_names(config: ModelConfig) -> tuple[str, ...]:
-    """Linears that can be quantised: those of the transformers' blocks, named as modules of `WorldModel`.
-
-    The others, at a model's ends, are a few hundredths of its work, and the most sensitive.
-    """
-    transformers = {
-        "tokenizer.encoder": config.tokenizer.encoder,
-        "tokenizer.decoder": config.tokenizer.decoder,
-        "dynamics.transformer": config.dynamics.transformer,
-    }
-    return tuple(
-        f"{part}.blocks.{layer}.{linear}"
-        for part, transformer in transformers.items()
-        for layer in range(transformer.num_layers)
-        for linear in _OF_A_BLOCK
-    )

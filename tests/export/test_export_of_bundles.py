@@ -17,11 +17,13 @@ from makers import ACTIONS, make_config, make_model, make_pictures
 from genie_rt.cli import main
 from genie_rt.errors import ConfigError, InputError
 from genie_rt.export import graph_writer as graphs_module
+from genie_rt.export.actions.rename import rename_actions
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.commands import ExportCommand
 from genie_rt.export.graph_writer import MAX_PLAN_NAME, NewGraphs, read_psnr_changes
 from genie_rt.export.source import MAX_CARD_BYTES, read_source
-from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
+from genie_rt.runtime.backends.exported.onnx_model import read_model
+from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle, shipped_bundles
 from genie_rt.runtime.images import load_image
 from genie_rt.runtime.manifest import GRAPH_FORMATS, GraphManifest, graph_file
 from genie_rt.runtime.model.world_model import parameter_shapes
@@ -29,6 +31,7 @@ from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.random_weights import RandomWeights
 from genie_rt.training.data.writer import ClipStoreWriter
 
+WORLDS = Path(__file__).parents[2] / "examples" / "worlds"
 CONFIG = make_config(grid=(2, 3), window=3)
 PLANS = {
     "default": Plan(passes=2, temperature=0.7, noise=0.5),
@@ -276,6 +279,36 @@ def test_int8_is_calibrated_by_real_clips(bundle: Path, clips: Path, tmp_path: P
     assert world.graphs.precisions == ("float32", "int8") and set(world.graphs.bounds) == {"int8"}
     assert set(GRAPH_FORMATS) > set(world.graphs.precisions)
     assert world.files["pass.int8.onnx"] != world.files["pass.onnx"]
+    check_limits(world)
+    kept = export(world.path, tmp_path / "kept", "--passes", "1")
+    assert kept.int8 == world.int8 and kept.graphs == world.graphs
+    assert rename_actions(kept, tmp_path / "named", ("a", "b", "c"), (0, 1, 2)).int8 == world.int8
+    assert export(world.path, tmp_path / "anew", "--onnx").int8 is None
+
+
+@pytest.mark.parametrize("name", [*shipped_bundles(), "little-game"])
+def test_limits_of_the_worlds_in_this_repository_are_those_of_their_graphs(name: str) -> None:
+    check_limits(open_bundle(name if name in shipped_bundles() else WORLDS / name))
+
+
+def check_limits(bundle: Bundle) -> None:
+    """What stands in bundle.json gives, in float32, exactly the scales that stand in the graphs."""
+    assert bundle.int8 is not None and bundle.graphs is not None
+    found: dict[str, np.float32] = {}
+    for graph in (name for name in bundle.graphs.files if name.endswith(graph_file("", "int8"))):
+        model = read_model((bundle.path / graph).read_bytes(), max_nodes=10_000)
+        made_by = {output: node for node in model.nodes for output in node.outputs}
+        constants = {tensor.name: tensor for tensor in model.initializers}
+        for node in (node for node in model.nodes if node.op == "Gemm"):
+            x, weight = (made_by.get(name) for name in node.inputs[:2])
+            if x is not None and x.op == "DequantizeLinear":
+                assert weight is not None and weight.op == "DequantizeLinear"
+                linear = made_by[weight.inputs[0]].inputs[0].removesuffix(".wide").removesuffix(".weight")
+                (scale,) = np.frombuffer(constants[x.inputs[1]].data or b"", np.float32)
+                assert found.setdefault(linear, scale) == scale, (graph, linear)
+    limits = {name: np.float32(limit) for name, limit in bundle.int8.limits.items()}
+    assert {name: limit / np.float32(127) for name, limit in limits.items()} == found
+    assert {name: float(limit) for name, limit in limits.items()} == bundle.int8.limits
 
 
 @pytest.mark.parametrize(("plan", "found"), [("default", "notes.txt"), ("slow", "'slow'")])

@@ -21,7 +21,7 @@ from genie_rt.runtime.bundle import (
     open_bundle,
     shipped_bundles,
 )
-from genie_rt.runtime.manifest import GraphManifest
+from genie_rt.runtime.manifest import GraphManifest, Int8Manifest
 from genie_rt.runtime.plan import Plan
 
 
@@ -225,6 +225,46 @@ def test_graphs_that_are_not_what_is_said_of_them(
     folder: Path, change: Callable[[dict[str, Any]], Any], parts: tuple[str, ...]
 ) -> None:
     edit(folder, with_graphs)
+    edit(folder, change)
+    refuse(folder, "bundle.json", *parts)
+
+
+LIMITS = {"tokenizer.encoder.blocks.0.up": 2.5, "dynamics.transformer.blocks.0.spatial.qkv": 3}
+BLOCK = "dynamics.transformer.blocks"
+UNKNOWN = (f"{BLOCK}.1.up", f"{BLOCK}.0.up.weight", "dynamics.token_in", "")
+
+
+def test_int8_limits_come_back_and_need_no_graphs(folder: Path) -> None:
+    assert open_bundle(folder).int8 is None and "int8" not in json.loads((folder / "bundle.json").read_text())
+    edit(folder, put("int8", {"limits": LIMITS}))
+    assert open_bundle(folder).int8 == Int8Manifest(limits=LIMITS)
+    edit(folder, put("int8", None))
+    assert open_bundle(folder).int8 is None
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        *((put(f"int8/limits/{name}", 1.0), ("int8.limits", "blocks", repr(name))) for name in UNKNOWN),
+        *(
+            (put(f"int8/limits/{name}", value), ("int8", "limits", "from 1e-30 to 1e+30"))
+            for name in LIMITS
+            for value in (0, -1.0, 9e-31, 1e30, 1e300)
+        ),
+        (put("int8/limits", {}), ("int8", "limits", "one linear or more")),
+        (put("int8/limits", []), ("int8", "limits", "an object")),
+        (put("int8", {}), ("int8", "'limits' is missing")),
+        (put("int8", []), ("int8", "an object")),
+        (put(f"int8/limits/{BLOCK}.0.up", "3"), ("limits", "float", "'3'")),
+        (put(f"int8/limits/{BLOCK}.0.up", True), ("limits", "float", "True")),
+        (put(f"int8/limits/{BLOCK}.0.up", float("inf")), ("Infinity",)),
+        (put("int8/scales", {}), ("int8", "unknown key 'scales'")),
+    ],
+)
+def test_int8_limits_that_no_engine_can_use(
+    folder: Path, change: Callable[[dict[str, Any]], Any], parts: tuple[str, ...]
+) -> None:
+    edit(folder, put("int8", {"limits": LIMITS}))
     edit(folder, change)
     refuse(folder, "bundle.json", *parts)
 

@@ -12,9 +12,10 @@ import onnx
 
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.graph_writer import NewGraphs
-from genie_rt.export.onnx.linears import Quantisation, linear_names
+from genie_rt.export.onnx.linears import Quantisation
 from genie_rt.export.onnx.write import check_onnx, write_graphs
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES
+from genie_rt.runtime.linears import linear_names
 from genie_rt.runtime.orders import ORDERS
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World

@@ -17,9 +17,10 @@ pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnxruntime is not installed")
 
 import genie_rt.runtime.model.transformer as definition
-from genie_rt.export.onnx.linears import Quantisation, linear_names
+from genie_rt.export.onnx.linears import Quantisation
 from genie_rt.export.onnx.write import write_graphs
 from genie_rt.runtime.backends.exported.signature import signatures
+from genie_rt.runtime.linears import linear_names
 from genie_rt.runtime.manifest import graph_file
 from genie_rt.runtime.model.world_model import WorldModel
 

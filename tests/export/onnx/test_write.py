@@ -17,11 +17,12 @@ import onnx
 
 from genie_rt.errors import BundleError, ConfigError
 from genie_rt.export.onnx.builder import Builder
-from genie_rt.export.onnx.linears import Quantisation, linear_names
+from genie_rt.export.onnx.linears import Quantisation
 from genie_rt.export.onnx.weights import WeightFile
 from genie_rt.export.onnx.write import check_onnx, write_graphs
 from genie_rt.install import install_hint
 from genie_rt.runtime.backends.exported.signature import PAGE_DTYPES, Signature, Value, signatures
+from genie_rt.runtime.linears import linear_names
 from genie_rt.runtime.manifest import graph_file
 from genie_rt.runtime.model.world_model import parameter_shapes
 from genie_rt.runtime.plan import Plan

@@ -28,8 +28,9 @@ from genie_rt.runtime.stored_weights import read_stored
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
-from genie_rt.export.onnx.linears import Quantisation, linear_names
+from genie_rt.export.onnx.linears import Quantisation
 from genie_rt.export.onnx.write import write_graphs
+from genie_rt.runtime.linears import linear_names
 
 CAPABILITIES = (86, 89, 120)
 PRECISIONS = ("float32", "float16", "int8")
