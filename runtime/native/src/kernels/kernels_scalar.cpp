@@ -1,0 +1,3 @@
+#define GRT_ISA scalar
+#define GRT_ISA_SCALAR 1
+#include "kernels/implementation.hpp"

@@ -1,0 +1,3 @@
+#define GRT_ISA wasm
+#define GRT_ISA_WASM 1
+#include "kernels/implementation.hpp"
