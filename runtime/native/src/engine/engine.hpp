@@ -64,6 +64,9 @@ class Engine {
                                    const int32_t* tokens, int32_t pass, double temperature, float* logits,
                                    int32_t* candidates, Error& error) const = 0;
 
+  // What it computes with, once "auto" is decided.
+  virtual grt_instructions instructions() const { return GRT_INSTRUCTIONS_AUTO; }
+
   virtual size_t weight_bytes() const = 0;
   virtual size_t workspace_bytes() const = 0;
 };
