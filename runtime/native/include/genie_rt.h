@@ -459,7 +459,7 @@ GRT_API grt_status grt_session_get_tokens(const grt_session* session, int32_t* t
                                           grt_error* error);
 
 /* Takes given tokens as the next frame, as if they had been decided, and decodes them: for comparing engines.
- */
+ * In a session that was never reset they are the first frame: its seed is 0, and `action` has to be -1. */
 GRT_API grt_status grt_session_force(grt_session* session, int32_t action, const int32_t* tokens,
                                      size_t num_tokens, grt_image* frame, grt_error* error);
 
