@@ -102,8 +102,12 @@ class Bundle {
   Buffer<char> names_;
 };
 
-// bundle.json alone.
+// bundle.json alone. On failure `manifest` is as it was.
 [[nodiscard]] bool read_manifest(const Files& files, const Allocator& allocator, Manifest& manifest,
                                  Error& error);
+
+// The same from its bytes; `file` is what messages call it. For n bytes it takes at most 40 n + 64 KiB.
+[[nodiscard]] bool parse_manifest(const uint8_t* data, size_t size, const char* file,
+                                  const Allocator& allocator, Manifest& manifest, Error& error);
 
 }  // namespace grt

@@ -13,7 +13,9 @@ class File;
 // The files of a bundle, by names with "/", such as "prompts/000.png".
 class Files {
  public:
-  static constexpr size_t kMaxShown = 200;
+  static constexpr size_t kMaxShown = 200;  // bytes of a path in a message, with NUL
+  static constexpr size_t kMaxPath = 4096;  // bytes of the folder's path
+  static constexpr size_t kMaxName = 128;   // bytes of a name in it
 
   Files() = default;
 
@@ -42,10 +44,13 @@ class Files {
  private:
   friend class File;
 
-  bool path_of(const char* name, Buffer<char>& path, Error& error) const;
+  struct Path {
+    char text[kMaxPath + kMaxName + 2];
+  };
+  bool path_of(const char* name, Path& path) const;
+  const grt_file* in_memory(const char* name) const;
 
-  Allocator allocator_{};
-  Buffer<char> folder_;  // with a "/" at its end, and NUL
+  Buffer<char> folder_;  // with NUL
   const grt_file* memory_ = nullptr;
   size_t num_files_ = 0;
 };
