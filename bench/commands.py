@@ -374,14 +374,15 @@ class VerifyCommand:
         from genie_rt.bench.parity.verify import YARDSTICK, VerifyBody, runnable, variants
         from genie_rt.bench.record import Record, Subject
         from genie_rt.bench.tables import print_parity
+        from genie_rt.runtime.backends.select import Holdings
         from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.world import World
 
         check_file("--json", self.json)
         set_threads(self.threads)
         before = Counters.read()
-        graphs = open_bundle(self.bundle).graphs
-        known = variants(self.device, graphs)
+        holdings = Holdings.of(open_bundle(self.bundle))
+        known = variants(self.device, holdings)
         asked = [
             variant
             for variant in known
@@ -389,7 +390,8 @@ class VerifyCommand:
         ]
         if not asked:
             names = ", ".join(f"{item.backend} {item.dtype}" for item in known)
-            remedy = "" if graphs else "; `genie-rt export BUNDLE --out NEW --onnx` writes graphs for others"
+            writes = "`genie-rt export BUNDLE --out NEW --onnx` writes graphs for others"
+            remedy = "" if holdings.graphs else f"; {writes}"
             raise InputError(f"nothing of that kind to compare; {self.device} has {names}{remedy}")
         asked, left_out = runnable(asked)
         yardstick = World.load(

@@ -125,7 +125,7 @@ class ExportCommand:
             graphs=graphs,
             action_codes=source.action_codes,
             lam=source.lam,
-            int8=source.int8 if graphs is None else graphs.int8,
+            int8=source.int8 if graphs is None or self.random_weights else graphs.int8,
             overwrite=self.overwrite,
         )
         self._tell(source, bundle)

@@ -131,6 +131,7 @@ def random_source(preset: str, seed: int = 0) -> Source:
         plans=bundle.plans,
         prompts=(),
         graphs=None,
+        int8=bundle.int8,
         card=f"# {preset}, random weights\n\nTo measure how long a frame takes. Its pictures mean nothing.\n",
     )
 

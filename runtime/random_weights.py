@@ -16,6 +16,8 @@ from torch import Tensor
 
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.config import ModelConfig
+from genie_rt.runtime.linears import linear_names
+from genie_rt.runtime.manifest import Int8Manifest
 from genie_rt.runtime.model.transformer import position_grid
 from genie_rt.runtime.model.world_model import WorldModel, parameter_shapes
 from genie_rt.runtime.plan import Plan
@@ -23,6 +25,9 @@ from genie_rt.runtime.presets import preset
 
 SCRATCH_NUMBERS = 2**24
 """Numbers that are drawn at a time, in fp32: 64 MiB beside the weights, whatever their size."""
+
+NOMINAL_LIMIT = 4.0
+"""Limit of int8 for all that can be rounded: norms make numbers of about 1 of what comes in."""
 
 PLAN = Plan(passes=4)
 """The default plan, as `genie-rt export` writes it unless told otherwise."""
@@ -120,7 +125,14 @@ def random_bundle(name: str, *, seed: int, device: torch.device | str) -> Bundle
         files=MappingProxyType({}),
         provenance=MappingProxyType({"weights": "random", "seed": seed, "device": kind}),
         digest=f"random:{digest}",
+        int8=Int8Manifest(limits=_nominal_limits(config)),
     )
+
+
+def _nominal_limits(config: ModelConfig) -> dict[str, float]:
+    """Limits for the linears that an export would round: it leaves the encoder, which sees prompts alone."""
+    names = (name for name in linear_names(config) if not name.startswith("tokenizer.encoder."))
+    return dict.fromkeys(names, NOMINAL_LIMIT)
 
 
 def _constant(config: ModelConfig, name: str) -> float | None:

@@ -11,7 +11,7 @@ import torch
 from genie_rt.errors import UnsupportedError
 from genie_rt.runtime.arguments import truth
 from genie_rt.runtime.backends.registry import ACTIVATIONS, BACKENDS
-from genie_rt.runtime.backends.select import ALL_GRAPHS, Choice
+from genie_rt.runtime.backends.select import EVERYTHING, Choice, Holdings
 from genie_rt.runtime.bundle import Bundle, load_weights, open_bundle
 from genie_rt.runtime.config import check_keys
 from genie_rt.runtime.loaded_world import LoadedWorld
@@ -56,7 +56,8 @@ class World(LoadedWorld):
         Args:
             source: a shipped bundle's name, or a bundle folder.
             backend: one of `backends.registry.BACKENDS`, such as "reference", "cuda" or "onnx"; or "auto": on
-                a CUDA device "cuda", on a CPU the fastest that is installed and has graphs in the bundle.
+                a CUDA device "cuda", on a CPU the fastest that is installed and finds in the bundle what it
+                needs.
             dtype: to compute in, such as "float32"; `BACKENDS` lists what each back end knows. "auto":
                 bfloat16 on a CUDA device, else the fastest format whose frames were measured to be as good.
             device: a torch device, "cpu" or "cuda"; unless set "cuda" for back ends that need it, else "cpu".
@@ -71,9 +72,9 @@ class World(LoadedWorld):
         """
         rebuild, warm_up = truth(rebuild, "rebuild"), truth(warm_up, "warm_up")
         enter_process()
-        Choice.of(backend, dtype, device, ALL_GRAPHS)  # before a large bundle is read
+        Choice.of(backend, dtype, device, EVERYTHING)  # before a large bundle is read
         bundle = open_bundle(source, hash_weights=False)  # who reads them next does
-        choice = Choice.of(backend, dtype, device, bundle.graphs)
+        choice = Choice.of(backend, dtype, device, Holdings.of(bundle))
         built = choice.build(bundle, lambda: load_model(bundle, choice.dtype), rebuild=rebuild)
         world = cls(bundle, built, choice.dtype)
         if warm_up:
@@ -93,13 +94,15 @@ class World(LoadedWorld):
         """A world of a preset's sizes with random weights, to measure latency without a bundle.
 
         Its frames are noise. The weights are made on the device in the dtype, one after the other: beside
-        them at most 64 MiB are needed, there and on the host. Actions are named "a0", "a1", ...; there are no
+        them at most 64 MiB are needed, there and on the host; the back end "native" holds them twice more
+        while it loads. Actions are named "a0", "a1", ...; there are no
         prompts, and one plan, "default".
 
         Args:
             preset: such as "coinrun"; `runtime.presets.PRESETS` lists them.
             seed: 0 to 2**64 - 1, of the weights: the same seed and kind of device give the same weights.
-            backend, dtype, device: as `load` takes them; "reference" or "cuda", since there are no graphs.
+            backend, dtype, device: as `load` takes them; "reference", "native" or "cuda", since there are no
+                graphs.
 
         Raises:
             ConfigError: there is no such preset.
@@ -107,11 +110,11 @@ class World(LoadedWorld):
             UnsupportedError: as `load`.
         """
         enter_process()
-        choice = Choice.of(backend, dtype, device)
+        choice = Choice.of(backend, dtype, device, Holdings(has_limits=True))
         if BACKENDS[choice.backend].runs_graphs:
             raise UnsupportedError(
                 f"the back end {choice.backend!r} runs the graphs of a bundle, and random weights have none: "
-                'take "reference" or "cuda"'
+                'take "reference", "native" or "cuda"'
             )
         seed = check_seed(seed)
         bundle = random_bundle(preset, seed=seed, device=choice.device)

@@ -37,7 +37,7 @@ REQUIREMENTS = [
 @pytest.fixture
 def wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this ran from a wheel, under a `pip` of its own."""
-    monkeypatch.setattr(install, "_clone", lambda: None)
+    monkeypatch.setattr(install, "clone", lambda: None)
     monkeypatch.setattr(install, "_pip", lambda: "pip")
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: REQUIREMENTS)
 

@@ -74,9 +74,11 @@ def may_differ(share: float) -> float:
 
 
 def bound_of(bundle: Bundle, backend: str, dtype: str) -> Bound:
-    """Return the bound that judges a computation: the one the bundle declares for its graphs, or `BOUNDS`."""
+    """Return the bound that judges a computation: the one the bundle declares, or `BOUNDS`."""
     declared = None
-    if BACKENDS[backend].runs_graphs and bundle.graphs is not None and graph_precision(dtype) == dtype:
+    spec = BACKENDS[backend]
+    as_exported = spec.runs_graphs or spec.takes_limits
+    if as_exported and bundle.graphs is not None and graph_precision(dtype) == dtype:
         declared = bundle.graphs.bounds.get(dtype)
     if declared is None:
         return BOUNDS[dtype]

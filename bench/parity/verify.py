@@ -36,10 +36,9 @@ from genie_rt.bench.timer import Candidate, measure, paired_ratio
 from genie_rt.errors import DeviceError, InputError, UnsupportedError
 from genie_rt.runtime.backends.decode_loop import EagerLoop, ProbedPasses
 from genie_rt.runtime.backends.protocol import Backend, Probe
-from genie_rt.runtime.backends.registry import BACKENDS, graph_precision
+from genie_rt.runtime.backends.registry import BACKENDS
 from genie_rt.runtime.backends.row import Row, blank_row, random_keys
-from genie_rt.runtime.backends.select import Choice
-from genie_rt.runtime.manifest import GraphManifest
+from genie_rt.runtime.backends.select import NOTHING, Choice, Holdings, serves
 from genie_rt.runtime.model.dynamics import NULL_ACTION
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.world import World
@@ -62,19 +61,18 @@ class Variant:
 YARDSTICK = Variant(backend="reference", dtype="float64", device="cpu")
 
 
-def variants(device: str, graphs: GraphManifest | None = None) -> list[Variant]:
+def variants(device: str, holdings: Holdings = NOTHING) -> list[Variant]:
     """Every back end and number format that can run on a device, but the yardstick.
 
     Args:
-        graphs: of the bundle; what runs graphs is left out where it has none of that precision.
+        holdings: of the bundle; what needs graphs or limits that it has not is left out.
     """
     kind = device.partition(":")[0]
     found = [
         Variant(backend=spec.name, dtype=dtype, device=device)
         for spec in BACKENDS.values()
         for dtype in spec.dtypes
-        if kind in spec.devices
-        and (not spec.runs_graphs or (graphs and graph_precision(dtype) in graphs.precisions))
+        if kind in spec.devices and serves(spec, dtype, holdings)
     ]
     return [variant for variant in found if variant != YARDSTICK]
 

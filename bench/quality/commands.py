@@ -30,13 +30,14 @@ class QualityCommand(QualityOptions):
         """Measure what is missing, then judge, write, draw and print."""
         from genie_rt.bench.quality.computation import Computation
         from genie_rt.bench.quality.setup import QualityBench
+        from genie_rt.runtime.backends.select import Holdings
         from genie_rt.runtime.bundle import open_bundle
 
         self.check()
         set_threads(self.threads)
-        graphs = open_bundle(self.bundle).graphs
-        own = Computation.of(self.backend, self.dtype, self.device, graphs, emulate=self.emulate)
-        others = [own.versus(word, self.device, graphs, emulate=self.emulate) for word in self.versus]
+        holdings = Holdings.of(open_bundle(self.bundle))
+        own = Computation.of(self.backend, self.dtype, self.device, holdings, emulate=self.emulate)
+        others = [own.versus(word, self.device, holdings, emulate=self.emulate) for word in self.versus]
         if len({own, *others}) <= len(others):
             names = ", ".join(each.name for each in (own, *others))
             raise InputError(f"--versus: expected computations that differ, found {names}")

@@ -9,9 +9,8 @@ import torch
 
 from genie_rt.errors import InputError, UnsupportedError
 from genie_rt.runtime.backends.registry import ACTIVATIONS, BACKENDS
-from genie_rt.runtime.backends.select import Choice
+from genie_rt.runtime.backends.select import NOTHING, Choice, Holdings
 from genie_rt.runtime.bundle import open_bundle
-from genie_rt.runtime.manifest import GraphManifest
 from genie_rt.runtime.world import World, load_model
 
 
@@ -36,7 +35,7 @@ class Computation:
         backend: str,
         dtype: str,
         device: str | None,
-        graphs: GraphManifest | None = None,
+        holdings: Holdings = NOTHING,
         *,
         emulate: bool = False,
     ) -> Computation:
@@ -47,7 +46,7 @@ class Computation:
             InputError: something is to be emulated on a device that is no CPU.
         """
         if not (emulate and backend == "cuda"):
-            choice = Choice.of(backend, dtype, device, graphs)
+            choice = Choice.of(backend, dtype, device, holdings)
             return cls(backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
         if dtype not in BACKENDS["cuda"].dtypes:
             raise UnsupportedError(
@@ -59,7 +58,7 @@ class Computation:
         return cls(backend="cuda", dtype=dtype, device="cpu", emulated=True)
 
     def versus(
-        self, other: str, device: str | None, graphs: GraphManifest | None = None, *, emulate: bool = False
+        self, other: str, device: str | None, holdings: Holdings = NOTHING, *, emulate: bool = False
     ) -> Computation:
         """Another computation, named as BACKEND:DTYPE, as BACKEND in this one's dtype, or as DTYPE alone.
 
@@ -68,9 +67,9 @@ class Computation:
         """
         backend, _, dtype = other.partition(":")
         if backend in BACKENDS:
-            return Computation.of(backend, dtype or self.dtype, device, graphs, emulate=emulate)
+            return Computation.of(backend, dtype or self.dtype, device, holdings, emulate=emulate)
         if not dtype and other in ACTIVATIONS:
-            return Computation.of(self.backend, other, device, graphs, emulate=emulate)
+            return Computation.of(self.backend, other, device, holdings, emulate=emulate)
         known = ", ".join(f"{name}:{each}" for name in BACKENDS for each in BACKENDS[name].dtypes)
         raise InputError(f"--versus: expected some of {known}, found {other!r}")
 

@@ -13,6 +13,7 @@ import torch
 
 from genie_rt.errors import UnsupportedError
 from genie_rt.install import install_hint
+from genie_rt.runtime.backends.native.find import find_library, how_to_get
 
 if TYPE_CHECKING:
     from genie_rt.runtime.backends.protocol import Backend
@@ -41,7 +42,8 @@ class BuildRequest:
     Attributes:
         backend, dtype: its name, and the number format to compute in.
         bundle: whose graphs are run, by back ends that run graphs.
-        model: makes one with the bundle's weights, which the other back ends take.
+        model: makes one with the bundle's weights, which the other back ends take. There may be no file of
+            them.
         rebuild: whether engines that were kept from earlier are built anew.
     """
 
@@ -74,7 +76,9 @@ class BackendSpec:
         module: ours, with a function `build(BuildRequest) -> Backend`.
         needs: the package that it imports, None where it needs none.
         extra: of genie-rt, that brings the package.
+        loads_library: whether it needs our own C library, which a package may have been built without.
         runs_graphs: whether it runs the exported graphs of a bundle.
+        takes_limits: whether it computes int8 by the limits in bundle.json, which a bundle may lack.
         cpu_rank: by number format, its place among all when "auto" looks for the fastest on a CPU, 1 first;
             bench/results has the figures.
     """
@@ -85,17 +89,27 @@ class BackendSpec:
     module: str
     needs: str | None = None
     extra: str | None = None
+    loads_library: bool = False
     runs_graphs: bool = False
+    takes_limits: bool = False
     cpu_rank: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_installed(self) -> bool:
-        """Whether the package that it needs is there."""
+        """Whether the package or library that it needs is there."""
+        if self.loads_library and find_library() is None:
+            return False
         return self.needs is None or find_spec(self.needs) is not None
 
     def check_installed(self) -> None:
-        """Raises `UnsupportedError` unless the package that it needs is there."""
-        if not self.is_installed:
+        """Raises `UnsupportedError` unless the package or library that it needs is there."""
+        if self.is_installed:
+            return
+        if self.loads_library:
+            raise UnsupportedError(
+                f'the back end "{self.name}" needs our C library, which is not there: {how_to_get()}'
+            )
+        if self.needs is not None:
             raise UnsupportedError(
                 f'the back end "{self.name}" needs the package {self.needs}, which is not installed: '
                 f"{install_hint(self.extra or '')}"
@@ -113,7 +127,16 @@ _ALL = (
         dtypes=("float64", "float32", "bfloat16"),
         devices=("cpu", "cuda"),
         module=f"{_ROOT}.reference",
-        cpu_rank={"float32": 7, "bfloat16": 8, "float64": 9},
+        cpu_rank={"float32": 9, "bfloat16": 10, "float64": 11},
+    ),
+    BackendSpec(
+        name="native",
+        dtypes=("float32", "int8"),
+        devices=("cpu",),
+        module=f"{_ROOT}.native.backend",
+        loads_library=True,
+        takes_limits=True,
+        cpu_rank={"int8": 1, "float32": 5},
     ),
     BackendSpec(
         name="cuda",
@@ -131,7 +154,7 @@ _ALL = (
         needs="onnxruntime",
         extra="onnx",
         runs_graphs=True,
-        cpu_rank={"int8": 2, "float32": 5, "float16": 6},
+        cpu_rank={"int8": 3, "float32": 7, "float16": 8},
     ),
     BackendSpec(
         name="openvino",
@@ -141,7 +164,7 @@ _ALL = (
         needs="openvino",
         extra="openvino",
         runs_graphs=True,
-        cpu_rank={"int8": 1, "bfloat16": 3, "float32": 4},
+        cpu_rank={"int8": 2, "bfloat16": 4, "float32": 6},
     ),
     BackendSpec(
         name="tensorrt",

@@ -11,7 +11,13 @@ import torch
 from genie_rt.errors import UnsupportedError
 from genie_rt.runtime.arguments import found as shown
 from genie_rt.runtime.arguments import one_of
-from genie_rt.runtime.backends.registry import ACTIVATIONS, BACKENDS, BuildRequest, graph_precision
+from genie_rt.runtime.backends.registry import (
+    ACTIVATIONS,
+    BACKENDS,
+    BackendSpec,
+    BuildRequest,
+    graph_precision,
+)
 from genie_rt.runtime.manifest import GRAPH_FORMATS, GraphManifest
 
 if TYPE_CHECKING:
@@ -33,10 +39,30 @@ FASTEST_ON_CPU = tuple(
 MOST_PSNR_CHANGE_DB = 0.5
 """A format that nobody asked for is taken only if frames were measured to be this close to float32's."""
 
-ALL_GRAPHS = GraphManifest(opset=1, precisions=tuple(GRAPH_FORMATS))
-"""Graphs of a bundle that has whatever a back end may ask for: what fails with these always fails."""
-
 DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """What a bundle holds that some back ends cannot compute without.
+
+    Attributes:
+        graphs: None where it has none.
+        has_limits: whether it has limits of what is rounded to int8.
+    """
+
+    graphs: GraphManifest | None = None
+    has_limits: bool = False
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Holdings:
+        return cls(graphs=bundle.graphs, has_limits=bundle.int8 is not None)
+
+
+EVERYTHING = Holdings(graphs=GraphManifest(opset=1, precisions=tuple(GRAPH_FORMATS)), has_limits=True)
+"""Of a bundle that has whatever a back end may ask for: what fails with these always fails."""
+
+NOTHING = Holdings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +74,17 @@ class Choice:
     device: torch.device
 
     @classmethod
-    def of(cls, backend: str, dtype: str, device: str | None, graphs: GraphManifest | None = None) -> Choice:
+    def of(cls, backend: str, dtype: str, device: str | None, holdings: Holdings = NOTHING) -> Choice:
         """Finds out what is meant.
 
         Args:
             backend: one of `BACKENDS`, or "auto": on a CUDA device "cuda" where its formats allow it, else
-                "reference"; on a CPU the first of `FASTEST_ON_CPU` that is installed and has graphs.
+                "reference"; on a CPU the first of `FASTEST_ON_CPU` that is installed and finds in the bundle
+                what it needs.
             dtype: one of `ACTIVATIONS`, or "auto": on a CUDA device bfloat16 where the back end computes in
                 it, else the first of `FASTEST_ON_CPU` for that back end, with `MOST_PSNR_CHANGE_DB`.
             device: a torch device; None is "cuda" for back ends that need one, else "cpu".
-            graphs: of the bundle, None where it has none; `ALL_GRAPHS` before it is opened.
+            holdings: of the bundle; `EVERYTHING` before it is opened.
 
         Raises:
             UnsupportedError: there is no such back end or format, or not here; the message says what is.
@@ -73,7 +100,7 @@ class Choice:
         if device is None:
             device = "cpu" if backend == AUTO else BACKENDS[backend].devices[0]
         found = find_device(device)
-        backend, dtype = _settle(backend, dtype, found, graphs)
+        backend, dtype = _settle(backend, dtype, found, holdings)
         spec = BACKENDS[backend]
         if dtype not in spec.dtypes:
             able = [other.name for other in BACKENDS.values() if dtype in other.dtypes]
@@ -119,7 +146,7 @@ class Choice:
         return BACKENDS[self.backend].build(request)
 
 
-def _settle(backend: str, dtype: str, device: torch.device, graphs: GraphManifest | None) -> tuple[str, str]:
+def _settle(backend: str, dtype: str, device: torch.device, holdings: Holdings) -> tuple[str, str]:
     """A back end and a number format for what was left open."""
     if device.type == "cuda" or backend == "cuda":
         if backend == AUTO:
@@ -132,21 +159,26 @@ def _settle(backend: str, dtype: str, device: torch.device, graphs: GraphManifes
     for name, format_ in FASTEST_ON_CPU:
         if backend not in (AUTO, name) or dtype not in (AUTO, format_):
             continue
-        if AUTO in (backend, dtype) and not _is_ready(name, format_, graphs):
+        if AUTO in (backend, dtype) and not _is_ready(name, format_, holdings):
             continue
-        if dtype == AUTO and not _is_close(format_, graphs):
+        if dtype == AUTO and not _is_close(format_, holdings.graphs):
             continue
         return name, format_
     return ("reference" if backend == AUTO else backend), ("float32" if dtype == AUTO else dtype)
 
 
-def _is_ready(backend: str, dtype: str, graphs: GraphManifest | None) -> bool:
-    """Whether a back end is installed, and the bundle has what it runs."""
+def _is_ready(backend: str, dtype: str, holdings: Holdings) -> bool:
+    """Whether a back end is installed, and the bundle has what it needs."""
     spec = BACKENDS[backend]
-    if not spec.runs_graphs:
-        return True
-    has_graphs = graphs is not None and graph_precision(dtype) in graphs.precisions
-    return has_graphs and spec.is_installed
+    return spec.is_installed and serves(spec, dtype, holdings)
+
+
+def serves(spec: BackendSpec, dtype: str, holdings: Holdings) -> bool:
+    """Whether a bundle has what a back end needs to compute in a number format."""
+    if spec.takes_limits and dtype == "int8":
+        return holdings.has_limits
+    graphs = holdings.graphs
+    return not spec.runs_graphs or (graphs is not None and graph_precision(dtype) in graphs.precisions)
 
 
 def _is_close(dtype: str, graphs: GraphManifest | None) -> bool:

@@ -4,6 +4,7 @@
 |---|---|---|
 | `GENIE_RT_DEBUG` | `0` (default), `1` | the command line shows tracebacks instead of one line per error |
 | `GENIE_RT_CACHE` | `1` (default), `0` | whether graphs that OpenVINO compiled are kept for the next start |
+| `GENIE_RT_LIBRARY` | a file, our own by default | the C library that the back end `native` loads |
 | `XDG_CACHE_HOME` | an absolute path, `~/.cache` by default | in it `genie-rt/compiled`, `genie-rt/engines` |
 | `RANK` | a number, 0 by default | which of several processes this is; set by `torchrun` |
 """
@@ -55,6 +56,21 @@ def compiled_cache(variables: Mapping[str, str] = os.environ) -> Path | None:
     if not _switch(variables, "GENIE_RT_CACHE", default=True):
         return None
     return _cache_home(variables) / "compiled"
+
+
+def named_library(variables: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the C library that the back end `native` shall load; None where nobody says.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    name = variables.get("GENIE_RT_LIBRARY", "")
+    if name and not Path(name).is_file():
+        raise ConfigError(
+            f"GENIE_RT_LIBRARY: expected the file of a C library, found none at {name!r}; set it to the "
+            "library's path, or not at all"
+        )
+    return Path(name).absolute() if name else None
 
 
 def _cache_home(variables: Mapping[str, str]) -> Path:

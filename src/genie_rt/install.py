@@ -15,13 +15,13 @@ def install_hint(extra: str = "") -> str:
     Args:
         extra: one of pyproject.toml; "" stands for what genie-rt always needs.
     """
-    clone = _clone()
-    if clone is not None:
-        return f'{_pip()} install -e "{clone}{f"[{extra}]" if extra else ""}"'
+    root = clone()
+    if root is not None:
+        return f'{_pip()} install -e "{root}{f"[{extra}]" if extra else ""}"'
     return " ".join((_pip(), "install", *(f'"{wanted}"' for wanted in _requirements(extra))))
 
 
-def _clone() -> Path | None:
+def clone() -> Path | None:
     """The folder of the clone that this module lies in."""
     source = Path(__file__).resolve().parents[1]
     is_clone = source.name == "src" and (source.parent / "pyproject.toml").is_file()

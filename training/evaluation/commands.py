@@ -86,7 +86,7 @@ class EvaluateCommand:
         """Measure, print, and write the record."""
         from rich.console import Console
 
-        from genie_rt.runtime.backends.select import Choice
+        from genie_rt.runtime.backends.select import Choice, Holdings
         from genie_rt.runtime.bundle import open_bundle
         from genie_rt.runtime.world import World
         from genie_rt.training.data.progress import progress_bar
@@ -100,7 +100,7 @@ class EvaluateCommand:
         self._check()
         if is_run(Path(self.bundle)):
             return self._judge_run()
-        choice = Choice.of(self.backend, self.dtype, self.device, open_bundle(self.bundle).graphs)
+        choice = Choice.of(self.backend, self.dtype, self.device, Holdings.of(open_bundle(self.bundle)))
         world = World.load(self.bundle, backend=choice.backend, dtype=choice.dtype, device=str(choice.device))
         rollouts = ModelRollouts(world)
         settings = self._settings(world)
