@@ -120,23 +120,27 @@ uint32_t Pad::moves_of(Buttons buttons) const {
   return moves;
 }
 
-int32_t Pad::action(Buttons buttons, int32_t chosen) const {
-  if ((buttons & (kX | kY)) != 0 && chosen >= 0 && chosen < num_unnamed_) return unnamed_[chosen];
-  if (known_ != 0) return by_moves_[moves_of(buttons)];
+int32_t Pad::by_number(Buttons buttons) const {
   int32_t place = 0;
   for (const Buttons wanted : kByNumber) {
     if (place < num_unnamed_ && (buttons & wanted) != 0) return unnamed_[place];
     place++;
   }
-  return default_action_;
+  return -1;
+}
+
+int32_t Pad::action(Buttons buttons, int32_t chosen) const {
+  if ((buttons & (kX | kY)) != 0 && chosen >= 0 && chosen < num_unnamed_) return unnamed_[chosen];
+  if (known_ != 0) return by_moves_[moves_of(buttons)];
+  const int32_t numbered = by_number(buttons);
+  return numbered >= 0 ? numbered : default_action_;
 }
 
 int32_t Pad::action_of(unsigned id, int32_t chosen) const {
   const Buttons alone = button(id);
   if ((alone & (kX | kY)) != 0) return chosen < num_unnamed_ ? unnamed_[chosen] : -1;
-  if (known_ != 0 && moves_of(alone) == 0) return -1;
-  const int32_t found = action(alone, chosen);
-  return known_ == 0 && found == default_action_ ? -1 : found;
+  if (known_ == 0) return by_number(alone);
+  return moves_of(alone) != 0 ? action(alone, chosen) : -1;
 }
 
 }  // namespace genie

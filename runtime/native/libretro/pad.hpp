@@ -44,6 +44,7 @@ class Pad {
   static uint32_t moves_of_name(const char* name);
   static bool is_better(uint32_t moves, uint32_t than);
   uint32_t moves_of(Buttons buttons) const;
+  int32_t by_number(Buttons buttons) const;  // -1: none of them
 
   int32_t default_action_ = 0;
   int32_t num_unnamed_ = 0;
