@@ -72,16 +72,30 @@ void known() {
 
 // Long ones, whose last digit alone decides a tie.
 void long_ties() {
-  char text[1200];
+  // half of the least number is 5^1075 times 10^-1075
+  char digits[800] = "1";
+  for (int i = 0, length = 1; i < 1075; i++) {
+    int carry = 0;
+    for (int j = length - 1; j >= 0; j--) {
+      carry += 5 * (digits[j] - '0');
+      digits[j] = static_cast<char>('0' + carry % 10);
+      carry /= 10;
+    }
+    if (carry > 0) {
+      std::memmove(digits + 1, digits, static_cast<size_t>(length++));
+      digits[0] = static_cast<char>('0' + carry);
+    }
+  }
+  GRT_CHECK_EQ(std::strlen(digits), size_t{752});
+  char text[2000];
   for (const char* tail : {"", "0", "1", "000000000000000000000000000000000000000001"}) {
-    std::snprintf(text, sizeof text, "%.*f%s", 0, std::ldexp(1, 1000), "");
+    std::snprintf(text, sizeof text, "%se-1075", digits);
     compare(text);
-    // 2^-1075, half of the least number, to its last digit and beyond
-    const int length = std::snprintf(text, sizeof text, "%.1075f", std::ldexp(1, -1074) * 0.5);
-    compare(text);
-    std::snprintf(text + length, sizeof text - static_cast<size_t>(length), "%s", tail);
+    std::snprintf(text, sizeof text, "%s.%se-1075", digits, tail[0] != 0 ? tail : "0");
     compare(text);
     std::snprintf(text, sizeof text, "9007199254740993.%0900d%s", 0, tail);
+    compare(text);
+    std::snprintf(text, sizeof text, "0.%0300d4%s", 0, tail);
     compare(text);
   }
 }

@@ -3,8 +3,7 @@
 //
 // What Python's decode_prompt makes of them: of 16 bits the upper 8; transparency, colour spaces and
 // animation are ignored; grey, palette and alpha are refused. Checksums of pixels are not looked at, since a
-// bundle has hashes of its pictures. Stricter in one thing: pixels that end early are refused, and not filled
-// with black.
+// bundle has hashes of its pictures.
 #pragma once
 
 #include "support/memory.hpp"
