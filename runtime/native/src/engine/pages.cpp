@@ -102,6 +102,12 @@ bool PagePool::reserve(int32_t& own, int32_t needed, Error& error) {
   return true;
 }
 
+void PagePool::unreserve(int32_t& own) {
+  Locked locked(lock_);
+  num_reserved_ -= own;
+  own = 0;
+}
+
 void PagePool::trim() {
   Page* dropped = nullptr;
   lock_.lock();
@@ -120,6 +126,7 @@ void PagePool::trim() {
 Page* PagePool::take() {
   Locked locked(lock_);
   Page* page = free_;
+  if (page == nullptr) return nullptr;
   free_ = page->next;
   num_free_--;
   page->next = nullptr;

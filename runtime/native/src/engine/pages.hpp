@@ -37,11 +37,12 @@ class PagePool {
 
   // Changes how many pages are kept allocated for one holder, free or not: `trim` leaves them.
   [[nodiscard]] bool reserve(int32_t& own, int32_t needed, Error& error);
+  void unreserve(int32_t& own);
 
   // Gives back memory that is neither claimed nor reserved.
   void trim();
 
-  // A page with one holder. Its contents are left over from earlier.
+  // A page with one holder. Its contents are left over from earlier. Null only for who claimed too few.
   Page* take();
   void hold(Page* page);
   // Frees the page if nobody else holds it; then it goes into `claim`, unless that is null.

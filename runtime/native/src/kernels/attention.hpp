@@ -1,4 +1,5 @@
-// Attention of a tile's rows: to all positions of their own frame, and of each position to itself in past frames.
+// Attention of a tile's rows: to all positions of their own frame, and of each position to itself in past
+// frames.
 #pragma once
 
 #include "kernels/tile.hpp"
@@ -20,8 +21,8 @@ GRT_INLINE float softmax(float* s, int count, int padded) {
 
 // R rows of one head: scores, softmax, and the mean of the values, to `out`.
 template <bool kFused, int R>
-GRT_INLINE void attend_rows(const float* queries, const float* keys, const float* values, const Transformer& t,
-                            float* scores, float* out) {
+GRT_INLINE void attend_rows(const float* queries, const float* keys, const float* values,
+                            const Transformer& t, float* scores, float* out) {
   const int padded = t.padded_positions(), stride = t.head_stride, width = t.attention;
   int column = 0;
   for (; column + 16 * kColumns <= padded; column += 16 * kColumns) {
@@ -43,7 +44,8 @@ GRT_INLINE void attend_rows(const float* queries, const float* keys, const float
     F o[R][kWide];
     multiply<kFused, R, kWide>(scores, padded, values + column, width, t.positions, o);
     for (int r = 0; r < R; r++)
-      for (int c = 0; c < kWide; c++) store(out + size_t(r) * width + column + 16 * c, mul(o[r][c], set(inverse[r])));
+      for (int c = 0; c < kWide; c++)
+        store(out + size_t(r) * width + column + 16 * c, mul(o[r][c], set(inverse[r])));
   }
   for (; column < stride; column += 16) {
     F o[R][1];
@@ -96,8 +98,8 @@ inline void keep_pages(const Work& work, const Tile& tile, int layer, Scratch& s
   }
 }
 
-// Temporal attention of a tile's rows, to `attended`. The tile may lack the rows at the front of the one that was
-// projected.
+// Temporal attention of a tile's rows, to `attended`. The tile may lack the rows at the front of the one that
+// was projected.
 inline void attend_temporally(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
   const Transformer& t = *work.transformer;
   const Block& block = t.blocks[layer];

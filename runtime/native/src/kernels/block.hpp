@@ -6,45 +6,36 @@
 
 namespace grt::GRT_ISA {
 
-// Rows of a linear's input: the tile's x after a norm, quantised where the linear wants that.
-template <bool kFused>
+// A linear's input: the tile's x after a norm.
 inline Inputs norm_inputs(const Tile& tile, const Transformer& t, const float* weight, const Linear& linear,
                           Scratch& scratch) {
   const int width = t.padded_width;
   auto* quantised = static_cast<Quantised*>(scratch.quantised);
   for (int row = 0; row < tile.count; row++) {
     const float* x = tile.x[row];
-    const F root_mean = set(inverse_rms(x, width, t.width));
-    if (linear.int8) {
+    const F inverse = set(inverse_rms(x, width, t.width));
+    const size_t at = size_t(row) * width;
+    if (linear.format == Format::kInt8) {
       for (int i = 0; i < width; i += 16) {
-        store_quantised(quantised + size_t(row) * width + i, mul(mul(load(x + i), root_mean), load(weight + i)));
+        store_quantised(quantised + at + i, mul(mul(load(x + i), inverse), load(weight + i)));
       }
     } else {
-      for (int i = 0; i < width; i += 16) {
-        store(scratch.normed + size_t(row) * width + i, mul(mul(load(x + i), root_mean), load(weight + i)));
-      }
+      for (int i = 0; i < width; i += 16)
+        store(scratch.normed + at + i, mul(mul(load(x + i), inverse), load(weight + i)));
     }
   }
-  return {scratch.normed, quantised, size_t(width)};
-}
-
-// Rows [count, width] as a linear's input.
-inline Inputs plain_inputs(const float* x, int count, int width, const Linear& linear, Scratch& scratch) {
-  auto* quantised = static_cast<Quantised*>(scratch.quantised);
-  if (linear.int8) {
-    const F inverse_step = set(linear.inverse_step);
-    for (int i = 0; i < count * width; i += 16) store_quantised(quantised + i, mul(load(x + i), inverse_step));
-  }
-  return {x, quantised, size_t(width)};
+  if (linear.format == Format::kInt8) return {quantised, size_t(width)};
+  return inputs_of(linear, scratch.normed, tile.count, width, scratch.quantised, scratch.steps);
 }
 
 // y as `projected` [count, 3 H head_stride], with queries and keys normed.
 template <bool kFused>
 inline void project(const Tile& tile, const Transformer& t, const Attention& attention, Scratch& scratch) {
-  const Inputs x = norm_inputs<kFused>(tile, t, attention.norm, attention.qkv, scratch);
+  const Inputs x = norm_inputs(tile, t, attention.norm, attention.qkv, scratch);
   const size_t stride = size_t(attention.qkv.out);
   float* y = scratch.projected;
-  apply<kFused>(attention.qkv, x, tile.count, [=](int row, int column, F value) { store(y + row * stride + column, value); });
+  apply<kFused>(attention.qkv, x, tile.count,
+                [=](int row, int column, F value) { store(y + row * stride + column, value); });
   for (int row = 0; row < tile.count; row++) norm_heads(y + row * stride, t, attention);
 }
 
@@ -60,20 +51,21 @@ inline void add_linear(const Tile& tile, const Linear& linear, const Inputs& h) 
 
 template <bool kFused>
 inline void mlp(const Tile& tile, const Transformer& t, const Block& block, Scratch& scratch) {
-  const Inputs x = norm_inputs<kFused>(tile, t, block.mlp_norm, block.up, scratch);
-  auto* quantised = static_cast<Quantised*>(scratch.quantised2);
+  const Inputs x = norm_inputs(tile, t, block.mlp_norm, block.up, scratch);
   float* hidden = scratch.hidden;
   const size_t width = size_t(t.mlp);
-  if (block.down.int8) {
+  if (block.down.format == Format::kInt8) {
+    auto* quantised = static_cast<Quantised*>(scratch.quantised2);
     const F inverse_step = set(block.down.inverse_step);
     apply<kFused>(block.up, x, tile.count, [=](int row, int column, F value) {
       store_quantised(quantised + row * width + column, mul(gelu(value), inverse_step));
     });
-  } else {
-    apply<kFused>(block.up, x, tile.count,
-                  [=](int row, int column, F value) { store(hidden + row * width + column, gelu(value)); });
+    return add_linear<kFused>(tile, block.down, {quantised, width});
   }
-  add_linear<kFused>(tile, block.down, {hidden, quantised, width});
+  apply<kFused>(block.up, x, tile.count,
+                [=](int row, int column, F value) { store(hidden + row * width + column, gelu(value)); });
+  add_linear<kFused>(tile, block.down,
+                     inputs_of(block.down, hidden, tile.count, t.mlp, scratch.quantised2, scratch.steps));
 }
 
 // Spatial queries, keys and values of `layer` to where attention finds them.
@@ -91,7 +83,8 @@ inline void begin_layer(const Work& work, const Tile& tile, int layer, Scratch& 
     std::memcpy(frame.queries + size_t(tile.row[row]) * width, y, size_t(width) * sizeof(float));
     float* keys = frame.keys + set * width * padded + position;
     for (int i = 0; i < width; i++) keys[size_t(i) * padded] = y[width + i];
-    std::memcpy(frame.values + (set * t.positions + position) * width, y + 2 * width, size_t(width) * sizeof(float));
+    std::memcpy(frame.values + (set * t.positions + position) * width, y + 2 * width,
+                size_t(width) * sizeof(float));
   }
 }
 
@@ -102,7 +95,8 @@ inline void end_layer(const Work& work, const Tile& all, int layer, Scratch& scr
   const Block& block = t.blocks[layer];
   attend_spatially<kFused>(work, all, layer, scratch);
   add_linear<kFused>(all, block.spatial.out,
-                     plain_inputs(scratch.attended, all.count, t.attention, block.spatial.out, scratch));
+                     inputs_of(block.spatial.out, scratch.attended, all.count, t.attention, scratch.quantised,
+                               scratch.steps));
 
   project<kFused>(all, t, block.temporal, scratch);
   keep_pages(work, all, layer, scratch);
@@ -110,7 +104,8 @@ inline void end_layer(const Work& work, const Tile& all, int layer, Scratch& scr
   if (tile.count == 0) return;
   attend_temporally(work, tile, layer, scratch);
   add_linear<kFused>(tile, block.temporal.out,
-                     plain_inputs(scratch.attended, tile.count, t.attention, block.temporal.out, scratch));
+                     inputs_of(block.temporal.out, scratch.attended, tile.count, t.attention,
+                               scratch.quantised, scratch.steps));
   mlp<kFused>(tile, t, block, scratch);
 }
 
@@ -120,7 +115,8 @@ inline void last_norm(const Tile& tile, const Transformer& t, Scratch& scratch) 
     float* x = tile.x[row];
     const float inverse = inverse_rms(x, t.padded_width, t.width);
     if (!(inverse > 0)) scratch.bad = true;  // NaN, or infinite squares
-    for (int i = 0; i < t.padded_width; i += 16) store(x + i, mul(mul(load(x + i), set(inverse)), load(t.norm + i)));
+    for (int i = 0; i < t.padded_width; i += 16)
+      store(x + i, mul(mul(load(x + i), set(inverse)), load(t.norm + i)));
   }
 }
 

@@ -78,7 +78,7 @@ inline void embed_encoder(const Work& work, int32_t task, const EncoderEnds& end
           }
         }
     }
-    apply<false>(ends.patch_in, {scratch.normed, nullptr, size_t(depth)}, count, [&](int row, int column, F value) {
+    apply<false>(ends.patch_in, {scratch.normed, size_t(depth)}, count, [&](int row, int column, F value) {
       const F position = load(ends.position + size_t(first + row) * width + column);
       store(x + size_t(row) * width + column, add(value, position));
     });
@@ -90,11 +90,11 @@ inline void quantise(const Work& work, int32_t task, const EncoderEnds& ends, in
   const int width = work.transformer->padded_width, dim = ends.code_in.out;
   each_output(work, task, 0, [&](int32_t first, int32_t count, const float* x) {
     float* vectors = scratch.projected;
-    apply<false>(ends.code_in, {x, nullptr, size_t(width)}, count,
+    apply<false>(ends.code_in, {x, size_t(width)}, count,
                  [=](int row, int column, F value) { store(vectors + size_t(row) * dim + column, value); });
     for (int32_t row = 0; row < count; row++) {
       float* scores = scratch.scores;
-      apply<false>(ends.codes, {vectors + size_t(row) * dim, nullptr, size_t(dim)}, 1,
+      apply<false>(ends.codes, {vectors + size_t(row) * dim, size_t(dim)}, 1,
                    [=](int, int column, F value) { store(scores + column, value); });
       int32_t best = 0;
       for (int32_t v = 1; v < ends.codebook_size; v++) best = scores[v] > scores[best] ? v : best;
@@ -104,7 +104,8 @@ inline void quantise(const Work& work, int32_t task, const EncoderEnds& ends, in
 }
 
 // The token that `u` falls on, and its probability, of logits that are overwritten.
-inline int32_t draw(float* logits, int32_t codes, float inverse_temperature, float u, float* probability, bool* bad) {
+inline int32_t draw(float* logits, int32_t codes, float inverse_temperature, float u, float* probability,
+                    bool* bad) {
   constexpr int32_t kBlock = 64;
   const int32_t padded = (codes + 15) / 16 * 16;
   for (int32_t v = codes; v < padded; v++) logits[v] = logits[0];
@@ -119,7 +120,8 @@ inline int32_t draw(float* logits, int32_t codes, float inverse_temperature, flo
   float total = 0;
   for (int32_t block = 0; block < padded; block += kBlock) {
     F part = load(logits + block);
-    for (int32_t v = block + 16; v < padded && v < block + kBlock; v += 16) part = add(part, load(logits + v));
+    for (int32_t v = block + 16; v < padded && v < block + kBlock; v += 16)
+      part = add(part, load(logits + v));
     total += sum(part);
   }
   if (!(total >= 0.5F && total <= static_cast<float>(padded))) *bad = true;
@@ -154,7 +156,8 @@ inline void sample(const Work& work, int32_t task, int32_t frame, const SampleWo
   const int32_t padded = ends.head.out, codes = ends.codebook_size;
   each_output(work, task, frame, [&](int32_t first, int32_t count, const float* x) {
     float* vectors = scratch.projected;  // [count, S E + copy terms]
-    apply<kFused>(ends.token_out, {x, nullptr, size_t(width)}, count,
+    const Inputs inputs = inputs_of(ends.token_out, x, count, width, scratch.quantised, scratch.steps);
+    apply<kFused>(ends.token_out, inputs, count,
                   [=](int row, int column, F value) { store(vectors + size_t(row) * outs + column, value); });
     // The tokens to sample, kRows at a time.
     int32_t places[kRows];
@@ -163,8 +166,10 @@ inline void sample(const Work& work, int32_t task, int32_t frame, const SampleWo
     int32_t waiting = 0;
     const auto flush = [&] {
       float* logits = scratch.scores;
-      apply<kFused>(ends.head, {gathered, nullptr, size_t(dim)}, waiting,
-                    [=](int row, int column, F value) { store(logits + size_t(row) * padded + column, value); });
+      const Inputs tokens = inputs_of(ends.head, gathered, waiting, dim, scratch.quantised, scratch.steps);
+      apply<kFused>(ends.head, tokens, waiting, [=](int row, int column, F value) {
+        store(logits + size_t(row) * padded + column, value);
+      });
       for (int32_t i = 0; i < waiting; i++) {
         float* own = logits + size_t(i) * padded;
         const int32_t place = places[i], last = sample.previous[place];
@@ -198,7 +203,8 @@ inline void paint(const Work& work, int32_t task, const DecoderEnds& ends, uint8
   const int32_t width = work.transformer->padded_width, outs = ends.patch_out.out, patch = ends.patch;
   each_output(work, task, 0, [&](int32_t first, int32_t count, const float* x) {
     float* y = scratch.projected;
-    apply<false>(ends.patch_out, {x, nullptr, size_t(width)}, count, [=](int row, int column, F value) {
+    const Inputs inputs = inputs_of(ends.patch_out, x, count, width, scratch.quantised, scratch.steps);
+    apply<false>(ends.patch_out, inputs, count, [=](int row, int column, F value) {
       const F level = round(min(max(mul(add(value, set(1.0F)), set(127.5F)), set(0.0F)), set(255.0F)));
       store(y + size_t(row) * outs + column, level);
     });

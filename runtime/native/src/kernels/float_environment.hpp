@@ -1,4 +1,5 @@
-// The default floating-point environment while a kernel runs: games change it, and results must not depend on it.
+// The default floating-point environment while a kernel runs: games change it, and results must not depend on
+// it.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ class FloatEnvironment {
  private:
   uint64_t before_;
 #else
-  FloatEnvironment() {}   // WebAssembly has one environment only
+  FloatEnvironment() {}  // WebAssembly has one environment only
   ~FloatEnvironment() {}
 #endif
 

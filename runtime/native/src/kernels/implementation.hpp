@@ -44,12 +44,19 @@ struct Table {
     const FloatEnvironment environment;
     GRT_ISA::paint(work, task, ends, picture);
   }
+  static void multiply(const Linear& linear, const float* x, int32_t count, float* y) {
+    const FloatEnvironment environment;
+    const size_t stride = size_t(linear.out);
+    apply<kFused>(linear, {x, size_t(linear.in)}, count,
+                  [=](int row, int column, F value) { store(y + row * stride + column, value); });
+  }
   static void quantise(const Work& work, int32_t task, const EncoderEnds& ends, int32_t* tokens) {
     const FloatEnvironment environment;
     GRT_ISA::quantise(work, task, ends, tokens);
   }
 
-  static constexpr Kernels kKernels{embed, embed_decoder, embed_encoder, begin, layer, sample, paint, quantise};
+  static constexpr Kernels kKernels{embed,  embed_decoder, embed_encoder, begin,   layer,
+                                    sample, paint,         multiply,      quantise};
 };
 
 }  // namespace grt::GRT_ISA

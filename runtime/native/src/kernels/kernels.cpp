@@ -22,18 +22,26 @@ const Kernels* kernels_wasm(bool int8);
 
 const Kernels* kernels_of(grt_instructions instructions, bool int8) {
   switch (instructions) {
-    case GRT_INSTRUCTIONS_SCALAR: return kernels_scalar(int8);
+    case GRT_INSTRUCTIONS_SCALAR:
+      return kernels_scalar(int8);
 #if defined(__x86_64__)
-    case GRT_INSTRUCTIONS_SSE4: return kernels_sse4(int8);
-    case GRT_INSTRUCTIONS_AVX2: return kernels_avx2(int8);
-    case GRT_INSTRUCTIONS_AVX512: return kernels_avx512(int8);
+    case GRT_INSTRUCTIONS_SSE4:
+      return kernels_sse4(int8);
+    case GRT_INSTRUCTIONS_AVX2:
+      return kernels_avx2(int8);
+    case GRT_INSTRUCTIONS_AVX512:
+      return kernels_avx512(int8);
 #elif defined(__aarch64__)
-    case GRT_INSTRUCTIONS_NEON: return kernels_neon(int8);
-    case GRT_INSTRUCTIONS_NEON_DOT: return kernels_neon_dot(int8);
+    case GRT_INSTRUCTIONS_NEON:
+      return kernels_neon(int8);
+    case GRT_INSTRUCTIONS_NEON_DOT:
+      return kernels_neon_dot(int8);
 #elif defined(__wasm__)
-    case GRT_INSTRUCTIONS_WASM: return kernels_wasm(int8);
+    case GRT_INSTRUCTIONS_WASM:
+      return kernels_wasm(int8);
 #endif
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -41,8 +49,10 @@ bool has_instructions(grt_instructions instructions) {
   if (instructions == GRT_INSTRUCTIONS_SCALAR) return true;
   if (kernels_of(instructions, true) == nullptr) return false;
 #if defined(__x86_64__)
-  if (instructions == GRT_INSTRUCTIONS_SSE4) return __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("ssse3");
-  if (instructions == GRT_INSTRUCTIONS_AVX2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (instructions == GRT_INSTRUCTIONS_SSE4)
+    return __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("ssse3");
+  if (instructions == GRT_INSTRUCTIONS_AVX2)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");

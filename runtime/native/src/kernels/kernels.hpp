@@ -6,8 +6,8 @@
 
 namespace grt {
 
-// The kernels of an instruction set, for int8 (nothing fused, the same bits everywhere) or float32; null where the
-// build lacks it. The others have to be asked first whether the processor has it.
+// The kernels of an instruction set, for int8 (nothing fused, the same bits everywhere) or float32; null
+// where the build lacks it. The others have to be asked first whether the processor has it.
 const Kernels* kernels_of(grt_instructions instructions, bool int8);
 
 // Whether this processor and build have an instruction set.

@@ -5,8 +5,8 @@
 
 namespace grt::GRT_ISA {
 
-// e^x for x up to 0; numbers below -87 count as that. Cody and Waite's reduction and a polynomial of degree 6 (Taylor's,
-// on |r| <= ln 2 / 2); relative error below 2e-7.
+// e^x for x up to 0; numbers below -87 count as that. Cody and Waite's reduction and a polynomial of degree 6
+// (Taylor's, on |r| <= ln 2 / 2); relative error below 2e-7.
 GRT_INLINE F exp_negative(F x) {
   x = max(x, set(-87.0F));
   const F n = round(mul(x, set(1.44269504F)));
@@ -21,8 +21,8 @@ GRT_INLINE F exp_negative(F x) {
   return scale(y, n);
 }
 
-// z / 2 (1 + tanh u) with u = sqrt(2 / pi) (z + 0.044715 z^3), which is z / (1 + e^(-2 u)); where -2 u is above 0 it is
-// z e^(2 u) / (1 + e^(2 u)), so that no power is large.
+// z / 2 (1 + tanh u) with u = sqrt(2 / pi) (z + 0.044715 z^3), which is z / (1 + e^(-2 u)); where -2 u is
+// above 0 it is z e^(2 u) / (1 + e^(2 u)), so that no power is large.
 GRT_INLINE F gelu(F z) {
   const F zero = set(0.0F);
   const F cubic = add(z, mul(mul(set(0.044715F), mul(z, z)), z));

@@ -17,29 +17,26 @@ inline constexpr int kRows = 3, kColumns = 2;
 inline constexpr int kRows = 3, kColumns = 1;
 #endif
 
-// ---- float ---------------------------------------------------------------------------------------------------
+// ---- float
+// ---------------------------------------------------------------------------------------------------
 
 // sums[r][c] = a[r, :] b[:, 16 c ... 16 c + 15], the terms added one after the other.
 template <bool kFused, int R, int C>
-GRT_INLINE void multiply(const float* a, size_t a_stride, const float* b, size_t b_stride, int depth, F (&sums)[R][C]) {
-GRT_UNROLL
-  for (int r = 0; r < R; r++)
-GRT_UNROLL
-    for (int c = 0; c < C; c++) sums[r][c] = set(0.0F);
-  for (int k = 0; k < depth; k++) {
+GRT_INLINE void multiply(const float* a, size_t a_stride, const float* b, size_t b_stride, int depth,
+                         F (&sums)[R][C]) {
+  repeat<R>(GRT_BODY(r) { repeat<C>(GRT_BODY(c) { sums[r][c] = set(0.0F); }); });
+  for (int k = 0; k < depth; k++, b += b_stride) {
     F column[C];
-GRT_UNROLL
-    for (int c = 0; c < C; c++) column[c] = load(b + k * b_stride + 16 * c);
-GRT_UNROLL
-    for (int r = 0; r < R; r++) {
+    repeat<C>(GRT_BODY(c) { column[c] = load(b + 16 * c); });
+    repeat<R>(GRT_BODY(r) {
       const F x = set(a[r * a_stride + k]);
-GRT_UNROLL
-      for (int c = 0; c < C; c++) sums[r][c] = multiply_add<kFused>(x, column[c], sums[r][c]);
-    }
+      repeat<C>(GRT_BODY(c) { sums[r][c] = multiply_add<kFused>(x, column[c], sums[r][c]); });
+    });
   }
 }
 
-// ---- int8 ----------------------------------------------------------------------------------------------------
+// ---- int8
+// ----------------------------------------------------------------------------------------------------
 
 // How inputs are stored for the integer product.
 #if defined(GRT_ISA_AVX512)
@@ -79,138 +76,128 @@ GRT_INLINE void store_quantised(Quantised* p, F x) {
 #endif
 }
 
-// sums[r][c] = a[r, :] b[:, 16 c ... 16 c + 15] of a panel [in / 4][columns][4], exact; `offset` as `Linear` has it.
+// s + the products of groups of four bytes, x without a sign and w with one. In assembly because gcc 12
+// copies the sums of the intrinsic from register to register.
+#if defined(GRT_ISA_AVX512)
+GRT_INLINE __m512i add_products(__m512i s, __m512i x, __m512i w) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(x), "v"(w));
+  return s;
+}
+GRT_INLINE __m512i add_products16(__m512i s, __m512i x, __m512i w) {
+  asm("vpdpwssd %2, %1, %0" : "+v"(s) : "v"(x), "v"(w));
+  return s;
+}
+#endif
+
+template <typename T>
+GRT_INLINE T load_as(const void* p) {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+// sums[r][c] = a[r, :] b[:, 16 c ... 16 c + 15] of a panel [in / 4][columns][4], exact; `offset` as `Linear`
+// has it.
 template <int R, int C>
 GRT_INLINE void multiply(const Quantised* a, size_t a_stride, const int8_t* b, size_t columns, int depth,
                          const int32_t* offset, I (&sums)[R][C]) {
   const size_t b_stride = columns * 4;
 #if defined(GRT_ISA_AVX512)
-GRT_UNROLL
-  for (int r = 0; r < R; r++)
-GRT_UNROLL
-    for (int c = 0; c < C; c++) sums[r][c].part[0] = wload(offset + 16 * c);
-  for (int k = 0; k < depth; k += 4) {
+  repeat<R>(GRT_BODY(r) { repeat<C>(GRT_BODY(c) { sums[r][c].part[0] = wload(offset + 16 * c); }); });
+  for (int k = 0; k < depth; k += 4, b += b_stride) {
     __m512i column[C];
-GRT_UNROLL
-    for (int c = 0; c < C; c++) column[c] = _mm512_loadu_si512(b + k / 4 * b_stride + 64 * c);
-GRT_UNROLL
-    for (int r = 0; r < R; r++) {
-      int32_t four;
-      std::memcpy(&four, a + r * a_stride + k, 4);
-      const __m512i x = _mm512_set1_epi32(four);
-GRT_UNROLL
-      for (int c = 0; c < C; c++) sums[r][c].part[0] = _mm512_dpbusd_epi32(sums[r][c].part[0], x, column[c]);
-    }
+    repeat<C>(GRT_BODY(c) { column[c] = _mm512_loadu_si512(b + 64 * c); });
+    repeat<R>(GRT_BODY(r) {
+      const __m512i x = _mm512_set1_epi32(load_as<int32_t>(a + r * a_stride + k));
+      repeat<C>(GRT_BODY(c) { sums[r][c].part[0] = add_products(sums[r][c].part[0], x, column[c]); });
+    });
   }
 #elif defined(GRT_ISA_AVX2)
   (void)offset;
-  for (int c = 0; c < C; c++) {  // 16 columns at a time: two sums of pairs for each, in four vectors a row
+  repeat<C>(GRT_BODY(c) {  // 16 columns at a time: two sums of pairs for each, in four vectors a row
     __m256i s[R][4];
-    for (int r = 0; r < R; r++)
-      for (int i = 0; i < 4; i++) s[r][i] = _mm256_setzero_si256();
-    for (int k = 0; k < depth; k += 4) {
-      const int8_t* at = b + k / 4 * b_stride + 64 * c;
+    repeat<R>(GRT_BODY(r) { repeat<4>(GRT_BODY(i) { s[r][i] = _mm256_setzero_si256(); }); });
+    const int8_t* at = b + 64 * c;
+    for (int k = 0; k < depth; k += 4, at += b_stride) {
       __m256i x[R];
-GRT_UNROLL
-      for (int r = 0; r < R; r++) {
-        int64_t four;
-        std::memcpy(&four, a + r * a_stride + k, 8);
-        x[r] = _mm256_set1_epi64x(four);
-      }
-GRT_UNROLL
-      for (int i = 0; i < 4; i++) {
-        const __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at + 16 * i)));
-GRT_UNROLL
-        for (int r = 0; r < R; r++) s[r][i] = _mm256_add_epi32(s[r][i], _mm256_madd_epi16(x[r], w));
-      }
+      repeat<R>(GRT_BODY(r) { x[r] = _mm256_set1_epi64x(load_as<int64_t>(a + r * a_stride + k)); });
+      repeat<4>(GRT_BODY(i) {
+        const __m256i w =
+            _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at + 16 * i)));
+        repeat<R>(GRT_BODY(r) { s[r][i] = _mm256_add_epi32(s[r][i], _mm256_madd_epi16(x[r], w)); });
+      });
     }
-    for (int r = 0; r < R; r++)
-      for (int i = 0; i < 2; i++) {
+    repeat<R>(GRT_BODY(r) {
+      repeat<2>(GRT_BODY(i) {
         const __m256i pairs = _mm256_hadd_epi32(s[r][2 * i], s[r][2 * i + 1]);
         sums[r][c].part[i] = _mm256_permute4x64_epi64(pairs, 0xD8);
-      }
-  }
+      });
+    });
+  });
 #elif defined(GRT_ISA_SSE4) || defined(GRT_ISA_WASM) || defined(GRT_ISA_NEON)
   (void)offset;
-  for (int c = 0; c < C; c++)
-    for (int half = 0; half < 2; half++) {  // 8 columns at a time: two sums of pairs for each, in four vectors a row
-      W s[R][4];
-      for (int r = 0; r < R; r++)
-        for (int i = 0; i < 4; i++) s[r][i] = wset(0);
-      for (int k = 0; k < depth; k += 4) {
-        const int8_t* at = b + k / 4 * b_stride + 64 * c + 32 * half;
+  repeat<2 * C>(GRT_BODY(half) {  // 8 columns at a time: two sums of pairs for each, in four vectors a row
+    W s[R][4];
+    repeat<R>(GRT_BODY(r) { repeat<4>(GRT_BODY(i) { s[r][i] = wset(0); }); });
+    const int8_t* at = b + 32 * half;
+    for (int k = 0; k < depth; k += 4, at += b_stride) {
 #if defined(GRT_ISA_NEON)
-        int8x8_t x[R];
-        for (int r = 0; r < R; r++) {
-          int32_t four;
-          std::memcpy(&four, a + r * a_stride + k, 4);
-          x[r] = vreinterpret_s8_s32(vdup_n_s32(four));
-        }
-GRT_UNROLL
-        for (int i = 0; i < 4; i++) {
-          const int8x8_t w = vld1_s8(at + 8 * i);
-GRT_UNROLL
-          for (int r = 0; r < R; r++) s[r][i] = vpadalq_s16(s[r][i], vmull_s8(x[r], w));
-        }
+      int8x8_t x[R];
+      repeat<R>(
+          GRT_BODY(r) { x[r] = vreinterpret_s8_s32(vdup_n_s32(load_as<int32_t>(a + r * a_stride + k))); });
+      repeat<4>(GRT_BODY(i) {
+        const int8x8_t w = vld1_s8(at + 8 * i);
+        repeat<R>(GRT_BODY(r) { s[r][i] = vpadalq_s16(s[r][i], vmull_s8(x[r], w)); });
+      });
 #else
-        W x[R];
-        for (int r = 0; r < R; r++) {
-          int64_t four;
-          std::memcpy(&four, a + r * a_stride + k, 8);
+      W x[R];
+      repeat<R>(GRT_BODY(r) {
+        const auto four = load_as<int64_t>(a + r * a_stride + k);
 #if defined(GRT_ISA_SSE4)
-          x[r] = _mm_set1_epi64x(four);
+        x[r] = _mm_set1_epi64x(four);
 #else
-          x[r] = wasm_i64x2_splat(four);
+        x[r] = wasm_i64x2_splat(four);
 #endif
-        }
-GRT_UNROLL
-        for (int i = 0; i < 4; i++) {
+      });
+      repeat<4>(GRT_BODY(i) {
 #if defined(GRT_ISA_SSE4)
-          const W w = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at + 8 * i)));
-GRT_UNROLL
-          for (int r = 0; r < R; r++) s[r][i] = wadd(s[r][i], _mm_madd_epi16(x[r], w));
+        const W w = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at + 8 * i)));
+        repeat<R>(GRT_BODY(r) { s[r][i] = wadd(s[r][i], _mm_madd_epi16(x[r], w)); });
 #else
-          const W w = wasm_i16x8_load8x8(at + 8 * i);
-GRT_UNROLL
-          for (int r = 0; r < R; r++) s[r][i] = wadd(s[r][i], wasm_i32x4_dot_i16x8(x[r], w));
+        const W w = wasm_i16x8_load8x8(at + 8 * i);
+        repeat<R>(GRT_BODY(r) { s[r][i] = wadd(s[r][i], wasm_i32x4_dot_i16x8(x[r], w)); });
 #endif
-        }
+      });
 #endif
-      }
-      for (int r = 0; r < R; r++)
-        for (int i = 0; i < 2; i++) {
-          const W p = s[r][2 * i], q = s[r][2 * i + 1];
-#if defined(GRT_ISA_NEON)
-          sums[r][c].part[2 * half + i] = vpaddq_s32(p, q);
-#elif defined(GRT_ISA_SSE4)
-          sums[r][c].part[2 * half + i] = _mm_hadd_epi32(p, q);
-#else
-          sums[r][c].part[2 * half + i] =
-              wadd(wasm_i32x4_shuffle(p, q, 0, 2, 4, 6), wasm_i32x4_shuffle(p, q, 1, 3, 5, 7));
-#endif
-        }
     }
+    repeat<R>(GRT_BODY(r) {
+      repeat<2>(GRT_BODY(i) {
+        const W p = s[r][2 * i], q = s[r][2 * i + 1];
+        W& sum = sums[r][half / 2].part[2 * (half % 2) + i];
+#if defined(GRT_ISA_NEON)
+        sum = vpaddq_s32(p, q);
+#elif defined(GRT_ISA_SSE4)
+        sum = _mm_hadd_epi32(p, q);
+#else
+        sum = wadd(wasm_i32x4_shuffle(p, q, 0, 2, 4, 6), wasm_i32x4_shuffle(p, q, 1, 3, 5, 7));
+#endif
+      });
+    });
+  });
 #elif defined(GRT_ISA_NEON_DOT)
   (void)offset;
-  for (int r = 0; r < R; r++)
-    for (int c = 0; c < C; c++)
-      for (int i = 0; i < 4; i++) sums[r][c].part[i] = wset(0);
-  for (int k = 0; k < depth; k += 4) {
+  repeat<R>(
+      GRT_BODY(r) { repeat<C>(GRT_BODY(c) { repeat<4>(GRT_BODY(i) { sums[r][c].part[i] = wset(0); }); }); });
+  for (int k = 0; k < depth; k += 4, b += b_stride) {
     int8x16_t x[R];
-GRT_UNROLL
-    for (int r = 0; r < R; r++) {
-      int32_t four;
-      std::memcpy(&four, a + r * a_stride + k, 4);
-      x[r] = vreinterpretq_s8_s32(vdupq_n_s32(four));
-    }
-GRT_UNROLL
-    for (int c = 0; c < C; c++)
-GRT_UNROLL
-      for (int i = 0; i < 4; i++) {
-        const int8x16_t w = vld1q_s8(b + k / 4 * b_stride + 64 * c + 16 * i);
-GRT_UNROLL
-        for (int r = 0; r < R; r++) sums[r][c].part[i] = vdotq_s32(sums[r][c].part[i], x[r], w);
-      }
+    repeat<R>(
+        GRT_BODY(r) { x[r] = vreinterpretq_s8_s32(vdupq_n_s32(load_as<int32_t>(a + r * a_stride + k))); });
+    repeat<C>(GRT_BODY(c) {
+      repeat<4>(GRT_BODY(i) {
+        const int8x16_t w = vld1q_s8(b + 64 * c + 16 * i);
+        repeat<R>(GRT_BODY(r) { sums[r][c].part[i] = vdotq_s32(sums[r][c].part[i], x[r], w); });
+      });
+    });
   }
 #else
   (void)offset;
@@ -219,49 +206,170 @@ GRT_UNROLL
       int32_t s[16] = {};
       for (int k = 0; k < depth; k += 4)
         for (int j = 0; j < 16; j++)
-          for (int i = 0; i < 4; i++) s[j] += int32_t{a[r * a_stride + k + i]} * b[k / 4 * b_stride + 64 * c + 4 * j + i];
+          for (int i = 0; i < 4; i++)
+            s[j] += int32_t{a[r * a_stride + k + i]} * b[k / 4 * b_stride + 64 * c + 4 * j + i];
       for (int j = 0; j < 16; j++) sums[r][c].part[j] = s[j];
     }
 #endif
 }
 
-// ---- Whole linears -----------------------------------------------------------------------------------------------
+// ---- int16
+// ---------------------------------------------------------------------------------------------------
 
-// Inputs of a linear: floats, or quantised where the linear is int8. Rows are `stride` apart.
-struct Inputs {
-  const float* floats;
-  const Quantised* quantised;
-  size_t stride;
-};
+// Whole numbers of at most 32767, stored.
+GRT_INLINE void store_quantised16(int16_t* p, F x) {
+  const F q = round(x);
+#if defined(GRT_ISA_AVX512)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvttps_epi32(q.part[0])));
+#elif defined(GRT_ISA_AVX2)
+  const __m256i n = _mm256_packs_epi32(_mm256_cvttps_epi32(q.part[0]), _mm256_cvttps_epi32(q.part[1]));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(n, 0xD8));
+#elif defined(GRT_ISA_SCALAR)
+  for (int i = 0; i < 16; i++) p[i] = static_cast<int16_t>(wconvert(q.part[i]));
+#else
+  for (int i = 0; i < 2; i++) {
+    const W low = wconvert(q.part[2 * i]), high = wconvert(q.part[2 * i + 1]);
+#if defined(GRT_ISA_SSE4)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8 * i), _mm_packs_epi32(low, high));
+#elif defined(GRT_ISA_WASM)
+    wasm_v128_store(p + 8 * i, wasm_i16x8_narrow_i32x4(low, high));
+#else
+    vst1q_s16(p + 8 * i, vcombine_s16(vqmovn_s32(low), vqmovn_s32(high)));
+#endif
+  }
+#endif
+}
 
-// Calls `keep(row, column, y)` for every 16 outputs, `rows` rows.
-template <bool kFused, int R, int C, typename Keep>
-GRT_INLINE void tile(const Linear& linear, const Inputs& x, int row, int panel, int columns, int at, Keep& keep) {
-  const int column = panel + at;
-  if (linear.int8) {
-    I sums[R][C];
-    multiply<R, C>(x.quantised + row * x.stride, x.stride,
-                   linear.weights8 + size_t(panel) * linear.in + size_t(at) * 4, columns, linear.in,
-                   linear.offset + column, sums);
-GRT_UNROLL
-    for (int c = 0; c < C; c++) {
-      const F scale = load(linear.scale + column + 16 * c);
-GRT_UNROLL
-      for (int r = 0; r < R; r++) keep(row + r, column + 16 * c, mul(to_float(sums[r][c]), scale));
-    }
-  } else {
-    F sums[R][C];
-    multiply<kFused, R, C>(x.floats + row * x.stride, x.stride, linear.weights + size_t(panel) * linear.in + at, columns,
-                           linear.in, sums);
-GRT_UNROLL
-    for (int c = 0; c < C; c++)
-GRT_UNROLL
-      for (int r = 0; r < R; r++) keep(row + r, column + 16 * c, sums[r][c]);
+// sums[r][c] = a[r, :] b[:, 16 c ... 16 c + 15] of a panel [in / 2][columns][2], exact.
+template <int R, int C>
+GRT_INLINE void multiply16(const int16_t* a, size_t a_stride, const int16_t* b, size_t columns, int depth,
+                           I (&sums)[R][C]) {
+  repeat<R>(GRT_BODY(r) {
+    repeat<C>(GRT_BODY(c) { repeat<kParts>(GRT_BODY(i) { sums[r][c].part[i] = wset(0); }); });
+  });
+  for (int k = 0; k < depth; k += 2, b += 2 * columns) {
+#if defined(GRT_ISA_SCALAR)
+    for (int r = 0; r < R; r++)
+      for (int c = 0; c < C; c++)
+        for (int j = 0; j < 16; j++)
+          for (int i = 0; i < 2; i++)
+            sums[r][c].part[j] += int32_t{a[r * a_stride + k + i]} * b[32 * c + 2 * j + i];
+#elif defined(GRT_ISA_AVX512)
+    __m512i column[C];
+    repeat<C>(GRT_BODY(c) { column[c] = _mm512_loadu_si512(b + 32 * c); });
+    repeat<R>(GRT_BODY(r) {
+      const __m512i x = _mm512_set1_epi32(load_as<int32_t>(a + r * a_stride + k));
+      repeat<C>(GRT_BODY(c) { sums[r][c].part[0] = add_products16(sums[r][c].part[0], x, column[c]); });
+    });
+#elif defined(GRT_ISA_NEON) || defined(GRT_ISA_NEON_DOT)
+    int16x4_t x[R];
+    repeat<R>(
+        GRT_BODY(r) { x[r] = vreinterpret_s16_s32(vdup_n_s32(load_as<int32_t>(a + r * a_stride + k))); });
+    repeat<C * kParts>(GRT_BODY(i) {
+      const int16x8_t w = vld1q_s16(b + 8 * i);
+      repeat<R>(GRT_BODY(r) {
+        W& sum = sums[r][i / kParts].part[i % kParts];
+        sum = vaddq_s32(sum, vpaddq_s32(vmull_s16(x[r], vget_low_s16(w)), vmull_s16(x[r], vget_high_s16(w))));
+      });
+    });
+#else
+    W x[R];
+    repeat<R>(GRT_BODY(r) { x[r] = wset(load_as<int32_t>(a + r * a_stride + k)); });
+    repeat<C * kParts>(GRT_BODY(i) {
+      const W w = wload(reinterpret_cast<const int32_t*>(b) + kLanes * i);
+      repeat<R>(GRT_BODY(r) {
+        W& sum = sums[r][i / kParts].part[i % kParts];
+#if defined(GRT_ISA_AVX2)
+        sum = wadd(sum, _mm256_madd_epi16(x[r], w));
+#elif defined(GRT_ISA_SSE4)
+        sum = wadd(sum, _mm_madd_epi16(x[r], w));
+#else
+        sum = wadd(sum, wasm_i32x4_dot_i16x8(x[r], w));
+#endif
+      });
+    });
+#endif
   }
 }
 
+// ---- Whole linears
+// -----------------------------------------------------------------------------------------------
+
+// Inputs of a linear, rows `stride` apart, in its format.
+struct Inputs {
+  const void* rows;
+  size_t stride;
+  const float* steps = nullptr;  // of each row, int16
+};
+
+// Rows [count, width] rounded as a linear wants them, to `quantised` and `steps`; in float they stay where
+// they are.
+inline Inputs inputs_of(const Linear& linear, const float* x, int count, int width, void* quantised,
+                        float* steps) {
+  if (linear.format == Format::kFloat) return {x, size_t(width)};
+  if (linear.format == Format::kInt8) {
+    auto* to = static_cast<Quantised*>(quantised);
+    const F inverse = set(linear.inverse_step);
+    for (int i = 0; i < count * width; i += 16) store_quantised(to + i, mul(load(x + i), inverse));
+    return {quantised, size_t(width)};
+  }
+  auto* to = static_cast<int16_t*>(quantised);
+  const F zero = set(0.0F);
+  for (int row = 0; row < count; row++) {
+    const float* from = x + size_t(row) * width;
+    F most = zero;
+    for (int i = 0; i < width; i += 16) {
+      const F part = load(from + i);
+      most = max(most, max(part, sub(zero, part)));
+    }
+    const float magnitude = largest(most);
+    const F inverse = set(magnitude > 0 ? linear.most / magnitude : 0.0F);
+    const F bound = set(linear.most), least = set(-linear.most);
+    for (int i = 0; i < width; i += 16) {
+      store_quantised16(to + size_t(row) * width + i, max(min(mul(load(from + i), inverse), bound), least));
+    }
+    steps[row] = magnitude / linear.most;
+  }
+  return {quantised, size_t(width), steps};
+}
+
+// Calls `keep(row, column, y)` for every 16 outputs, `rows` rows.
+template <bool kFused, int R, int C, typename Keep>
+GRT_INLINE void tile(const Linear& linear, const Inputs& x, int row, int panel, int columns, int at,
+                     Keep& keep) {
+  const int column = panel + at;
+  const size_t first = size_t(row) * x.stride, start = size_t(panel) * linear.in;
+  if (linear.format == Format::kFloat) {
+    F sums[R][C];
+    multiply<kFused, R, C>(static_cast<const float*>(x.rows) + first, x.stride,
+                           static_cast<const float*>(linear.weights) + start + at, columns, linear.in, sums);
+    repeat<C>(GRT_BODY(c) { repeat<R>(GRT_BODY(r) { keep(row + r, column + 16 * c, sums[r][c]); }); });
+    return;
+  }
+  I sums[R][C];
+  const bool is_int8 = linear.format == Format::kInt8;
+  if (is_int8) {
+    multiply<R, C>(static_cast<const Quantised*>(x.rows) + first, x.stride,
+                   static_cast<const int8_t*>(linear.weights) + start + size_t(at) * 4, columns, linear.in,
+                   linear.offset + column, sums);
+  } else {
+    multiply16<R, C>(static_cast<const int16_t*>(x.rows) + first, x.stride,
+                     static_cast<const int16_t*>(linear.weights) + start + size_t(at) * 2, columns, linear.in,
+                     sums);
+  }
+  repeat<C>(GRT_BODY(c) {
+    const F scale = load(linear.scale + column + 16 * c);
+    repeat<R>(GRT_BODY(r) {
+      F y = mul(to_float(sums[r][c]), scale);
+      if (!is_int8) y = mul(y, set(x.steps[row + r]));
+      keep(row + r, column + 16 * c, y);
+    });
+  });
+}
+
 template <bool kFused, int C, typename Keep>
-GRT_INLINE void all_rows(const Linear& linear, const Inputs& x, int rows, int panel, int columns, int at, Keep& keep) {
+GRT_INLINE void all_rows(const Linear& linear, const Inputs& x, int rows, int panel, int columns, int at,
+                         Keep& keep) {
   for (int row = 0; row < rows;) {
     const int left = rows - row;
     if (left >= kRows && (kRows != 6 || left != 8)) {

@@ -11,6 +11,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #if defined(GRT_ISA_AVX512) || defined(GRT_ISA_AVX2) || defined(GRT_ISA_SSE4)
 #include <immintrin.h>
@@ -22,20 +24,29 @@
 
 #define GRT_INLINE [[gnu::always_inline]] inline
 
-// In front of short loops over registers, which are to stay there. The scalar build is small instead.
-#if defined(GRT_ISA_SCALAR)
-#define GRT_UNROLL
-#elif defined(__clang__)
-#define GRT_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define GRT_UNROLL _Pragma("GCC unroll 16")
-#endif
-
 #if defined(GRT_ISA_AVX512) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in gcc's own header
+#pragma GCC diagnostic ignored "-Wuninitialized"  // both in gcc's own header
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
 namespace grt::GRT_ISA {
+
+// body(0) ... body(N - 1), written out, so that arrays of registers stay in registers: indices are constants
+// from the start. (A loop that is unrolled later comes too late for gcc.) The scalar build is small instead.
+template <int N, typename Body>
+GRT_INLINE void repeat(Body body) {
+#if defined(GRT_ISA_SCALAR)
+  for (int i = 0; i < N; i++) body(i);
+#else
+  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    (body(std::integral_constant<int, i>{}), ...);
+  }
+  (std::make_integer_sequence<int, N>{});
+#endif
+}
+
+// The head of such a body.
+#define GRT_BODY(index) [&](auto index) __attribute__((always_inline))
 
 // ---- One vector of the hardware: V of floats, W of int32 -------------------------------------------------
 
@@ -55,11 +66,15 @@ GRT_INLINE V vsqrt(V a) { return _mm512_sqrt_ps(a); }
 GRT_INLINE V vfused(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 GRT_INLINE V vmin(V a, V b) { return _mm512_min_ps(a, b); }
 GRT_INLINE V vmax(V a, V b) { return _mm512_max_ps(a, b); }
-GRT_INLINE V vpick(V a, V b, V x, V y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
+GRT_INLINE V vpick(V a, V b, V x, V y) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
 GRT_INLINE V vround(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 GRT_INLINE W wconvert(V a) { return _mm512_cvttps_epi32(a); }
 GRT_INLINE V vconvert(W a) { return _mm512_cvtepi32_ps(a); }
-GRT_INLINE V vscale(V a, W n) { return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(n, 23))); }
+GRT_INLINE V vscale(V a, W n) {
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(n, 23)));
+}
 GRT_INLINE W wload(const int32_t* p) { return _mm512_loadu_si512(p); }
 GRT_INLINE void wstore(int32_t* p, W a) { _mm512_storeu_si512(p, a); }
 GRT_INLINE W wadd(W a, W b) { return _mm512_add_epi32(a, b); }
@@ -85,7 +100,9 @@ GRT_INLINE V vpick(V a, V b, V x, V y) { return _mm256_blendv_ps(y, x, _mm256_cm
 GRT_INLINE V vround(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 GRT_INLINE W wconvert(V a) { return _mm256_cvttps_epi32(a); }
 GRT_INLINE V vconvert(W a) { return _mm256_cvtepi32_ps(a); }
-GRT_INLINE V vscale(V a, W n) { return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(n, 23))); }
+GRT_INLINE V vscale(V a, W n) {
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(n, 23)));
+}
 GRT_INLINE W wload(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 GRT_INLINE void wstore(int32_t* p, W a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 GRT_INLINE W wadd(W a, W b) { return _mm256_add_epi32(a, b); }
@@ -111,7 +128,9 @@ GRT_INLINE V vpick(V a, V b, V x, V y) { return _mm_blendv_ps(y, x, _mm_cmplt_ps
 GRT_INLINE V vround(V a) { return _mm_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 GRT_INLINE W wconvert(V a) { return _mm_cvttps_epi32(a); }
 GRT_INLINE V vconvert(W a) { return _mm_cvtepi32_ps(a); }
-GRT_INLINE V vscale(V a, W n) { return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(a), _mm_slli_epi32(n, 23))); }
+GRT_INLINE V vscale(V a, W n) {
+  return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(a), _mm_slli_epi32(n, 23)));
+}
 GRT_INLINE W wload(const int32_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 GRT_INLINE void wstore(int32_t* p, W a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), a); }
 GRT_INLINE W wadd(W a, W b) { return _mm_add_epi32(a, b); }
@@ -138,7 +157,9 @@ GRT_INLINE V vpick(V a, V b, V x, V y) { return vbslq_f32(vcltq_f32(a, b), x, y)
 GRT_INLINE V vround(V a) { return vrndnq_f32(a); }
 GRT_INLINE W wconvert(V a) { return vcvtq_s32_f32(a); }
 GRT_INLINE V vconvert(W a) { return vcvtq_f32_s32(a); }
-GRT_INLINE V vscale(V a, W n) { return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), vshlq_n_s32(n, 23))); }
+GRT_INLINE V vscale(V a, W n) {
+  return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), vshlq_n_s32(n, 23)));
+}
 GRT_INLINE W wload(const int32_t* p) { return vld1q_s32(p); }
 GRT_INLINE void wstore(int32_t* p, W a) { vst1q_s32(p, a); }
 GRT_INLINE W wadd(W a, W b) { return vaddq_s32(a, b); }
@@ -192,7 +213,9 @@ GRT_INLINE V vround(V a) {
   const float magic = std::copysign(8388608.0F, a);
   return std::fabs(a) < 8388608.0F ? std::copysign((a + magic) - magic, a) : a;
 }
-GRT_INLINE W wconvert(V a) { return a >= 2147483648.0F || a < -2147483648.0F || a != a ? INT32_MIN : static_cast<W>(a); }
+GRT_INLINE W wconvert(V a) {
+  return a >= 2147483648.0F || a < -2147483648.0F || a != a ? INT32_MIN : static_cast<W>(a);
+}
 GRT_INLINE V vconvert(W a) { return static_cast<V>(a); }
 GRT_INLINE V vscale(V a, W n) {
   uint32_t bits;
@@ -219,58 +242,53 @@ struct I {
   W part[kParts];
 };
 
-#define GRT_EACH(expression)                       \
-  {                                                \
-    F r;                                           \
-    GRT_UNROLL for (int i = 0; i < kParts; i++) r.part[i] = expression; \
-    return r;                                      \
+#define GRT_EACH(expression)                                 \
+  {                                                          \
+    F r;                                                     \
+    repeat<kParts>(GRT_BODY(i) { r.part[i] = expression; }); \
+    return r;                                                \
   }
 
-GRT_INLINE F load(const float* p) GRT_EACH(vload(p + i * kLanes))
-GRT_INLINE F set(float a) GRT_EACH(vset(a))
-GRT_INLINE F add(F a, F b) GRT_EACH(vadd(a.part[i], b.part[i]))
-GRT_INLINE F sub(F a, F b) GRT_EACH(vsub(a.part[i], b.part[i]))
-GRT_INLINE F mul(F a, F b) GRT_EACH(vmul(a.part[i], b.part[i]))
-GRT_INLINE F div(F a, F b) GRT_EACH(vdiv(a.part[i], b.part[i]))
-GRT_INLINE F root(F a) GRT_EACH(vsqrt(a.part[i]))
-GRT_INLINE F min(F a, F b) GRT_EACH(vmin(a.part[i], b.part[i]))
-GRT_INLINE F max(F a, F b) GRT_EACH(vmax(a.part[i], b.part[i]))
-// x where a < b, else y.
-GRT_INLINE F pick(F a, F b, F x, F y) GRT_EACH(vpick(a.part[i], b.part[i], x.part[i], y.part[i]))
-GRT_INLINE F round(F a) GRT_EACH(vround(a.part[i]))
-GRT_INLINE F to_float(I a) GRT_EACH(vconvert(a.part[i]))
-// a 2^round(n), where the result is a normal number.
-GRT_INLINE F scale(F a, F n) GRT_EACH(vscale(a.part[i], wconvert(n.part[i])))
-// a b + c: rounded once where the hardware can (kFused), else twice.
-template <bool kFused>
-GRT_INLINE F multiply_add(F a, F b, F c) {
+GRT_INLINE F load(const float* p) GRT_EACH(vload(p + i * kLanes)) GRT_INLINE F set(float a)
+    GRT_EACH(vset(a)) GRT_INLINE F add(F a, F b) GRT_EACH(vadd(a.part[i], b.part[i])) GRT_INLINE F
+    sub(F a, F b) GRT_EACH(vsub(a.part[i], b.part[i])) GRT_INLINE F
+    mul(F a, F b) GRT_EACH(vmul(a.part[i], b.part[i])) GRT_INLINE F div(F a, F b)
+        GRT_EACH(vdiv(a.part[i], b.part[i])) GRT_INLINE F root(F a) GRT_EACH(vsqrt(a.part[i])) GRT_INLINE F
+    min(F a, F b) GRT_EACH(vmin(a.part[i], b.part[i])) GRT_INLINE F max(F a, F b)
+        GRT_EACH(vmax(a.part[i], b.part[i]))
+    // x where a < b, else y.
+    GRT_INLINE F pick(F a, F b, F x, F y)
+        GRT_EACH(vpick(a.part[i], b.part[i], x.part[i], y.part[i])) GRT_INLINE F round(F a)
+            GRT_EACH(vround(a.part[i])) GRT_INLINE F to_float(I a) GRT_EACH(vconvert(a.part[i]))
+    // a 2^round(n), where the result is a normal number.
+    GRT_INLINE F scale(F a, F n) GRT_EACH(vscale(a.part[i], wconvert(n.part[i])))
+    // a b + c: rounded once where the hardware can (kFused), else twice.
+    template <bool kFused>
+    GRT_INLINE F multiply_add(F a, F b, F c) {
   if constexpr (kFused) GRT_EACH(vfused(a.part[i], b.part[i], c.part[i]))
   else GRT_EACH(vadd(vmul(a.part[i], b.part[i]), c.part[i]))
 }
 #undef GRT_EACH
 
 GRT_INLINE void store(float* p, F a) {
-GRT_UNROLL
-  for (int i = 0; i < kParts; i++) vstore(p + i * kLanes, a.part[i]);
+  repeat<kParts>(GRT_BODY(i) { vstore(p + i * kLanes, a.part[i]); });
 }
 GRT_INLINE I to_int(F a) {  // of whole numbers
   I r;
-GRT_UNROLL
-  for (int i = 0; i < kParts; i++) r.part[i] = wconvert(a.part[i]);
+  repeat<kParts>(GRT_BODY(i) { r.part[i] = wconvert(a.part[i]); });
   return r;
 }
 GRT_INLINE I load_int(const int32_t* p) {
   I r;
-GRT_UNROLL
-  for (int i = 0; i < kParts; i++) r.part[i] = wload(p + i * kLanes);
+  repeat<kParts>(GRT_BODY(i) { r.part[i] = wload(p + i * kLanes); });
   return r;
 }
 GRT_INLINE void store_int(int32_t* p, I a) {
-GRT_UNROLL
-  for (int i = 0; i < kParts; i++) wstore(p + i * kLanes, a.part[i]);
+  repeat<kParts>(GRT_BODY(i) { wstore(p + i * kLanes, a.part[i]); });
 }
 
-// ---- Sums over lanes, in one order: s[j] = (x[j] + x[j+4]) + (x[j+8] + x[j+12]); (s0 + s1) + (s2 + s3) ------
+// ---- Sums over lanes, in one order: s[j] = (x[j] + x[j+4]) + (x[j+8] + x[j+12]); (s0 + s1) + (s2 + s3)
+// ------
 
 GRT_INLINE float sum(F a) {
 #if defined(GRT_ISA_AVX512)
@@ -305,14 +323,14 @@ GRT_INLINE float largest(F a) {
 GRT_INLINE F sums(const F (&a)[16]) {
 #if defined(GRT_ISA_AVX512)
   __m512 g[4];
-GRT_UNROLL
-  for (int i = 0; i < 4; i++) {
+  repeat<4>(GRT_BODY(i) {
     const __m512 p = a[i].part[0], q = a[i + 4].part[0], r = a[i + 8].part[0], s = a[i + 12].part[0];
     const __m512 pq0 = _mm512_shuffle_f32x4(p, q, 0x44), pq1 = _mm512_shuffle_f32x4(p, q, 0xEE);
     const __m512 rs0 = _mm512_shuffle_f32x4(r, s, 0x44), rs1 = _mm512_shuffle_f32x4(r, s, 0xEE);
-    g[i] = _mm512_add_ps(_mm512_add_ps(_mm512_shuffle_f32x4(pq0, rs0, 0x88), _mm512_shuffle_f32x4(pq0, rs0, 0xDD)),
-                         _mm512_add_ps(_mm512_shuffle_f32x4(pq1, rs1, 0x88), _mm512_shuffle_f32x4(pq1, rs1, 0xDD)));
-  }
+    g[i] = _mm512_add_ps(
+        _mm512_add_ps(_mm512_shuffle_f32x4(pq0, rs0, 0x88), _mm512_shuffle_f32x4(pq0, rs0, 0xDD)),
+        _mm512_add_ps(_mm512_shuffle_f32x4(pq1, rs1, 0x88), _mm512_shuffle_f32x4(pq1, rs1, 0xDD)));
+  });
   const __m512 t0 = _mm512_unpacklo_ps(g[0], g[1]), t1 = _mm512_unpackhi_ps(g[0], g[1]);
   const __m512 t2 = _mm512_unpacklo_ps(g[2], g[3]), t3 = _mm512_unpackhi_ps(g[2], g[3]);
   const __m512 u0 = _mm512_shuffle_ps(t0, t2, 0x44), u1 = _mm512_shuffle_ps(t0, t2, 0xEE);

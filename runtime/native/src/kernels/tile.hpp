@@ -1,4 +1,5 @@
-// A tile: rows of one or two frames that a task computes together, so that weights are read once for all of them.
+// A tile: rows of one or two frames that a task computes together, so that weights are read once for all of
+// them.
 #pragma once
 
 #include "kernels/matmul.hpp"
@@ -42,14 +43,15 @@ struct Tile {
 template <typename Use>
 inline void each_tile(const Work& work, int32_t task, Use use) {
   const int32_t rows = work.frames[0].rows;
-  const int32_t begin = first_row(rows, task, work.num_tasks), end = first_row(rows, task + 1, work.num_tasks);
+  const int32_t begin = first_row(rows, task, work.num_tasks),
+                end = first_row(rows, task + 1, work.num_tasks);
   const int32_t most = kTileRows / work.num_frames;
   const int32_t num_tiles = (end - begin + most - 1) / most;
   for (int32_t i = 0; i < num_tiles; i++) {
     Tile tile;
     for (int32_t f = 0; f < work.num_frames; f++) {
-      tile.append(work.frames[f], begin + (end - begin) * i / num_tiles, begin + (end - begin) * (i + 1) / num_tiles,
-                  work.transformer->padded_width);
+      tile.append(work.frames[f], begin + (end - begin) * i / num_tiles,
+                  begin + (end - begin) * (i + 1) / num_tiles, work.transformer->padded_width);
     }
     use(tile);
   }
@@ -86,7 +88,8 @@ inline void norm_heads(float* y, const Transformer& t, const Attention& attentio
     for (int h = 0; h < count; h++) {
       const float* weight = first + h < t.num_heads ? attention.q_norm : attention.k_norm;
       float* x = y + size_t(first + h) * stride;
-      for (int i = 0; i < stride; i += 16) store(x + i, mul(mul(load(x + i), set(inverse[h])), load(weight + i)));
+      for (int i = 0; i < stride; i += 16)
+        store(x + i, mul(mul(load(x + i), set(inverse[h])), load(weight + i)));
     }
   }
 }

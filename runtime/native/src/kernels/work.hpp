@@ -11,33 +11,34 @@ inline constexpr int32_t kTileRows = 64;  // computed together, of all frames of
 struct Scratch {
   void* quantised = nullptr;   // [kTileRows, widest input]
   void* quantised2 = nullptr;  // [kTileRows, F]
+  float* steps = nullptr;      // [kTileRows], of rows in int16
   float* normed = nullptr;     // [kTileRows, widest input]
   float* projected = nullptr;  // [kTileRows, widest output but F]
   float* attended = nullptr;   // [kTileRows, H head_stride]
-  float* hidden = nullptr;     // [kTileRows, F], where `down` is not int8
+  float* hidden = nullptr;     // [kTileRows, F]
   float* scores = nullptr;     // [8, max(P, V) padded, 2], or what a row's temporal attention needs
   bool bad = false;            // a number was not finite
 };
 
 // One frame in an evaluation.
 struct FrameWork {
-  float* x = nullptr;                // [rows, D]
+  float* x = nullptr;  // [rows, D]
   int32_t rows = 0;
-  const int32_t* index = nullptr;    // [rows]: their positions; null: 0, 1, 2 ...
-  float* queries = nullptr;          // [rows, H head_stride], of spatial attention
-  float* keys = nullptr;             // [sets, H head_stride, P padded]: spatial keys, transposed
-  float* values = nullptr;           // [sets, P, H head_stride]
-  int32_t sets = 2;                  // 2: layers take turns; L: kept layer by layer
+  const int32_t* index = nullptr;      // [rows]: their positions; null: 0, 1, 2 ...
+  float* queries = nullptr;            // [rows, H head_stride], of spatial attention
+  float* keys = nullptr;               // [sets, H head_stride, P padded]: spatial keys, transposed
+  float* values = nullptr;             // [sets, P, H head_stride]
+  int32_t sets = 2;                    // 2: layers take turns; L: kept layer by layer
   const float* const* past = nullptr;  // [num_past] pages, newest first
   int32_t num_past = 0;
-  float* page = nullptr;             // gets the new temporal keys and values; null: they are not kept
-  bool for_page_only = false;        // a commit: nothing else is wanted of it
+  float* page = nullptr;       // gets the new temporal keys and values; null: they are not kept
+  bool for_page_only = false;  // a commit: nothing else is wanted of it
 
   int32_t position(int32_t row) const { return index == nullptr ? row : index[row]; }
 };
 
-// One evaluation. Task i of n computes rows [R i / n, R (i + 1) / n) of each frame. Where there are two frames, the
-// second looks back at the page of the first, position by position, so both need the same rows.
+// One evaluation. Task i of n computes rows [R i / n, R (i + 1) / n) of each frame. Where there are two
+// frames, the second looks back at the page of the first, position by position, so both need the same rows.
 struct Work {
   const Transformer* transformer = nullptr;
   FrameWork frames[2];
@@ -56,9 +57,9 @@ struct SampleWork {
   const int32_t* previous = nullptr;  // [N]
   const float* u = nullptr;           // [N]
   float inverse_temperature = 1;
-  int32_t* candidates = nullptr;      // [N]
-  float* probability = nullptr;       // [N]
-  float* logits = nullptr;            // [N, V], of all tokens, or null
+  int32_t* candidates = nullptr;  // [N]
+  float* probability = nullptr;   // [N]
+  float* logits = nullptr;        // [N, V], of all tokens, or null
 };
 
 // A pass's tokens on their way in.
@@ -79,13 +80,15 @@ struct Kernels {
   void (*embed_encoder)(const Work& work, int32_t task, const EncoderEnds& ends, const uint8_t* picture);
   // Spatial queries, keys and values of the first layer.
   void (*begin)(const Work& work, int32_t task);
-  // Layer `layer`, and the spatial queries, keys and values of the next; after the last one, the last norm. All tasks
-  // have to be done with the layer before.
+  // Layer `layer`, and the spatial queries, keys and values of the next; after the last one, the last norm.
+  // All tasks have to be done with the layer before.
   void (*layer)(const Work& work, int32_t task, int32_t layer);
   // Samples from the output of `frame`.
   void (*sample)(const Work& work, int32_t task, int32_t frame, const SampleWork& sample);
   // The decoder's output to a picture [frame_height, frame_width, 3].
   void (*paint)(const Work& work, int32_t task, const DecoderEnds& ends, uint8_t* picture);
+  // y [count, out] of x [count, in], for a linear in float.
+  void (*multiply)(const Linear& linear, const float* x, int32_t count, float* y);
   // The encoder's output to tokens [N].
   void (*quantise)(const Work& work, int32_t task, const EncoderEnds& ends, int32_t* tokens);
 };
