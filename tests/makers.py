@@ -3,18 +3,21 @@
 import gc
 import hashlib
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genie_rt.runtime.backends.reference import ReferenceBackend
+from genie_rt.runtime.backends.registry import BACKENDS, BuildRequest
 from genie_rt.runtime.bundle import Bundle
 from genie_rt.runtime.config import (
     DynamicsConfig,
@@ -23,6 +26,8 @@ from genie_rt.runtime.config import (
     TokenizerConfig,
     TransformerConfig,
 )
+from genie_rt.runtime.linears import linear_names
+from genie_rt.runtime.manifest import Int8Manifest
 from genie_rt.runtime.model.world_model import WorldModel
 from genie_rt.runtime.plan import Plan
 from genie_rt.runtime.session import Session
@@ -104,6 +109,32 @@ def make_world(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.fl
         provenance={}, digest=hashlib.sha256(f"{config} {seed}".encode()).hexdigest(),
     )  # fmt: skip
     return World(bundle, make_backend(config, seed, dtype), str(dtype).removeprefix("torch."))
+
+
+def make_native_world(
+    config: ModelConfig, seed: int = 0, precision: str = "float32", *, kept_float: Collection[str] = ()
+) -> World:
+    """The same model as `make_world` makes in float32, in the C library; skips where that was not built.
+
+    Args:
+        precision: "float32", or "int8" for all linears but `kept_float`.
+    """
+    if not BACKENDS["native"].is_installed:
+        pytest.skip("the C library is not built: make native")
+    from genie_rt.runtime.backends.native.backend import build
+
+    bundle = replace(make_world(config, seed).bundle, int8=make_limits(config, kept_float=kept_float))
+    request = BuildRequest(
+        backend="native", dtype=precision, device=torch.device("cpu"), bundle=bundle, rebuild=False,
+        model=lambda: make_model(config, seed, torch.float32),
+    )  # fmt: skip
+    return World(bundle, build(request), precision)
+
+
+def make_limits(config: ModelConfig, *, kept_float: Collection[str] = ()) -> Int8Manifest:
+    """Limits of int8, each another one, of about what the random models multiply."""
+    names = [name for name in linear_names(config) if name not in kept_float]
+    return Int8Manifest(limits={name: 3 + index / 16 for index, name in enumerate(names)})
 
 
 def make_pictures(config: ModelConfig, count: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -1,5 +1,7 @@
 """A row taken apart into tensors, and put together again: what a snapshot keeps outside of the process."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -48,26 +50,10 @@ def load(
     Raises:
         InputError: a tensor is missing, or its shape, dtype or values are not those of such a model's row.
     """
-    most = {"dynamics": dynamics.window - 1, "decoder": decoder.window - 1, "spatial": 1}
     pools = {"dynamics": dynamics, "decoder": decoder, "spatial": dynamics}
-    for name in ("tokens", "change", *pools):
-        if name not in tensors:
-            raise InputError(f"expected a tensor {name!r}, found {', '.join(sorted(tensors)) or 'none'}")
-    _check("tokens", tensors["tokens"], (config.tokenizer.num_tokens,), torch.int64)
-    _check("change", tensors["change"], (config.num_positions,), torch.float32)
-    codes = config.tokenizer.codebook_size
-    if not bool(((tensors["tokens"] >= 0) & (tensors["tokens"] < codes)).all()):
-        raise InputError(f"tokens: expected numbers from 0 to {codes - 1}, found others")
-    for name, pool in pools.items():
-        count = len(tensors[name]) if tensors[name].ndim else 0
-        if count > most[name]:
-            raise InputError(f"{name}: expected at most {most[name]} pages, found {count}")
-        kept = EXCHANGED if pool.dtype in EXCHANGED else (pool.dtype,)
-        _check(name, tensors[name], (count, *pool.shape), *kept)
-    tensors = tensors | {name: tensors[name].to(pool.dtype) for name, pool in pools.items()}
-    for name in ("change", *pools):
-        if not _is_finite(tensors[name]):
-            raise InputError(f"{name}: expected finite numbers, found NaN or Inf")
+    shapes = {name: pool.shape for name, pool in pools.items()}
+    most = {"dynamics": dynamics.window - 1, "decoder": decoder.window - 1, "spatial": 1}
+    tensors = check_tensors(tensors, config, shapes, most, dynamics.dtype)
     pages: dict[str, Pages] = {
         name: tuple(pool.load(page) for page in tensors[name]) for name, pool in pools.items()
     }
@@ -79,6 +65,44 @@ def load(
         seed=seed, frame_index=frame_index, tokens=tensors["tokens"].to(dynamics.device, copy=True),
         action=action, pending=pending, dynamics=pages["dynamics"], decoder=pages["decoder"], carried=carried,
     )  # fmt: skip
+
+
+def check_tensors(
+    tensors: Mapping[str, Tensor],
+    config: ModelConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    most: Mapping[str, int],
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    """The tensors that `save` gives, if they are those of a row of the model, with pages of one dtype.
+
+    Args:
+        shapes: of a page, by the name of the tensor that holds some.
+        most: pages that each may hold.
+        dtype: of the pages to return.
+
+    Raises:
+        InputError: a tensor is missing, or its shape, dtype or values are not those of such a model's row.
+    """
+    for name in ("tokens", "change", *shapes):
+        if name not in tensors:
+            raise InputError(f"expected a tensor {name!r}, found {', '.join(sorted(tensors)) or 'none'}")
+    _check("tokens", tensors["tokens"], (config.tokenizer.num_tokens,), torch.int64)
+    _check("change", tensors["change"], (config.num_positions,), torch.float32)
+    codes = config.tokenizer.codebook_size
+    if not bool(((tensors["tokens"] >= 0) & (tensors["tokens"] < codes)).all()):
+        raise InputError(f"tokens: expected numbers from 0 to {codes - 1}, found others")
+    kept = EXCHANGED if dtype in EXCHANGED else (dtype,)
+    for name, shape in shapes.items():
+        count = len(tensors[name]) if tensors[name].ndim else 0
+        if count > most[name]:
+            raise InputError(f"{name}: expected at most {most[name]} pages, found {count}")
+        _check(name, tensors[name], (count, *shape), *kept)
+    checked = {**tensors, **{name: tensors[name].to(dtype) for name in shapes}}
+    for name in ("change", *shapes):
+        if not _is_finite(checked[name]):
+            raise InputError(f"{name}: expected finite numbers, found NaN or Inf")
+    return checked
 
 
 def _gather(pool: PagePool, pages: Pages) -> Tensor:
