@@ -198,7 +198,7 @@ static inline void grt_world_params_init(grt_world_params* params) {
 
 typedef struct grt_world_info {
   size_t struct_size;
-  char name[64];
+  char name[72];
   int32_t prompt_width, prompt_height; /* of pictures that a session is reset to */
   int32_t frame_width, frame_height;   /* of frames that come out */
   int32_t num_actions;
@@ -210,8 +210,8 @@ typedef struct grt_world_info {
   grt_precision precision;           /* what it is played in; AUTO in grt_bundle_inspect */
   grt_instructions instructions;     /* what it computes with; AUTO in grt_bundle_inspect */
   int32_t num_threads;
-  uint64_t weight_bytes;  /* held by the world */
-  uint64_t session_bytes; /* held by each session */
+  uint64_t weight_bytes;  /* held by the world; 0 in grt_bundle_inspect */
+  uint64_t session_bytes; /* held by each session with the default plan; 0 in grt_bundle_inspect */
   uint64_t page_bytes;    /* at most, of each further snapshot and frame that is kept */
 } grt_world_info;
 
@@ -265,7 +265,8 @@ typedef enum grt_order {
 } grt_order;
 typedef enum grt_reuse { GRT_REUSE_NONE = 0, GRT_REUSE_PASSES = 1, GRT_REUSE_FRAMES = 2 } grt_reuse;
 
-/* How frames are decoded: docs/plans.md. Get one from the bundle and change it. */
+/* How frames are decoded: docs/plans.md. Get one from the bundle and change it. 0 stands for 25 passes,
+ * temperature 1, threshold 0.99 and fresh 0.75; a noise of 0 is none. */
 typedef struct grt_plan {
   size_t struct_size;
   grt_order order;
@@ -382,12 +383,13 @@ GRT_API grt_status grt_session_peek(grt_session* session, const int32_t* actions
                                     grt_image* frames, grt_error* error);
 
 /* Starts computing the next frame on a thread of the session and returns at once; GRT_ERROR_BUSY if it is
- * already computing one. The first call makes the thread. */
+ * already computing one. The first call makes the thread; params.parallel_for is called on it too. Until the
+ * frame is fetched or cancelled, other calls on this session return GRT_ERROR_BUSY. */
 GRT_API grt_status grt_session_submit(grt_session* session, int32_t action, grt_error* error);
 
 /* Waits at most timeout_ms (0: not at all, negative: as long as it takes) for the frame that was submitted.
  * *done is 1 if it is there, and then `frame` and `stats`, unless NULL, have it and the next may be
- * submitted. A failed step returns its status here. */
+ * submitted. A failed step returns its status here. GRT_ERROR_STATE if no frame was submitted. */
 GRT_API grt_status grt_session_poll(grt_session* session, double timeout_ms, int32_t* done, grt_image* frame,
                                     grt_step_stats* stats, grt_error* error);
 
@@ -400,8 +402,8 @@ GRT_API grt_status grt_session_set_plan(grt_session* session, const grt_plan* pl
 GRT_API grt_status grt_session_get_plan(const grt_session* session, grt_plan* plan, grt_error* error);
 
 /* Lets the number of passes follow a target: fewer where frames come late, up to those of the plan where
- * there is time, never below least_passes (at least 1). target_ms 0 turns it off. Frames then depend on the
- * clock. */
+ * there is time, never below least_passes (0 or 1: 1), which may not be above the plan's. target_ms 0 turns
+ * it off. Frames then depend on the clock. */
 GRT_API grt_status grt_session_set_deadline(grt_session* session, double target_ms, int32_t least_passes,
                                             grt_error* error);
 
@@ -431,7 +433,8 @@ GRT_API grt_status grt_world_save_size(const grt_world* world, size_t* size, grt
 GRT_API grt_status grt_session_save(const grt_session* session, void* buffer, size_t size, size_t* written,
                                     grt_error* error);
 
-/* Loads what grt_session_save wrote. Bytes are untrusted: all of them are checked first. */
+/* Loads what grt_session_save wrote; bytes behind that are not looked at. They are untrusted: all of them are
+ * checked first. The plan and the deadline stay. */
 GRT_API grt_status grt_session_load(grt_session* session, const void* buffer, size_t size, grt_error* error);
 
 /* ---- For tests, netplay and research ---------------------------------------------------------------------
