@@ -252,6 +252,8 @@ const Change kChanges[] = {
     {"3.25", "\"3\"", "found '3'"},
     {"{\"limits\": {", "{\"limits\": {}, \"x\": {", "unknown key 'x'"},
     {"\"int8\": {\"limits\": {", "\"int8\": null}{", "expected JSON"},
+    {"{\"dynamics.transformer.blocks.0.up\": 3.25, \"tokenizer.decoder.blocks.1.spatial.qkv\": 2}", "{}",
+     "Manifest.int8.limits: expected one linear or more"},
     // memory
     {"\"window\": 4", "\"window\": 4096", nullptr},
     {"\"height\": 9, \"width\": 13", "\"height\": 8192, \"width\": 8192",
