@@ -31,6 +31,9 @@ target_link_libraries(grt_options INTERFACE grt_header grt_sanitizers grt_warnin
 if(Threads_FOUND)
   target_link_libraries(grt_options INTERFACE Threads::Threads)
 endif()
+if(GRT_ONNXRUNTIME)
+  target_compile_definitions(grt_options INTERFACE GRT_WITH_ONNXRUNTIME)
+endif()
 
 function(grt_add_objects target)
   add_library(${target} OBJECT EXCLUDE_FROM_ALL ${ARGN})
