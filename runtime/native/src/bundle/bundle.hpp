@@ -106,7 +106,8 @@ class Bundle {
 [[nodiscard]] bool read_manifest(const Files& files, const Allocator& allocator, Manifest& manifest,
                                  Error& error);
 
-// The same from its bytes; `file` is what messages call it. For n bytes it takes at most 40 n + 64 KiB.
+// The same from its bytes; `file` is what messages call it. For n bytes it takes at most 16 n + 2 MiB of
+// memory.
 [[nodiscard]] bool parse_manifest(const uint8_t* data, size_t size, const char* file,
                                   const Allocator& allocator, Manifest& manifest, Error& error);
 

@@ -19,8 +19,9 @@ class StoredTensors {
   static constexpr size_t kMaxHeaderBytes = 4u << 20;
 
   // Reads the header of a file that begins with `head` and has `file_bytes`. `head` has to hold the whole
-  // header; it may be the whole file. Names live as long as this object. On failure `error` has the status
-  // GRT_ERROR_BUNDLE and as its message what was found; or it is out of memory.
+  // header; it may be the whole file. A header of n bytes takes at most 14 n + 512 bytes of memory. Names
+  // live as long as this object. On failure `error` has the status GRT_ERROR_BUNDLE and as its message what
+  // was found; or it is out of memory.
   [[nodiscard]] bool parse(const uint8_t* head, size_t head_bytes, uint64_t file_bytes,
                            const Allocator& allocator, Error& error);
 
