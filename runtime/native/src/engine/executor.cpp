@@ -77,7 +77,7 @@ class Pool final : public Executor {
     task_ = task;
     context_ = context;
     remaining_.store(count, std::memory_order_relaxed);
-    tasks_.store(static_cast<uint64_t>(count) << 32);
+    tasks_.exchange(static_cast<uint64_t>(count) << 32);
     if (num_sleeping_.load() > 0) wake(count - 1);
     const int32_t done = work();
     if (remaining_.fetch_sub(done) != done) wait();
@@ -102,7 +102,9 @@ class Pool final : public Executor {
   }
 
   // Both sides of each sleep use the default, sequentially consistent order: one writes that there is work and
-  // reads whether the other sleeps, the other writes that it sleeps and reads whether there is work.
+  // reads whether the other sleeps, the other writes that it sleeps and reads whether there is work. The writes
+  // are exchanges because QEMU's ARM lets a load pass an earlier store, of whatever order; on x86 both cost the
+  // same.
   void wake(int32_t wanted) {
     Locked locked(mutex_);
     if (wanted >= num_sleeping_.load()) return work_.notify_all();
@@ -114,7 +116,7 @@ class Pool final : public Executor {
     const auto is_done = [this] { return remaining_.load() == 0; };
     if (spin_until(is_done, is_patient_)) return;
     Locked locked(mutex_);
-    is_waiting_ = true;
+    is_waiting_.exchange(true);
     while (!is_done()) done_.wait(mutex_);
     is_waiting_ = false;
   }
