@@ -135,7 +135,7 @@ grt_status grt_session_poll(grt_session* session, double timeout_ms, int32_t* do
     const Turn turn(session, e, true);
     if (turn.session() == nullptr) return false;
     const grt_world& world = *session->world;
-    grt_image checked;
+    grt_image checked = {};
     if (done == nullptr) return e.fail(GRT_ERROR_INPUT, "done: expected a place for it, found NULL");
     if (std::isnan(timeout_ms)) {
       return e.fail(GRT_ERROR_INPUT, "timeout_ms: expected a number of milliseconds, found NaN");

@@ -13,7 +13,7 @@ size_t pixel_bytes(grt_format format) { return format == GRT_FORMAT_RGB8 ? 3 : 4
 
 bool check_image(const grt_image* image, int32_t width, int32_t height, const char* parameter,
                  grt_image& checked, Error& error) {
-  grt_image copy;
+  grt_image copy = {};
   if (!read_struct(image, copy, parameter, "grt_image", error)) return false;
   const int32_t format = number_of(copy.format);
   if (format != GRT_FORMAT_RGB8 && format != GRT_FORMAT_RGBA8 && format != GRT_FORMAT_BGRA8) {

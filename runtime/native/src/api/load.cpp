@@ -28,7 +28,7 @@ bool read_params(const grt_world_params* given, grt_world_params& params, Alloca
     return false;
   }
   if (params.allocator == nullptr) return true;
-  grt_allocator hooks;
+  grt_allocator hooks = {};
   if (!read_struct(params.allocator, hooks, "params.allocator", "grt_allocator", error)) return false;
   if (hooks.allocate == nullptr || hooks.release == nullptr) {
     return error.fail(GRT_ERROR_INPUT,

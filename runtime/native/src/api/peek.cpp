@@ -78,7 +78,7 @@ bool peek_at(grt_session& session, const int32_t* actions, size_t count, grt_ima
   }
   for (size_t i = 0; frames != nullptr && i < count; i++) {
     int32_t code = 0;
-    grt_image checked;
+    grt_image checked = {};
     if (!find_code(*session.world, actions[i], code, error) ||
         !check_frame(*session.world, struct_at(frames, i), "frames", checked, error)) {
       return false;
@@ -124,7 +124,7 @@ grt_status grt_session_peek(grt_session* session, const int32_t* actions, size_t
       for (size_t i = 0; i < num_actions; i++) {
         char name[40];
         std::snprintf(name, sizeof name, "frames[%zu]", i);
-        grt_image checked;
+        grt_image checked = {};
         if (!check_frame(*session->world, struct_at(frames, i), name, checked, e)) return false;
       }
     }

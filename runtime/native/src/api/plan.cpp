@@ -5,7 +5,7 @@
 namespace grt {
 
 bool read_plan(const grt_plan* given, const ModelConfig& config, Plan& plan, Error& error) {
-  grt_plan copy;
+  grt_plan copy = {};
   if (!read_struct(given, copy, "plan", "grt_plan", error)) return false;
   const int32_t order = number_of(copy.order), reuse = number_of(copy.reuse);
   if (order_name(order) == nullptr) {

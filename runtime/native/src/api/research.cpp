@@ -34,7 +34,7 @@ grt_status grt_session_force(grt_session* session, int32_t action, const int32_t
     const Turn turn(session, e);
     if (turn.session() == nullptr) return false;
     const grt_world& world = *session->world;
-    grt_image checked;
+    grt_image checked = {};
     int32_t code = kNullAction;
     if (!check_frame(world, frame, "frame", checked, e)) return false;
     if (session->row.frame_index >= 0) {

@@ -60,7 +60,7 @@ bool read_pictures(const grt_world& world, const grt_image* pictures, size_t cou
   for (size_t i = 0; i < count; i++) {
     char name[40];
     std::snprintf(name, sizeof name, "pictures[%zu]", i);
-    grt_image checked;
+    grt_image checked = {};
     if (!check_image(struct_at(pictures, i), tokenizer.width, tokenizer.height, name, checked, error)) {
       return false;
     }
@@ -80,7 +80,7 @@ grt_status grt_session_reset(grt_session* session, const grt_image* pictures, si
     const Turn turn(session, e);
     if (turn.session() == nullptr) return false;
     const grt_world& world = *session->world;
-    grt_image checked;
+    grt_image checked = {};
     Buffer<int32_t> codes;
     Buffer<uint8_t> rgb;
     if (pictures == nullptr || num_pictures == 0) {
@@ -104,7 +104,7 @@ grt_status grt_session_reset_prompt(grt_session* session, int32_t prompt, uint64
     const Turn turn(session, e);
     if (turn.session() == nullptr) return false;
     const grt_world& world = *session->world;
-    grt_image checked;
+    grt_image checked = {};
     const uint8_t* picture = nullptr;
     if (!check_frame(world, frame, "frame", checked, e) || !find_prompt(world, prompt, picture, e) ||
         !prefill(*session, seed, picture, 1, nullptr, kNullAction, e)) {

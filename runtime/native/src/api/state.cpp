@@ -26,7 +26,7 @@ grt_status grt_session_get_frame(const grt_session* session, grt_image* frame, g
     const Turn turn(session, e);
     if (turn.session() == nullptr || !check_has_frame(*session, e)) return false;
     if (frame == nullptr) return e.fail(GRT_ERROR_INPUT, "frame: expected a grt_image, found NULL");
-    grt_image checked;
+    grt_image checked = {};
     if (!check_frame(*session->world, frame, "frame", checked, e)) return false;
     write_frame(*session->world, checked, session->row);
     return true;

@@ -97,7 +97,7 @@ grt_status grt_session_step(grt_session* session, int32_t action, grt_image* fra
   return call(error, [&](Error& e) {
     const Turn turn(session, e);
     if (turn.session() == nullptr) return false;
-    grt_image checked;
+    grt_image checked = {};
     if (!check_frame(*session->world, frame, "frame", checked, e) ||
         (stats != nullptr && !check_struct(stats, "stats", "grt_step_stats", e))) {
       return false;

@@ -51,7 +51,7 @@ bool check_all(const Many& many, Error& error) {
   for (size_t i = 0; i < many.count; i++) {
     char name[40];
     std::snprintf(name, sizeof name, "frames[%zu]", i);
-    grt_image checked;
+    grt_image checked = {};
     if (!check_frame(many.world(), struct_at(many.frames, i), name, checked, error)) return false;
   }
   return true;

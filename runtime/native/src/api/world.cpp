@@ -159,7 +159,7 @@ grt_status grt_world_get_prompt(const grt_world* world, int32_t prompt, grt_imag
     if (!check_world(world, e)) return false;
     const TokenizerConfig& tokenizer = world->config().tokenizer;
     const uint8_t* picture = nullptr;
-    grt_image checked;
+    grt_image checked = {};
     if (!find_prompt(*world, prompt, picture, e) ||
         !check_image(image, tokenizer.width, tokenizer.height, "image", checked, e)) {
       return false;

@@ -1,6 +1,7 @@
 #include "engine/deadline.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace grt {
 namespace {
@@ -8,7 +9,9 @@ namespace {
 // The lower of the two in the middle where their number is even. Sorts the values.
 template <typename T>
 T median_low(T* values, int32_t count) {
-  std::sort(values, values + count);
+  for (int32_t i = 1; i < count; i++) {
+    for (int32_t j = i; j > 0 && values[j] < values[j - 1]; j--) std::swap(values[j], values[j - 1]);
+  }
   return values[(count - 1) / 2];
 }
 
@@ -78,15 +81,15 @@ void Deadline::lower() {
 
 double Deadline::promise(int32_t passes, int32_t frames) const {
   const Frame* recent = last(frames);
-  double units[kWindow];
+  double units[kWindow] = {};
   for (int32_t i = 0; i < frames; i++) units[i] = recent[i].ms / (fixed_ + recent[i].passes);
   return median_low(units, frames) * (fixed_ + passes);
 }
 
 Deadline::Frame Deadline::typical(int32_t frames) const {
   const Frame* recent = last(frames);
-  int32_t passes[kWindow];
-  double ms[kWindow];
+  int32_t passes[kWindow] = {};
+  double ms[kWindow] = {};
   for (int32_t i = 0; i < frames; i++) {
     passes[i] = recent[i].passes;
     ms[i] = recent[i].ms;
