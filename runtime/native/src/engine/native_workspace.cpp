@@ -58,6 +58,7 @@ bool NativeWorkspace::create(const PackedModel& model, int32_t width, Error& err
     own.projected = arena.array<float>(kTileRows * outputs, error);
     own.attended = arena.array<float>(kTileRows * attended, error);
     own.hidden = arena.array<float>(kTileRows * hidden, error);
+    own.ages = arena.array<const float*>(2 * past, error);
     own.scores = arena.array<float>(scores, error);
     if (own.scores == nullptr) return false;
   }

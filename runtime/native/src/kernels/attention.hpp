@@ -56,7 +56,7 @@ GRT_INLINE void attend_rows(const float* queries, const float* keys, const float
 
 // Spatial attention of all rows of a tile, to `attended`.
 template <bool kFused>
-inline void attend_spatially(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
+GRT_STAGE void attend_spatially(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
   const Transformer& t = *work.transformer;
   const int width = t.attention, padded = t.padded_positions();
   for (int first = 0; first < tile.count;) {
@@ -85,7 +85,7 @@ inline void attend_spatially(const Work& work, const Tile& tile, int layer, Scra
 }
 
 // New temporal keys and values to their pages, [L, 2, P, H head_stride].
-inline void keep_pages(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
+GRT_STAGE void keep_pages(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
   const Transformer& t = *work.transformer;
   const size_t width = size_t(t.attention), entry = width * t.positions;
   for (int row = 0; row < tile.count; row++) {
@@ -98,36 +98,55 @@ inline void keep_pages(const Work& work, const Tile& tile, int layer, Scratch& s
   }
 }
 
+// Scores of temporal attention: of every head of one row with every age, [H, slots], `slots` being a power of
+// two.
+GRT_INLINE void score_ages(const float* queries, const float* const* keys, int ages, int slots,
+                           const Transformer& t, float* scores) {
+  const int stride = t.head_stride;
+  const int per_vector = slots < 16 ? 16 / slots : 1;  // heads
+  for (int head = 0; head < t.num_heads; head += per_vector) {
+    for (int first = 0; first < slots; first += 16) {
+      F products[16];
+      repeat<16>(GRT_BODY(i) { products[i] = set(0.0F); });
+      for (int h = 0; h < per_vector && head + h < t.num_heads; h++) {
+        const size_t at = size_t(head + h) * stride;
+        for (int age = first; age < ages && age < first + 16; age++) {
+          const float *q = queries + at, *k = keys[age] + at;
+          F product = mul(load(q), load(k));
+          for (int d = 16; d < stride; d += 16) product = add(product, mul(load(q + d), load(k + d)));
+          products[h * slots + age - first] = product;
+        }
+      }
+      store(scores + size_t(head) * slots + first, sums(products));
+    }
+  }
+}
+
 // Temporal attention of a tile's rows, to `attended`. The tile may lack the rows at the front of the one that
 // was projected.
-inline void attend_temporally(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
+GRT_STAGE void attend_temporally(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
   const Transformer& t = *work.transformer;
   const Block& block = t.blocks[layer];
   const size_t width = size_t(t.attention), entry = width * t.positions;
   const int stride = t.head_stride;
-  int slots = 1;  // scores of a head: ages, padded to a power of two
+  int slots = 1;  // scores of a head
   while (slots < t.window) slots *= 2;
   const int num_scores = (t.num_heads * slots + 15) / 16 * 16;
   float* scores = scratch.scores;
-  const float* projected = scratch.projected + size_t(tile.skipped) * 3 * width;
+  const float** keys = scratch.ages;
+  const float** values = scratch.ages + t.window;
   for (int row = 0; row < tile.count; row++) {
     const FrameWork& frame = *tile.frame[row];
-    const float* y = projected + size_t(row) * 3 * width;
+    const float* y = scratch.projected + size_t(tile.skipped + row) * 3 * width;
     const size_t at = size_t(2 * layer) * entry + frame.position(tile.row[row]) * width;
     const int ages = 1 + (frame.num_past < t.window - 1 ? frame.num_past : t.window - 1);
-    const auto keys = [&](int age) { return age == 0 ? y + width : frame.past[age - 1] + at; };
-    const auto values = [&](int age) { return age == 0 ? y + 2 * width : frame.past[age - 1] + at + entry; };
-    for (int first = 0; first < num_scores; first += 16) {
-      F products[16];
-      for (int i = 0; i < 16; i++) {
-        const int head = (first + i) / slots, age = (first + i) % slots;
-        products[i] = set(0.0F);
-        if (head >= t.num_heads || age >= ages) continue;
-        const float *q = y + size_t(head) * stride, *k = keys(age) + size_t(head) * stride;
-        for (int d = 0; d < stride; d += 16) products[i] = add(products[i], mul(load(q + d), load(k + d)));
-      }
-      store(scores + first, sums(products));
+    keys[0] = y + width;
+    values[0] = y + 2 * width;
+    for (int age = 1; age < ages; age++) {
+      keys[age] = frame.past[age - 1] + at;
+      values[age] = keys[age] + entry;
     }
+    score_ages(y, keys, ages, slots, t, scores);
     for (int head = 0; head < t.num_heads; head++) {
       float* s = scores + head * slots;
       const float* bias = block.age_bias + head * t.window;
@@ -147,8 +166,8 @@ inline void attend_temporally(const Work& work, const Tile& tile, int layer, Scr
       float* out = scratch.attended + size_t(row) * width + size_t(head) * stride;
       for (int d = 0; d < stride; d += 16) {
         const size_t place = size_t(head) * stride + d;
-        F o = mul(set(s[0]), load(values(0) + place));
-        for (int age = 1; age < ages; age++) o = add(o, mul(set(s[age]), load(values(age) + place)));
+        F o = mul(set(s[0]), load(values[0] + place));
+        for (int age = 1; age < ages; age++) o = add(o, mul(set(s[age]), load(values[age] + place)));
         store(out + d, mul(o, inverse));
       }
     }

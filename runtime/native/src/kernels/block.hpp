@@ -7,8 +7,8 @@
 namespace grt::GRT_ISA {
 
 // A linear's input: the tile's x after a norm.
-inline Inputs norm_inputs(const Tile& tile, const Transformer& t, const float* weight, const Linear& linear,
-                          Scratch& scratch) {
+GRT_STAGE Inputs norm_inputs(const Tile& tile, const Transformer& t, const float* weight,
+                             const Linear& linear, Scratch& scratch) {
   const int width = t.padded_width;
   auto* quantised = static_cast<Quantised*>(scratch.quantised);
   for (int row = 0; row < tile.count; row++) {
@@ -30,7 +30,7 @@ inline Inputs norm_inputs(const Tile& tile, const Transformer& t, const float* w
 
 // y as `projected` [count, 3 H head_stride], with queries and keys normed.
 template <bool kFused>
-inline void project(const Tile& tile, const Transformer& t, const Attention& attention, Scratch& scratch) {
+GRT_STAGE void project(const Tile& tile, const Transformer& t, const Attention& attention, Scratch& scratch) {
   const Inputs x = norm_inputs(tile, t, attention.norm, attention.qkv, scratch);
   const size_t stride = size_t(attention.qkv.out);
   float* y = scratch.projected;
@@ -41,7 +41,7 @@ inline void project(const Tile& tile, const Transformer& t, const Attention& att
 
 // x += h W^T
 template <bool kFused>
-inline void add_linear(const Tile& tile, const Linear& linear, const Inputs& h) {
+GRT_STAGE void add_linear(const Tile& tile, const Linear& linear, const Inputs& h) {
   float* const* x = tile.x;
   apply<kFused>(linear, h, tile.count, [=](int row, int column, F value) {
     float* at = x[row] + column;
@@ -50,7 +50,7 @@ inline void add_linear(const Tile& tile, const Linear& linear, const Inputs& h) 
 }
 
 template <bool kFused>
-inline void mlp(const Tile& tile, const Transformer& t, const Block& block, Scratch& scratch) {
+GRT_STAGE void mlp(const Tile& tile, const Transformer& t, const Block& block, Scratch& scratch) {
   const Inputs x = norm_inputs(tile, t, block.mlp_norm, block.up, scratch);
   float* hidden = scratch.hidden;
   const size_t width = size_t(t.mlp);
@@ -70,7 +70,7 @@ inline void mlp(const Tile& tile, const Transformer& t, const Block& block, Scra
 
 // Spatial queries, keys and values of `layer` to where attention finds them.
 template <bool kFused>
-inline void begin_layer(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
+GRT_STAGE void begin_layer(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
   const Transformer& t = *work.transformer;
   const Attention& attention = t.blocks[layer].spatial;
   project<kFused>(tile, t, attention, scratch);
@@ -110,7 +110,7 @@ inline void end_layer(const Work& work, const Tile& all, int layer, Scratch& scr
 }
 
 // After the last layer.
-inline void last_norm(const Tile& tile, const Transformer& t, Scratch& scratch) {
+GRT_STAGE void last_norm(const Tile& tile, const Transformer& t, Scratch& scratch) {
   for (int row = 0; row < tile.count; row++) {
     float* x = tile.x[row];
     const float inverse = inverse_rms(x, t.padded_width, t.width);

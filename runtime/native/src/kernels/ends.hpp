@@ -104,8 +104,8 @@ inline void quantise(const Work& work, int32_t task, const EncoderEnds& ends, in
 }
 
 // The token that `u` falls on, and its probability, of logits that are overwritten.
-inline int32_t draw(float* logits, int32_t codes, float inverse_temperature, float u, float* probability,
-                    bool* bad) {
+GRT_STAGE int32_t draw(float* logits, int32_t codes, float inverse_temperature, float u, float* probability,
+                       bool* bad) {
   constexpr int32_t kBlock = 64;
   const int32_t padded = (codes + 15) / 16 * 16;
   for (int32_t v = codes; v < padded; v++) logits[v] = logits[0];

@@ -304,8 +304,8 @@ struct Inputs {
 
 // Rows [count, width] rounded as a linear wants them, to `quantised` and `steps`; in float they stay where
 // they are.
-inline Inputs inputs_of(const Linear& linear, const float* x, int count, int width, void* quantised,
-                        float* steps) {
+GRT_STAGE Inputs inputs_of(const Linear& linear, const float* x, int count, int width, void* quantised,
+                           float* steps) {
   if (linear.format == Format::kFloat) return {x, size_t(width)};
   if (linear.format == Format::kInt8) {
     auto* to = static_cast<Quantised*>(quantised);

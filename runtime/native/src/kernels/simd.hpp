@@ -23,6 +23,8 @@
 #endif
 
 #define GRT_INLINE [[gnu::always_inline]] inline
+// A stage of a layer: kept as a function of its own, so that profiles show it.
+#define GRT_STAGE [[gnu::noinline]] inline
 
 #if defined(GRT_ISA_AVX512) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wuninitialized"  // both in gcc's own header

@@ -68,7 +68,7 @@ GRT_INLINE float inverse_rms(const float* x, int padded, int count) {
 }
 
 // Norms the queries and keys of one row, [2 H, head_stride], in place.
-inline void norm_heads(float* y, const Transformer& t, const Attention& attention) {
+GRT_STAGE void norm_heads(float* y, const Transformer& t, const Attention& attention) {
   const int stride = t.head_stride, heads = 2 * t.num_heads;
   for (int first = 0; first < heads; first += 16) {
     const int count = heads - first < 16 ? heads - first : 16;

@@ -9,15 +9,16 @@ inline constexpr int32_t kTileRows = 64;  // computed together, of all frames of
 
 // Memory of one task.
 struct Scratch {
-  void* quantised = nullptr;   // [kTileRows, widest input]
-  void* quantised2 = nullptr;  // [kTileRows, F]
-  float* steps = nullptr;      // [kTileRows], of rows in int16
-  float* normed = nullptr;     // [kTileRows, widest input]
-  float* projected = nullptr;  // [kTileRows, widest output but F]
-  float* attended = nullptr;   // [kTileRows, H head_stride]
-  float* hidden = nullptr;     // [kTileRows, F]
-  float* scores = nullptr;     // [8, max(P, V) padded, 2], or what a row's temporal attention needs
-  bool bad = false;            // a number was not finite
+  void* quantised = nullptr;     // [kTileRows, widest input]
+  void* quantised2 = nullptr;    // [kTileRows, F]
+  float* steps = nullptr;        // [kTileRows], of rows in int16
+  float* normed = nullptr;       // [kTileRows, widest input]
+  float* projected = nullptr;    // [kTileRows, widest output but F]
+  float* attended = nullptr;     // [kTileRows, H head_stride]
+  float* hidden = nullptr;       // [kTileRows, F]
+  float* scores = nullptr;       // [8, max(P, V) padded, 2], or what a row's temporal attention needs
+  const float** ages = nullptr;  // [2 W]: keys and values of a row, by age
+  bool bad = false;              // a number was not finite
 };
 
 // One frame in an evaluation.
