@@ -38,8 +38,8 @@ class Handle:
         self.serial = next(_serials)
         self._pid = os.getpid()
 
-    def __del__(self) -> None:
-        if getattr(self, "_pid", None) == os.getpid():  # there is none where the library refused to make it
+    def __del__(self, _getpid: Callable[[], int] = os.getpid) -> None:  # modules may be gone by then
+        if getattr(self, "_pid", None) == _getpid():  # there is none where the library refused to make it
             self._free(self.pointer)
 
 

@@ -97,7 +97,7 @@ class WorldParams(Sized):
 class WorldInfo(Sized):
     _fields_ = (
         ("struct_size", c_size_t),
-        ("name", c_char * 64),
+        ("name", c_char * 72),
         ("prompt_width", c_int32),
         ("prompt_height", c_int32),
         ("frame_width", c_int32),

