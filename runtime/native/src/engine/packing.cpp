@@ -1,8 +1,11 @@
+#define GRT_ISA packing
 #include "engine/packing.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+
+#include "kernels/float_environment.hpp"
 
 namespace grt {
 namespace {
@@ -84,11 +87,23 @@ class Packer {
       if (source < 0) continue;
       float* at = to.data() + static_cast<size_t>(row) * width;
       for (int32_t group = 0; group < columns.groups; group++) {
-        const int64_t first = source * stride + int64_t{group} * columns.each;
-        for (int32_t i = 0; i < columns.each; i++) at[group * columns.stride + i] = number(from, first + i);
+        widen(from, source * stride + int64_t{group} * columns.each, columns.each,
+              at + group * columns.stride);
       }
     }
     return true;
+  }
+
+  // `count` numbers of a tensor, from `first` on.
+  static void widen(const Tensor& from, int64_t first, int32_t count, float* to) {
+    if (!from.is_bf16) return static_cast<void>(std::memcpy(to, from.data + 4 * first, size_t(count) * 4));
+    const uint8_t* halves = from.data + 2 * first;
+    for (int32_t i = 0; i < count; i++) {
+      uint16_t half;
+      std::memcpy(&half, halves + 2 * size_t(i), 2);
+      const uint32_t bits = uint32_t{half} << 16;
+      std::memcpy(to + i, &bits, 4);
+    }
   }
 
   // A vector or table [rows, width] in float, its last axis padded, times `by`.
@@ -130,26 +145,42 @@ class Packer {
     linear.weights = to;
     linear.scale = scale;
     linear.offset = offset;
+    Buffer<T> rounded;
+    if (!rounded.create(allocator_, size_t(in), error_)) return 0;
     int64_t largest = 1;
     for (int32_t row = 0; row < out; row++) {
       const float* from = weight.data() + size_t(row) * in;
-      float magnitude = 0;
-      for (int32_t k = 0; k < in; k++) magnitude = std::max(magnitude, std::fabs(from[k]));
-      const float step = std::max(magnitude, 1e-30F) / static_cast<float>(most);
-      const int32_t panel = row / kPanel * kPanel, columns = std::min(kPanel, out - panel);
-      T* at = to + size_t(panel) * in + size_t(row - panel) * group;
-      int64_t total = 0, magnitudes = 0;
+      const float step = std::max(magnitude(from, in), 1e-30F) / static_cast<float>(most);
+      int32_t total = 0, magnitudes = 0;
       for (int32_t k = 0; k < in; k++) {
         const int32_t q = nearest(from[k] / step);
-        at[size_t(k / group) * columns * group + size_t(k % group)] = static_cast<T>(q);
+        rounded[size_t(k)] = static_cast<T>(q);
         total += q;
-        magnitudes += std::abs(q);
+        magnitudes += q < 0 ? -q : q;
+      }
+      const int32_t panel = row / kPanel * kPanel, columns = std::min(kPanel, out - panel);
+      T* at = to + size_t(panel) * in + size_t(row - panel) * group;
+      for (int32_t k = 0; k < in; k += group) {
+        std::memcpy(at + size_t(k) * columns, rounded.data() + k, group * sizeof(T));
       }
       scale[row] = step * input_step;
-      offset[row] = static_cast<int32_t>(-128 * total);
-      largest = std::max(largest, magnitudes);
+      offset[row] = group == 4 ? -128 * total : 0;
+      largest = std::max<int64_t>(largest, magnitudes);
     }
     return largest;
+  }
+
+  // The largest magnitude of finite numbers: their bits without the sign sort as they do.
+  static float magnitude(const float* from, int32_t count) {
+    int32_t most = 0;
+    for (int32_t i = 0; i < count; i++) {
+      int32_t bits;
+      std::memcpy(&bits, from + i, 4);
+      most = std::max(most, bits & 0x7FFFFFFF);
+    }
+    float value;
+    std::memcpy(&value, &most, 4);
+    return value;
   }
 
   // The same in int8 with a limit of its inputs, in int16 without one.
@@ -170,14 +201,11 @@ class Packer {
     return int8_ ? integer_linear(weight, out, in, limit, linear) : float_linear(weight, out, in, linear);
   }
 
-  // The nearest whole number, of two the even one, for numbers within 2^22: whatever the rounding mode was
-  // set to.
+  // The nearest whole number, of two the even one, of numbers within 2^22: those have no bits left for a
+  // fraction once this is added. Needs the default rounding mode, which `pack` sees to.
   static int32_t nearest(float x) {
-    const float magnitude = std::fabs(x);
-    auto whole = static_cast<int32_t>(magnitude);
-    const float rest = magnitude - static_cast<float>(whole);
-    if (rest > 0.5F || (rest == 0.5F && whole % 2 == 1)) whole++;
-    return x < 0 ? -whole : whole;
+    constexpr float kNoFraction = 12582912.0F;
+    return static_cast<int32_t>((x + kNoFraction) - kNoFraction);
   }
 
   // A linear by its name, without ".weight".
@@ -446,6 +474,7 @@ class Packer {
 
 bool pack(const Bundle& bundle, bool int8, const Kernels& kernels, const Allocator& allocator,
           PackedModel& model, Error& error) {
+  const GRT_ISA::FloatEnvironment environment;
   return Packer(bundle, int8, kernels, allocator, model, error).run();
 }
 

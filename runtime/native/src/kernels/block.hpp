@@ -75,16 +75,27 @@ GRT_STAGE void begin_layer(const Work& work, const Tile& tile, int layer, Scratc
   const Attention& attention = t.blocks[layer].spatial;
   project<kFused>(tile, t, attention, scratch);
   const int width = t.attention, padded = t.padded_positions();
-  for (int row = 0; row < tile.count; row++) {
+  const size_t stride = size_t(attention.qkv.out);
+  for (int row = 0; row < tile.count;) {
     const FrameWork& frame = *tile.frame[row];
-    const float* y = scratch.projected + size_t(row) * attention.qkv.out;
+    const float* y = scratch.projected + size_t(row) * stride;
     const size_t set = size_t(layer % frame.sets);
     const int position = frame.position(tile.row[row]);
-    std::memcpy(frame.queries + size_t(tile.row[row]) * width, y, size_t(width) * sizeof(float));
     float* keys = frame.keys + set * width * padded + position;
-    for (int i = 0; i < width; i++) keys[size_t(i) * padded] = y[width + i];
-    std::memcpy(frame.values + (set * t.positions + position) * width, y + 2 * width,
-                size_t(width) * sizeof(float));
+    const bool is_square = frame.index == nullptr && row + 16 <= tile.count && tile.frame[row + 15] == &frame;
+    const int count = is_square ? 16 : 1;
+    for (int i = 0; i < count; i++) {
+      const float* own = y + size_t(i) * stride;
+      std::memcpy(frame.queries + size_t(tile.row[row + i]) * width, own, size_t(width) * sizeof(float));
+      std::memcpy(frame.values + (set * t.positions + position + i) * width, own + 2 * width,
+                  size_t(width) * sizeof(float));
+    }
+    if (is_square) {
+      for (int i = 0; i < width; i += 16) transpose(y + width + i, stride, keys + size_t(i) * padded, padded);
+    } else {
+      for (int i = 0; i < width; i++) keys[size_t(i) * padded] = y[width + i];
+    }
+    row += count;
   }
 }
 

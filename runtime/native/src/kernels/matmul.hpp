@@ -13,6 +13,8 @@ inline constexpr int kRows = 6, kColumns = 4;
 inline constexpr int kRows = 3, kColumns = 2;
 #elif defined(GRT_ISA_AVX2)
 inline constexpr int kRows = 3, kColumns = 2;
+#elif defined(GRT_ISA_SCALAR)
+inline constexpr int kRows = 1, kColumns = 1;
 #else
 inline constexpr int kRows = 3, kColumns = 1;
 #endif

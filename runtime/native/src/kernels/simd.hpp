@@ -22,7 +22,11 @@
 #include <wasm_simd128.h>
 #endif
 
+#if defined(GRT_ISA_SCALAR)  // small, and quick to compile
+#define GRT_INLINE inline
+#else
 #define GRT_INLINE [[gnu::always_inline]] inline
+#endif
 // A stage of a layer: kept as a function of its own, so that profiles show it.
 #define GRT_STAGE [[gnu::noinline]] inline
 
@@ -342,6 +346,39 @@ GRT_INLINE F sums(const F (&a)[16]) {
   alignas(64) float out[16];
   for (int i = 0; i < 16; i++) out[i] = sum(a[i]);
   return load(out);
+#endif
+}
+
+// ---- Transposes a square of 16 by 16 numbers
+// -----------------------------------------------------------------
+
+GRT_INLINE void transpose(const float* from, size_t from_stride, float* to, size_t to_stride) {
+#if defined(GRT_ISA_AVX512)
+  __m512 a[16], b[16];
+  repeat<16>(GRT_BODY(i) { a[i] = vload(from + i * from_stride); });
+  repeat<4>(GRT_BODY(g) {  // within blocks of four numbers
+    const __m512 t0 = _mm512_unpacklo_ps(a[4 * g], a[4 * g + 1]),
+                 t1 = _mm512_unpackhi_ps(a[4 * g], a[4 * g + 1]);
+    const __m512 t2 = _mm512_unpacklo_ps(a[4 * g + 2], a[4 * g + 3]),
+                 t3 = _mm512_unpackhi_ps(a[4 * g + 2], a[4 * g + 3]);
+    b[4 * g] = _mm512_shuffle_ps(t0, t2, 0x44);
+    b[4 * g + 1] = _mm512_shuffle_ps(t0, t2, 0xEE);
+    b[4 * g + 2] = _mm512_shuffle_ps(t1, t3, 0x44);
+    b[4 * g + 3] = _mm512_shuffle_ps(t1, t3, 0xEE);
+  });
+  repeat<4>(GRT_BODY(j) {  // and the blocks: block k of b[4 g + j] goes to block g of row 4 k + j
+    const __m512 p = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x44),
+                 q = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x44);
+    const __m512 r = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xEE),
+                 s = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xEE);
+    vstore(to + j * to_stride, _mm512_shuffle_f32x4(p, q, 0x88));
+    vstore(to + (4 + j) * to_stride, _mm512_shuffle_f32x4(p, q, 0xDD));
+    vstore(to + (8 + j) * to_stride, _mm512_shuffle_f32x4(r, s, 0x88));
+    vstore(to + (12 + j) * to_stride, _mm512_shuffle_f32x4(r, s, 0xDD));
+  });
+#else
+  for (size_t i = 0; i < 16; i++)
+    for (size_t j = 0; j < 16; j++) to[j * to_stride + i] = from[i * from_stride + j];
 #endif
 }
 
