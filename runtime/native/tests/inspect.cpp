@@ -1,7 +1,7 @@
 // Prints what the library makes of bundles: one line of JSON for each folder, for comparison with Python.
 // With
 // --manifest the arguments are files like bundle.json, which are read alone; with --time it prints instead
-// how long opening takes.
+// how long opening takes. Ends with 1 if one of them is refused.
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -131,7 +131,7 @@ void print_time(const char* path) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  bool is_manifest = false, is_timed = false;
+  bool is_manifest = false, is_timed = false, is_any_refused = false;
   for (int i = 1; i < argc; i++) {
     if (std::strcmp(argv[i], "--manifest") == 0) {
       is_manifest = true;
@@ -144,6 +144,7 @@ int main(int argc, char** argv) {
       grt::Error error;
       const bool ok =
           is_manifest ? open_manifest(argv[i], bundle.manifest, error) : open_bundle(argv[i], bundle, error);
+      is_any_refused |= !ok;
       std::printf("{");
       if (ok) {
         print_manifest(bundle.manifest);
@@ -155,5 +156,5 @@ int main(int argc, char** argv) {
       std::printf("}\n");
     }
   }
-  return 0;
+  return is_any_refused ? 1 : 0;
 }

@@ -1,5 +1,5 @@
-// Pictures of tests/data/png, which tests/native/make_pictures.py wrote: every filter, kind of block and interlacing; and
-// those that are refused, with what is said of them.
+// Pictures of tests/data/png, which tests/runtime/native/make_pictures.py wrote: every filter, kind of block
+// and interlacing; and those that are refused, with what is said of them.
 #include "support/png.hpp"
 
 #include <cstdio>
@@ -79,6 +79,7 @@ void refused() {
       {"no-pixels", "no pixels"},
       {"no-header", "found one of an unknown kind"},
       {"no-stream", "no zlib stream"},
+      {"no-checksum-of-rows", "a checksum that is wrong"},
       {"no-dictionary", "no zlib stream"},
       {"no-kind", "a block of an unknown kind"},
       {"no-length", "a block whose length is wrong"},

@@ -6,6 +6,7 @@ namespace grt {
 
 namespace {
 
+constexpr const char* kEndsEarly = "a stream that ends early";
 constexpr int kMaxBits = 15, kFastBits = 10, kMaxLengths = 286, kMaxDistances = 30, kMaxSymbols = 288;
 
 constexpr uint16_t kLengthBase[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
@@ -65,27 +66,47 @@ class Inflater {
       : data_(data), size_(size), out_(out), out_size_(out_size) {}
 
   const char* run() {
-    if (size_ < 2) return "a stream that ends early";
+    if (size_ < 2) return kEndsEarly;
     const unsigned method = data_[0], flags = data_[1];
     if ((method & 15) != 8 || method >> 4 > 7 || (256 * method + flags) % 31 != 0 || (flags & 32) != 0) {
       return "no zlib stream";
     }
     at_ = 2;
-    for (bool is_last = false; filled_ < out_size_;) {
-      if (is_last) return "a stream that ends early";
+    const char* problem = blocks();
+    // who has all that was wanted does not need the stream's end
+    return ended_ && filled_ == out_size_ ? nullptr : problem;
+  }
+
+ private:
+  const char* blocks() {
+    for (bool is_last = false; !is_last;) {
       is_last = take(1) != 0;
       const uint32_t kind = take(2);
-      if (ended_) return "a stream that ends early";
+      if (ended_) return kEndsEarly;
       const char* problem = kind == 0   ? stored()
                             : kind == 1 ? fixed()
                             : kind == 2 ? dynamic()
                                         : "a block of an unknown kind";
-      if (problem != nullptr) return problem;
+      if (problem != nullptr || goes_on_) return problem;
     }
-    return nullptr;
+    return filled_ < out_size_ ? kEndsEarly : check();
   }
 
- private:
+  // The checksum behind the last block, Adler-32.
+  const char* check() {
+    take(num_bits_ % 8);
+    uint32_t expected = 0, low = 1, high = 0;
+    for (int i = 0; i < 4; i++) expected = expected << 8 | take(8);
+    if (ended_) return kEndsEarly;
+    for (size_t i = 0; i < out_size_;) {
+      for (const size_t end = out_size_ - i < 5552 ? out_size_ : i + 5552; i < end; i++)
+        high += low += out_[i];
+      low %= 65521;
+      high %= 65521;
+    }
+    return expected == (high << 16 | low) ? nullptr : "a checksum that is wrong";
+  }
+
   // At least 32 bits, as far as there are bytes; beyond the end there are zeros.
   void fill() {
     while (num_bits_ <= 56 && at_ < size_) {
@@ -136,20 +157,22 @@ class Inflater {
   const char* stored() {
     take(num_bits_ % 8);
     const uint32_t count = take(16), inverse = take(16);
-    if (ended_) return "a stream that ends early";
+    if (ended_) return kEndsEarly;
     if (count != (~inverse & 0xFFFF)) return "a block whose length is wrong";
-    for (uint32_t i = 0; i < count && filled_ < out_size_; i++) {
+    for (uint32_t i = 0; i < count; i++) {
+      goes_on_ = filled_ == out_size_;
+      if (goes_on_) return nullptr;
       if (num_bits_ > 0) {
         out_[filled_++] = static_cast<uint8_t>(take(8));
         continue;
       }
       size_t length = count - i;
-      if (length > size_ - at_) return "a stream that ends early";
       if (length > out_size_ - filled_) length = out_size_ - filled_;
+      if (length > size_ - at_) return kEndsEarly;
       std::memcpy(out_ + filled_, data_ + at_, length);
       at_ += length;
       filled_ += length;
-      break;
+      i += static_cast<uint32_t>(length) - 1;
     }
     return nullptr;
   }
@@ -172,7 +195,7 @@ class Inflater {
     if (num_lengths > kMaxLengths || num_distances > kMaxDistances) return "a block of too many symbols";
     uint8_t lengths[kMaxLengths + kMaxDistances] = {}, code_lengths[19] = {};
     for (int i = 0; i < num_codes; i++) code_lengths[kCodeOrder[i]] = static_cast<uint8_t>(take(3));
-    if (ended_) return "a stream that ends early";
+    if (ended_) return kEndsEarly;
     if (!lengths_.make(code_lengths, 19, false)) return "a code that is none";
     for (int i = 0; i < num_lengths + num_distances;) {
       const int what = symbol(lengths_);
@@ -184,7 +207,7 @@ class Inflater {
       if (what == 16 && i == 0) return "a code that is none";
       const uint8_t value = what == 16 ? lengths[i - 1] : 0;
       const uint32_t times = what == 16 ? 3 + take(2) : what == 17 ? 3 + take(3) : 11 + take(7);
-      if (ended_) return "a stream that ends early";
+      if (ended_) return kEndsEarly;
       if (static_cast<int>(times) > num_lengths + num_distances - i) return "a code that is none";
       std::memset(lengths + i, value, times);
       i += static_cast<int>(times);
@@ -198,26 +221,26 @@ class Inflater {
   }
 
   const char* block() {
-    while (filled_ < out_size_) {
+    for (;;) {
       const int what = symbol(lengths_);
-      if (what < 0) return ended_ ? "a stream that ends early" : "a code that is none";
+      if (what < 0) return ended_ ? kEndsEarly : "a code that is none";
+      if (what == 256) return nullptr;
+      goes_on_ = filled_ == out_size_;
+      if (goes_on_) return nullptr;
       if (what < 256) {
         out_[filled_++] = static_cast<uint8_t>(what);
         continue;
       }
-      if (what == 256) return nullptr;
       if (what - 257 >= 29) return "a length that is none";
       size_t length = kLengthBase[what - 257] + take(kLengthExtra[what - 257]);
       const int where = symbol(distances_);
-      if (where < 0 || where >= kMaxDistances)
-        return ended_ ? "a stream that ends early" : "a code that is none";
+      if (where < 0 || where >= kMaxDistances) return ended_ ? kEndsEarly : "a code that is none";
       const size_t distance = kDistanceBase[where] + take(kDistanceExtra[where]);
-      if (ended_) return "a stream that ends early";
+      if (ended_) return kEndsEarly;
       if (distance > filled_) return "a distance that is too far";
       if (length > out_size_ - filled_) length = out_size_ - filled_;
       for (size_t i = 0; i < length; i++, filled_++) out_[filled_] = out_[filled_ - distance];
     }
-    return nullptr;
   }
 
   const uint8_t* data_;
@@ -226,7 +249,8 @@ class Inflater {
   size_t out_size_, filled_ = 0;
   uint64_t bits_ = 0;
   int num_bits_ = 0;
-  bool ended_ = false;
+  bool ended_ = false;    // bits were asked for that are not there
+  bool goes_on_ = false;  // the stream would give more than what is wanted
   Code lengths_, distances_;
 };
 

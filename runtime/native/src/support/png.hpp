@@ -2,8 +2,8 @@
 // not.
 //
 // What Python's decode_prompt makes of them: of 16 bits the upper 8; transparency, colour spaces and
-// animation are ignored; grey, palette and alpha are refused. Checksums of pixels are not looked at, since a
-// bundle has hashes of its pictures.
+// animation are ignored; grey, palette and alpha are refused; so are other checksums than there should be,
+// before the pixels and of what they inflate to. Chunks behind the pixels are not looked at.
 #pragma once
 
 #include "support/memory.hpp"

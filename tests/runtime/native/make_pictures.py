@@ -1,4 +1,4 @@
-"""Writes the pictures of `runtime/native/tests/data/png`: `python tests/native/make_pictures.py`.
+"""Writes the pictures of `runtime/native/tests/data/png`: `python tests/runtime/native/make_pictures.py`.
 
 The pixel at row `y`, column `x` and channel `c` is `(37 x + 59 y + 101 c + 7 x y) mod 256`, and its lower
 byte, where there are 16 bits, `(11 x + 5 y + 3 c) mod 256`: `test_png.cpp` knows that. Names that begin with
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 HEIGHT, WIDTH = 9, 13
-FOLDER = Path(__file__).parents[2] / "runtime/native/tests/data/png"
+FOLDER = Path(__file__).parents[3] / "runtime/native/tests/data/png"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -145,6 +145,7 @@ def bad() -> dict[str, bytes]:
         "no-pixels": SIGNATURE + header() + chunk(b"IEND"),
         "no-header": SIGNATURE + chunk(b"IDAT", packed) + chunk(b"IEND"),
         "no-stream": png(b"\x79" + packed[1:]),
+        "no-checksum-of-rows": png(packed[:-1] + bytes([packed[-1] ^ 1])),
         "no-dictionary": png(b"\x78\x20" + packed[2:]),
         "no-kind": png(b"\x78\x01\x07" + packed[3:]),
         "no-length": png(b"\x78\x01\x01\x05\x00\xfa\xfe" + rows),
