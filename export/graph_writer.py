@@ -32,7 +32,8 @@ MAX_PLAN_NAME = 64 - len("frame-") - max(map(len, GRAPH_FORMATS.values()))
 """Characters of a plan's name that graphs can be named after: a bundle's files have 64 before ".onnx"."""
 
 MAX_RECORD_BYTES = 64 * 2**20
-EXPORTED = ("onnx", "openvino", "tensorrt")
+EXPORTED = ("native", "onnx", "openvino", "tensorrt")
+"""Back ends that compute what is exported: by them a bundle's precisions are judged."""
 
 MOST_DB = 100.0
 """Largest PSNR difference of a precision from float32, up or down, that a bundle can record."""
@@ -141,7 +142,7 @@ class KeptGraphs:
 
 
 def read_psnr_changes(path: Path) -> dict[str, float]:
-    """Read the PSNR difference from float32 of each graph precision whose clip distance is acceptable.
+    """Read the PSNR difference from float32 of each exported precision whose clip distance is acceptable.
 
     PSNR rewards blur, so a format whose clip distance is beyond its noise is left out, whatever its PSNR.
 
@@ -149,7 +150,7 @@ def read_psnr_changes(path: Path) -> dict[str, float]:
         path: the record that `genie-rt bench quality --versus` wrote, held against float32.
 
     Raises:
-        InputError: there is no such file, or it is no such record, or of no exported graph.
+        InputError: there is no such file, or it is no such record, or of nothing that is exported.
     """
     record = read_json(
         path, max_bytes=MAX_RECORD_BYTES, expected="the JSON record of `genie-rt bench quality --versus`"

@@ -118,6 +118,8 @@ def _as_json(source: str, config: ModelConfig, cost: ModelCost, bundle: Bundle |
             "default_action": bundle.default_action,
             "plans": {name: to_dict(plan) for name, plan in bundle.plans.items()},
             "prompts": [path.relative_to(bundle.path).as_posix() for path in bundle.prompts],
+            "graphs": [] if bundle.graphs is None else list(bundle.graphs.precisions),
+            "int8_limits": {} if bundle.int8 is None else dict(bundle.int8.limits),
             "file_bytes": {name: record.size for name, record in bundle.files.items()},
             "provenance": dict(bundle.provenance),
         }
@@ -276,6 +278,10 @@ def _bundle_table(bundle: Bundle) -> Table:
         "files": f"{len(bundle.files)}, {scaled(sum(file.size for file in bundle.files.values()), 'B')}",
         "actions": f"{actions} (no key pressed: {bundle.default_action})",
         "prompts": ", ".join(path.name for path in bundle.prompts) or "none",
+        "graphs": "none" if bundle.graphs is None else ", ".join(bundle.graphs.precisions),
+        "int8": "no limits"
+        if bundle.int8 is None
+        else f"limits of {plural(len(bundle.int8.limits), 'linear layer')}",
     }
     for name, plan in bundle.plans.items():
         rows[f"plan {name}"] = (

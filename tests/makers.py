@@ -111,6 +111,13 @@ def make_world(config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.fl
     return World(bundle, make_backend(config, seed, dtype), str(dtype).removeprefix("torch."))
 
 
+def need(backend: str) -> None:
+    """Skips where a back end is not installed."""
+    if not BACKENDS[backend].is_installed:
+        package = BACKENDS[backend].needs
+        pytest.skip(f"{package} is not installed" if package else "the C library is not built: make native")
+
+
 def make_native_world(
     config: ModelConfig, seed: int = 0, precision: str = "float32", *, kept_float: Collection[str] = ()
 ) -> World:
@@ -119,8 +126,7 @@ def make_native_world(
     Args:
         precision: "float32", or "int8" for all linears but `kept_float`.
     """
-    if not BACKENDS["native"].is_installed:
-        pytest.skip("the C library is not built: make native")
+    need("native")
     from genie_rt.runtime.backends.native.backend import build
 
     bundle = replace(make_world(config, seed).bundle, int8=make_limits(config, kept_float=kept_float))

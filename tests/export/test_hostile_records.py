@@ -54,7 +54,7 @@ def test_what_formats_cost_is_read(tmp_path: Path) -> None:
         (row(allowed_distance=None), r"allowed_distance: expected a number, found null"),
         (row(allowed_distance=float("nan")), "the number NaN"),
         (3, r"body\.rows\[1\]: expected an object, found 3"),
-        (row(cost=None), r"body\.rows: expected figures of onnx, openvino, tensorrt, found none"),
+        (row(cost=None), r"body\.rows: expected figures of native, onnx, openvino, tensorrt, found none"),
     ],
 )
 def test_a_wrong_figure_costs_no_0_db(tmp_path: Path, bad: object, message: str) -> None:

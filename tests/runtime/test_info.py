@@ -77,6 +77,14 @@ def test_a_bundle_as_json(bundle: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (found["name"], found["action_names"], len(found["digest"])) == ("tiny", list(ACTIONS), 64)
     assert found["prompts"] == ["prompts/000.png", "prompts/001.png"]
     assert found["provenance"]["recipe"] == {"steps": 5}
+    assert found["graphs"] == [] and found["int8_limits"] == {}
+
+
+def test_what_a_bundle_has_for_its_back_ends_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(info(capsys, "demo", "--json"))["bundle"]
+    assert found["graphs"] == ["float32", "int8"] and len(found["int8_limits"]) == 38
+    told = " ".join(info(capsys, "demo").split())
+    assert "graphs float32, int8" in told and "int8 limits of 38 linear layers" in told
 
 
 def test_a_shipped_bundle_goes_before_a_preset_and_both_before_a_folder(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from makers import make_actions, make_config, make_pictures, make_world, state_of
+from makers import make_actions, make_config, make_pictures, make_world, need, state_of
 
 from genie_rt.errors import StateError, UnsupportedError
 from genie_rt.runtime import turn as module
@@ -29,7 +29,7 @@ CONFIG = make_config()
 PICTURES = make_pictures(CONFIG, 2)
 WORLD = make_world(CONFIG)
 LED_BY = make_actions(4)
-BACKENDS = {"reference": None, "onnx": "onnxruntime", "openvino": "openvino"}
+BACKENDS = ("reference", "native", "onnx", "openvino")
 
 
 def started(seed: int = 7) -> Session:
@@ -46,8 +46,7 @@ def demo(backend: str) -> World:
 @pytest.fixture(params=BACKENDS)
 def world(request: pytest.FixtureRequest) -> World:
     """The demo, of every back end for CPUs."""
-    if (package := BACKENDS[request.param]) is not None:
-        pytest.importorskip(package)
+    need(request.param)
     return demo(request.param)
 
 

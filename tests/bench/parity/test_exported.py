@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 
 import pytest
+from makers import need
 from torch import Tensor
 
 from genie_rt.bench.parity import verify
@@ -24,6 +25,9 @@ WAYS = [
     for dtype in BACKENDS[backend].dtypes
     if GRAPHS is not None and (dtype == "bfloat16" or dtype in GRAPHS.precisions)
 ]
+NATIVE = [("native", dtype) for dtype in BACKENDS["native"].dtypes]
+"""It runs none of them, and is held to the same bounds."""
+
 EACH_WAY = pytest.mark.parametrize(("backend", "dtype"), WAYS, scope="module")
 """All tests of a way follow each other, for its compiled graphs take half a gigabyte and are kept for one."""
 
@@ -35,7 +39,7 @@ def yardstick() -> World:
 
 @lru_cache(maxsize=1)
 def candidate(backend: str, dtype: str) -> World:
-    pytest.importorskip(BACKENDS[backend].needs or "")
+    need(backend)
     return World.load("demo", backend=backend, dtype=dtype)
 
 
@@ -52,14 +56,16 @@ def test_the_demo_comes_with_graphs() -> None:
     assert set(GRAPHS.frame_plans) == set(open_bundle("demo").plans)
 
 
-@EACH_WAY
+@pytest.mark.parametrize(("backend", "dtype"), [*WAYS, *NATIVE], scope="module")
 def test_every_engine_and_number_format_is_within_its_bound(backend: str, dtype: str) -> None:
     found = judged(backend, dtype)
     assert found.failure is None
     assert found.tokens >= 4 * 2 * 256 and found.within == 1
 
 
-@pytest.mark.parametrize(("backend", "dtype"), [("onnx", "float32"), ("openvino", "float32")], scope="module")
+@pytest.mark.parametrize(
+    ("backend", "dtype"), [(name, "float32") for name in ("onnx", "openvino", "native")], scope="module"
+)
 def test_float32_plays_as_the_yardstick_does(backend: str, dtype: str) -> None:
     found = judged(backend, dtype, frames=8)
     assert found.max_cdf_error < 1e-4
@@ -100,7 +106,7 @@ def default_plan() -> Plan:
     return open_bundle("demo").plans["default"]
 
 
-@EACH_WAY
+@pytest.mark.parametrize(("backend", "dtype"), [*WAYS, *NATIVE], scope="module")
 def test_frame_graphs_are_within_the_bound_of_every_number_format(backend: str, dtype: str) -> None:
     found = judged(backend, dtype, 2, default_plan(), other_frames=2)
     assert found.failure is None

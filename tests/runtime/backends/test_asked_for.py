@@ -1,7 +1,8 @@
 """Frames do not depend on how they are asked for, as far as each back end says, in all its number formats.
 
-`reference`, and `cuda` with the operators' references on a CPU. What engines do with exported graphs:
-`exported/test_ways_to_ask.py`, and `exported/test_backend.py` and `tensorrt/test_plays.py` with stand-ins.
+`reference` and `native`, and `cuda` with the operators' references on a CPU. What engines do with exported
+graphs: `exported/test_ways_to_ask.py`, and `exported/test_backend.py` and `tensorrt/test_plays.py` with
+stand-ins.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,15 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from makers import ACTIONS, make_actions, make_config, make_model, make_pictures, make_world
+from makers import (
+    ACTIONS,
+    make_actions,
+    make_config,
+    make_model,
+    make_native_world,
+    make_pictures,
+    make_world,
+)
 from torch import Tensor
 
 from genie_rt.runtime.backends.cuda.backend import CudaBackend
@@ -55,6 +64,12 @@ def odd_world_of(dtype: torch.dtype) -> World:
     """One in which hardly a frame's numbers are a multiple of what a vector or a cache line holds."""
     config = make_config(grid=(5, 3), window=3, width=20, num_heads=3, head_width=4, num_layers=1)
     return make_world(config, dtype=dtype)
+
+
+@cache
+def native_world_of(precision: str, merge: int) -> World:
+    config = make_config(grid=(4, 6), window=3, merge=merge, width=20, num_heads=3, head_width=4)
+    return make_native_world(config, precision=precision)
 
 
 @cache
@@ -116,6 +131,10 @@ def kept(session: Session) -> dict[str, Tensor]:
 
 
 Way = Callable[[Session, int], np.ndarray]
+WAYS: tuple[Way, ...] = (
+    after_a_commit, after_a_peek, after_a_peek_at_one, after_a_peek_at_others, after_a_commit_and_a_peek,
+    after_a_step_undone, in_turn,
+)  # fmt: skip
 
 
 def assert_same(world: World, plan: Plan, ways: Sequence[Way], led_by: Sequence[int] = LED_BY) -> None:
@@ -145,6 +164,20 @@ def test_frames_and_pages_are_the_same_to_the_bit(
     assert_same(world, PLANS[plan], ways)
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("plan", PLANS)
+def test_frames_and_pages_of_the_native_engine_are_the_same_to_the_bit(precision: str, plan: str) -> None:
+    world = native_world_of(precision, 1 if plan == "frames" else 2)
+    assert world.backend.batch_invariant and world.backend.commits_ahead(PLANS[plan])
+    assert_same(world, PLANS[plan], WAYS, make_actions(12))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_rollouts_and_pools_of_the_native_engine_give_the_frames_of_steps(precision: str) -> None:
+    assert_rolled_out(native_world_of(precision, 1))
+    assert_pooled(native_world_of(precision, 2))
+
+
 @DTYPES
 @pytest.mark.parametrize("plan", ["maskgit", "halton", "frames"])
 def test_threads_and_odd_sizes_change_no_bit_of_a_frame(threads: None, dtype: torch.dtype, plan: str) -> None:
@@ -156,11 +189,7 @@ def test_threads_and_odd_sizes_change_no_bit_of_a_frame(threads: None, dtype: to
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize(("window", "merge"), [(4, 2), (4, 1), (1, 1)])
 def test_long_games_are_the_same_to_the_bit(dtype: torch.dtype, plan: str, window: int, merge: int) -> None:
-    ways = [
-        after_a_commit, after_a_peek, after_a_peek_at_one, after_a_peek_at_others, after_a_commit_and_a_peek,
-        after_a_step_undone, in_turn,
-    ]  # fmt: skip
-    assert_same(world_of(dtype, window, merge), PLANS[plan], ways, make_actions(20))
+    assert_same(world_of(dtype, window, merge), PLANS[plan], WAYS, make_actions(20))
 
 
 @CUDA
@@ -200,7 +229,10 @@ def test_peeks_on_cuda_in_float64_are_what_steps_give() -> None:
 
 @DTYPES
 def test_a_rollout_gives_the_frames_of_steps(dtype: torch.dtype) -> None:
-    world = world_of(dtype, 4, 1)
+    assert_rolled_out(world_of(dtype, 4, 1))
+
+
+def assert_rolled_out(world: World) -> None:
     branches = [LED_BY[:4], LED_BY[1:5], LED_BY[2:]]
     found = started(world, PLANS["maskgit"]).rollout(branches).frames
     for branch, frames in zip(branches, found, strict=True):
@@ -211,7 +243,10 @@ def test_a_rollout_gives_the_frames_of_steps(dtype: torch.dtype) -> None:
 
 @DTYPES
 def test_players_of_a_pool_get_the_frames_that_each_would_get_alone(dtype: torch.dtype) -> None:
-    world = world_of(dtype, 4, 1)
+    assert_pooled(world_of(dtype, 4, 1))
+
+
+def assert_pooled(world: World) -> None:
     picture = make_pictures(world.bundle.config, 1)[0]
     pool = world.pool(slots=3, plan=PLANS["maskgit"])
     players = [pool.join(seed=seed) for seed in range(3)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from makers import make_config, make_model, make_pictures
+from makers import make_config, make_model, make_pictures, need
 
 from genie_rt.export.bundle import write_bundle
 from genie_rt.export.graph_writer import NewGraphs
@@ -42,9 +42,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("backend", ["onnx", "openvino", "reference"])
+@pytest.mark.parametrize("backend", ["onnx", "openvino", "native", "reference"])
 def test_frames_stay_what_they_were(backend: str, pristine: Path, tmp_path: Path) -> None:
-    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}.get(backend, "torch"))
+    need(backend)
     folder = Path(shutil.copytree(pristine, tmp_path / "tiny"))
     world = World.load(folder, backend=backend, dtype="float32")
 
