@@ -35,6 +35,14 @@ if(GRT_ONNXRUNTIME)
   target_compile_definitions(grt_options INTERFACE GRT_WITH_ONNXRUNTIME)
 endif()
 
+# Code outside of the loops of a frame is built for size in a release: half of the library would be unrolled
+# loops over file names otherwise.
+set(GRT_OPTIMIZE_support -O2)
+set(GRT_OPTIMIZE_engine -O2)
+set(GRT_OPTIMIZE_bundle -Os)
+set(GRT_OPTIMIZE_onnxruntime -Os)
+set(GRT_OPTIMIZE_api -Os)
+
 function(grt_add_objects target)
   add_library(${target} OBJECT EXCLUDE_FROM_ALL ${ARGN})
   target_link_libraries(${target} PRIVATE grt_options)
@@ -56,6 +64,8 @@ function(grt_add_part part)
   if(NOT sources)
     return()
   endif()
+  set_source_files_properties(${sources} PROPERTIES
+    COMPILE_FLAGS "$<$<CONFIG:Release>:${GRT_OPTIMIZE_${part}}>")
   grt_add_objects(grt_${part} ${sources})
   target_compile_definitions(grt_${part} PRIVATE GRT_STATIC)
   if(part STREQUAL "api" AND GENIE_RT_SHARED)
