@@ -1,4 +1,4 @@
-"""Plays a bundle with ONNX Runtime and no genie_rt: docs/embedding.md as a program.
+"""Plays a bundle with ONNX Runtime and no genie_rt: docs/graphs.md as a program.
 
     python examples/onnx_player.py runtime/bundles/demo out.gif right right+jump right
 

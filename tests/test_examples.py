@@ -1,7 +1,7 @@
 """The examples play what genie_rt plays.
 
 `examples/numpy_player.py` follows docs/model.md section by section, `examples/onnx_player.py` follows
-docs/embedding.md. Neither imports genie_rt: what they compute is what the pages say.
+docs/graphs.md. Neither imports genie_rt: what they compute is what the pages say.
 """
 
 import importlib.util
@@ -241,7 +241,7 @@ def test_the_onnx_player_plays_every_plan(plan: str, onnx_player: ModuleType, on
 def test_the_contract_tells_of_longer_prompts_and_of_frames_pass_by_pass(
     onnx_player: ModuleType, onnx_world: World
 ) -> None:
-    """As docs/embedding.md says it: three pictures, then frames of a plan that has no graph of its own."""
+    """As docs/graphs.md says it: three pictures, then frames of a plan that has no graph of its own."""
     plan, led_by = replace(onnx_world.bundle.plans["default"], passes=3), [-1, 1, 5, 1, 1, 3, 0]
     codes = (*onnx_world.bundle.action_codes, -1)  # -1, no action, stays -1
     pictures = np.stack([np.roll(onnx_world.prompt(0), 3 * t, axis=1) for t in range(3)])
@@ -309,7 +309,7 @@ def test_the_page_of_the_model_names_every_tensor() -> None:
 
 
 def test_the_contract_on_the_page_is_the_graphs_contract() -> None:
-    page = (ROOT / "docs" / "embedding.md").read_text().split("## Graphs")[1].split("##")[0]
+    page = (ROOT / "docs" / "graphs.md").read_text().split("## Graphs")[1].split("##")[0]
     rows = re.findall(r"^\| `([a-zA-Z-]+)` \| (.*) \| (.*) \|$", page, re.MULTILINE)
     said = {graph: [set(re.findall(r"`(\w+)`", cell)) for cell in cells] for graph, *cells in rows}
     said["pass-at"][0] |= said["pass"][0]
