@@ -1,5 +1,5 @@
 // The second engine: the bundle's exported graphs in ONNX Runtime, a library that is opened at run time.
-// docs/embedding.md has the graphs' contract.
+// docs/graphs.md has the graphs' contract.
 #pragma once
 
 #include "engine/engine.hpp"

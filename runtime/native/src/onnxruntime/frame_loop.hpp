@@ -1,5 +1,5 @@
 // Plays a row with graphs: one graph for a whole frame where the plan has one, else pass by pass.
-// docs/embedding.md, and docs/model.md, sections 5 to 9.
+// docs/graphs.md, and docs/model.md, sections 5 to 9.
 #pragma once
 
 #include "onnxruntime/ort_engine.hpp"

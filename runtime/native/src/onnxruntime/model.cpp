@@ -385,7 +385,7 @@ bool Model::read_place(Bytes data, Initializer& tensor, uint32_t& place, FieldBu
            complaint.fail("weights in another file than '%s', by a name of %zu bytes", kWeights, value.size);
   }
   return read_digits(value, bit == 2 ? tensor.offset : tensor.length) ||
-         complaint.fail("weights at the %s that is no number", bit == 2 ? "offset" : "length");
+         complaint.fail("weights at %s that is no number", bit == 2 ? "an offset" : "a length");
 }
 
 bool Model::read_port(Bytes data, List<Port>& ports, FieldBudget& budget, Complaint& complaint) {

@@ -59,14 +59,14 @@ bool reduce(Call& call) {
 
 bool arg_max(Call& call) {
   const Shape& shape = call.in(0).shape;
-  int32_t axis;
+  int32_t axis = 0;
   if (!call.axis(shape.rank, 0, axis)) return false;
   return give(call, GRT_ONNX_INT64, without(shape, 1u << axis, call.whole("keepdims", 1) != 0));
 }
 
 bool top_k(Call& call) {
   const Known& x = call.in(0);
-  int32_t axis;
+  int32_t axis = 0;
   Numbers count;
   if (!call.axis(x.shape.rank, -1, axis) || !call.numbers(1, count)) return false;
   if (count.count != 1 || count.values[0] < 1 || count.values[0] > x.shape.sides[axis])
@@ -123,7 +123,7 @@ bool transpose(Call& call) {
 
 bool concat(Call& call) {
   Shape shape = call.in(0).shape;
-  int32_t axis;
+  int32_t axis = 0;
   if (!call.axis(shape.rank, 0, axis) || !call.one_dtype(0)) return false;
   for (uint32_t i = 1; i < call.num_inputs(); i++) {
     Shape rest = call.in(i).shape;
@@ -139,7 +139,7 @@ bool concat(Call& call) {
 bool split(Call& call) {
   const Known& x = call.in(0);
   const int64_t parts = call.num_outputs();
-  int32_t axis;
+  int32_t axis = 0;
   if (!call.axis(x.shape.rank, 0, axis)) return false;
   Shape shape = x.shape;
   if (call.whole("num_outputs", 0) != parts || shape.sides[axis] % parts != 0) {
@@ -157,7 +157,7 @@ bool split(Call& call) {
 bool slice(Call& call) {
   Shape shape = call.in(0).shape;
   Numbers starts, ends, axes;
-  uint32_t mask;
+  uint32_t mask = 0;
   if (!call.numbers(1, starts) || !call.numbers(2, ends)) return false;
   if (call.num_inputs() > 3) {
     if (!call.axes(3, shape.rank, axes, mask)) return false;
@@ -213,7 +213,7 @@ bool squeeze(Call& call) {
 bool unsqueeze(Call& call) {
   const Known& x = call.in(0);
   Numbers axes;
-  uint32_t mask;
+  uint32_t mask = 0;
   if (!call.in(1).has_numbers || call.in(1).count() + x.shape.rank > kMaxRank)
     return call.fail("too many axes");
   const int32_t rank = x.shape.rank + static_cast<int32_t>(call.in(1).count());
@@ -252,7 +252,7 @@ bool range(Call& call) {
 
 bool gather(Call& call) {
   const Shape &x = call.in(0).shape, &index = call.in(1).shape;
-  int32_t axis;
+  int32_t axis = 0;
   if (!call.axis(x.rank, 0, axis)) return false;
   if (x.rank - 1 + index.rank > kMaxRank) return call.fail_shapes();
   Shape shape;
@@ -264,7 +264,7 @@ bool gather(Call& call) {
 
 bool gather_elements(Call& call) {
   const Shape &x = call.in(0).shape, &index = call.in(1).shape;
-  int32_t axis;
+  int32_t axis = 0;
   if (!call.axis(x.rank, 0, axis)) return false;
   return index.rank == x.rank ? give(call, call.in(0).dtype, index) : call.fail_shapes();
 }

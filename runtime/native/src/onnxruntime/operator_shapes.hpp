@@ -84,7 +84,7 @@ class Call {
     if (!numbers(index, found)) return false;
     mask = 0;
     for (int32_t i = 0; i < found.count; i++) {
-      int32_t place;
+      int32_t place = 0;
       if (!axis_of(found.values[i], rank, place)) return false;
       if ((mask >> place & 1) != 0) return fail("an axis twice");
       mask |= 1u << place;

@@ -1,4 +1,4 @@
-// What the graphs of a bundle take and give: docs/embedding.md, and runtime/backends/exported/signature.py.
+// What the graphs of a bundle take and give: docs/graphs.md, and runtime/backends/exported/signature.py.
 #pragma once
 
 #include "bundle/bundle.hpp"
