@@ -317,17 +317,18 @@ void out_of_memory() {
     std::free(memory);
   };
   const tiny::Bundle files = tiny::make();
-  for (bool is_open = false; !is_open; state.fail_at = state.fail_at == SIZE_MAX ? 0 : state.fail_at + 1) {
+  bool is_open = false;
+  for (state.fail_at = 0; !is_open && state.fail_at < 1000; state.fail_at++) {
     grt::Error error;
     {
       grt::Bundle bundle;
       state.count = 0;
-      is_open = tiny::open(files, bundle, error, grt::Allocator(hooks)) && state.fail_at != SIZE_MAX;
-      if (error.status != GRT_OK)
-        GRT_CHECK_EQ(static_cast<int>(error.status), static_cast<int>(GRT_ERROR_OUT_OF_MEMORY));
+      is_open = tiny::open(files, bundle, error, grt::Allocator(hooks));
+      GRT_CHECK_STATUS(error.status, is_open ? GRT_OK : GRT_ERROR_OUT_OF_MEMORY);
     }
     GRT_CHECK_EQ(state.held, size_t{0});
   }
+  GRT_CHECK(is_open);
   GRT_CHECK(state.fail_at > 20);
 }
 

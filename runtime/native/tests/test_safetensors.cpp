@@ -11,7 +11,7 @@ namespace {
 
 std::string file(const std::string& header, size_t data_bytes) {
   std::string whole;
-  for (int i = 0; i < 8; i++) whole += static_cast<char>(header.size() >> (8 * i) & 255);
+  for (int i = 0; i < 8; i++) whole += static_cast<char>(uint64_t{header.size()} >> (8 * i) & 255);
   return whole + header + std::string(data_bytes, '\1');
 }
 

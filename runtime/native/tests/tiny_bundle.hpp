@@ -88,7 +88,7 @@ struct Bundle {
   // A header of safetensors with its length before it.
   static std::string with_length(const std::string& header) {
     std::string whole;
-    for (int i = 0; i < 8; i++) whole += static_cast<char>(header.size() >> (8 * i) & 255);
+    for (int i = 0; i < 8; i++) whole += static_cast<char>(uint64_t{header.size()} >> (8 * i) & 255);
     return whole + header;
   }
 };
