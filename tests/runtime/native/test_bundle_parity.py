@@ -26,7 +26,7 @@ from genie_rt.runtime.memory_bound import check_memory
 from genie_rt.runtime.model.world_model import parameter_shapes
 
 ROOT = Path(__file__).parents[3]
-TOOL = ROOT / "out" / "native" / "inspect"
+TOOL = ROOT / "out" / "native" / "tests" / "inspect"
 GOOD = [ROOT / "runtime" / "bundles" / name for name in shipped_bundles()] + [
     ROOT / "examples/worlds/little-game"
 ]
@@ -35,7 +35,7 @@ BUNDLE_ERROR = 2
 IGNORED = ("MAX_TEXT_CHUNK", "APNG", "Truncated ")
 """What Pillow says of a PNG's text, animation and chunks behind the pixels, which C++ does not look at."""
 
-pytestmark = pytest.mark.skipif(not TOOL.is_file(), reason="out/native/inspect is not built: make native")
+pytestmark = pytest.mark.skipif(not TOOL.is_file(), reason="out/native/tests/inspect is not built: make native")
 
 
 def inspect(*words: str | Path) -> list[dict[str, Any]]:
