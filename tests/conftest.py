@@ -17,6 +17,7 @@ import torch
 from tiny_runs import TINY, TinyRuns, train_all
 
 from genie_rt.runtime import presets
+from genie_rt.runtime.backends import registry
 
 os.environ["GENIE_RT_CACHE"] = "0"  # what was kept on this machine must not decide what a test finds
 if not torch.cuda.is_available():
@@ -45,6 +46,12 @@ def pytest_collection_finish() -> None:
     """Hides what was imported from the collector: else each collection looks at half a million objects."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if our C library had not been built: of a bundle without graphs "auto" takes `reference`."""
+    monkeypatch.setattr(registry, "find_library", lambda: None)
 
 
 @pytest.fixture(scope="session")

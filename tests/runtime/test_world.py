@@ -34,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world(bundle: Path) -> World:
-    return World.load(bundle)
+    return World.load(bundle, backend="reference")
 
 
 def rollout(world: World) -> bytes:

@@ -38,6 +38,8 @@ from genie_rt.runtime.random_weights import random_bundle
 from genie_rt.runtime.session import Session
 from genie_rt.runtime.world import World
 
+pytestmark = pytest.mark.usefixtures("no_library")
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
