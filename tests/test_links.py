@@ -13,6 +13,7 @@ PAGES = sorted(
         *(ROOT / "examples").glob("*.md"),
         *(ROOT / ".github").rglob("*.md"),
         ROOT / "kernels" / "README.md",
+        ROOT / "runtime" / "native" / "README.md",
     ]
 )
 
