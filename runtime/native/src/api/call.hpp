@@ -5,7 +5,7 @@
 
 namespace grt {
 
-// Writes a message as far as it fits, whole characters of it.
+// Writes a message as far as it fits, in UTF-8.
 void write_message(grt_error* out, const Error& error);
 
 // Runs `body(error)`, which returns whether it succeeded. A grt_error that was not set up is refused: there

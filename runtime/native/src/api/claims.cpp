@@ -7,6 +7,12 @@
 namespace grt {
 namespace {
 
+// What a peek's frame has for itself; it shares everything else with the session's row.
+Claims owned_by(const Peek& peek) {
+  if (!peek.is_known) return {};
+  return {peek.row.num_owned_dynamics() + peek.row.num_owned_spatial(), peek.row.num_owned_decoder()};
+}
+
 uint64_t row_bytes(const ModelConfig& config) {
   const TokenizerConfig& tokenizer = config.tokenizer;
   return static_cast<uint64_t>(tokenizer.num_tokens()) * sizeof(int32_t) +
@@ -36,9 +42,20 @@ bool raise_claims(grt_session& session, const Claims& needed, Error& error) {
   if (needed.decoder > session.claims.decoder &&
       !pools.decoder.claim(session.claims.decoder, needed.decoder, error)) {
     pools.dynamics.lower(session.claims.dynamics, before);
+    pools.dynamics.trim();
     return false;
   }
   return true;
+}
+
+bool raise_claims_to_share(grt_session& session, Error& error) {
+  Claims needed = budget(*session.world, session.plan, session.most_peeks());
+  for (const Peek* peek : session.peeks) {
+    const Claims taken = owned_by(*peek);
+    needed.dynamics -= taken.dynamics;
+    needed.decoder -= taken.decoder;
+  }
+  return raise_claims(session, needed, error);
 }
 
 void settle(grt_session& session) {
@@ -47,6 +64,12 @@ void settle(grt_session& session) {
   if (session.plan.reuse == GRT_REUSE_FRAMES) owned += session.row.num_owned_spatial();
   session.world->pools.dynamics.lower(session.claims.dynamics, most.dynamics - owned);
   session.world->pools.decoder.lower(session.claims.decoder, most.decoder - session.row.num_owned_decoder());
+}
+
+void settle_peek(grt_session& session, const Peek& peek) {
+  const Claims taken = owned_by(peek);
+  session.world->pools.dynamics.lower(session.claims.dynamics, session.claims.dynamics - taken.dynamics);
+  session.world->pools.decoder.lower(session.claims.decoder, session.claims.decoder - taken.decoder);
 }
 
 uint64_t frame_bytes(const ModelConfig& config) {

@@ -42,7 +42,7 @@ Peek* free_place(grt_session& session, const int32_t* actions, size_t count) {
   for (Peek* peek : session.peeks) {
     if (is_asked(session, peek->code, actions, count)) continue;
     peek->is_known = false;
-    peek->row.clear();
+    peek->row.clear(&session.claims);
     return peek;
   }
   return nullptr;
@@ -60,6 +60,7 @@ bool fill(grt_session& session, Peek& peek, int32_t code, int32_t action, const 
   peek.row.shown_action = action;
   peek.code = code;
   peek.is_known = true;
+  settle_peek(session, peek);
   return true;
 }
 
@@ -101,7 +102,7 @@ Peek* find_peek(grt_session& session, int32_t code) {
 void drop_peeks(grt_session& session) {
   for (Peek* peek : session.peeks) {
     peek->is_known = false;
-    peek->row.clear();
+    peek->row.clear(&session.claims);
   }
 }
 

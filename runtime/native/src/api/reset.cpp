@@ -11,14 +11,8 @@ namespace {
 bool prefill(grt_session& session, uint64_t seed, const uint8_t* pictures, size_t num_pictures,
              const int32_t* codes, int32_t last_action, Error& error) {
   const grt_world& world = *session.world;
-  bool peeked = false;
-  for (const Peek* peek : session.peeks) peeked |= peek->is_known;
   const Claims before = session.claims;
-  Claims needed{world.config().dynamics.transformer.window, world.config().tokenizer.decoder.window};
-  if (peeked) {  // they have taken some of what is claimed
-    needed.dynamics += before.dynamics;
-    needed.decoder += before.decoder;
-  }
+  const Claims needed{world.config().dynamics.transformer.window, world.config().tokenizer.decoder.window};
   if (!raise_claims(session, needed, error)) return false;
   const bool ok = world.engine->prefill(*session.workspace, *world.executor, session.spare, seed, pictures,
                                         num_pictures, codes, nullptr, error);

@@ -8,7 +8,7 @@
 namespace grt {
 namespace {
 
-constexpr int32_t kMostSnapshots = 1 << 20;
+constexpr int32_t kMostSnapshots = 1 << 16;
 
 bool fill_session(grt_session& session, const Plan& plan, int32_t num_snapshots, int32_t most_peeks,
                   Error& error) {
@@ -33,11 +33,12 @@ bool fill_session(grt_session& session, const Plan& plan, int32_t num_snapshots,
   if (!raise_claims(session, needed, error)) return false;
   Claims kept = needed;
   if (num_snapshots > 0) {
-    // Snapshots of so many frames in a row keep the window of the first and a page of each other; see
-    // PagePool for why the session may then need a window of its own.
-    kept.dynamics += world.config().dynamics.transformer.window - 1 + num_snapshots;
-    kept.decoder += world.config().tokenizer.decoder.window - 1 + num_snapshots;
-    if (plan.reuse == GRT_REUSE_FRAMES) kept.dynamics += num_snapshots;
+    // Snapshots of so many frames in a row keep the window of the first and a page of each other, and while
+    // the session goes back and takes them anew, a second one; see PagePool for why it may then need a window
+    // of its own besides.
+    kept.dynamics += world.config().dynamics.transformer.window - 1 + 2 * num_snapshots;
+    kept.decoder += world.config().tokenizer.decoder.window - 1 + 2 * num_snapshots;
+    if (plan.reuse == GRT_REUSE_FRAMES) kept.dynamics += 2 * num_snapshots;
   }
   if (!world.pools.dynamics.reserve(session.reserved.dynamics, kept.dynamics, error) ||
       !world.pools.decoder.reserve(session.reserved.decoder, kept.decoder, error)) {
@@ -186,7 +187,7 @@ grt_status grt_session_fork(const grt_session* session, grt_session** fork, grt_
     if (own == nullptr || !check_has_frame(*own, e)) return false;
     grt_session* made = make_session(*own->world, own->plan, own->num_snapshots, own->most_peeks(), e);
     if (made == nullptr) return false;
-    if (!raise_claims(*own, budget(*own->world, own->plan, own->most_peeks()), e)) {
+    if (!raise_claims_to_share(*own, e)) {
       free_session(made);
       return false;
     }

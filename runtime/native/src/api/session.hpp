@@ -80,12 +80,18 @@ Plan next_plan(const grt_session& session);
 
 // ---- Pages
 
-// How many pages a session and its peeks may hold under a plan, besides those that others hold too.
+// How many pages a session and its peeks may hold under a plan, besides those that others hold too. What a
+// session claims and what it alone holds is that many: pages go from the one to the other.
 Claims budget(const grt_world& world, const Plan& plan, int32_t most_peeks);
 // Raises the session's claims to `needed` where they are lower. On failure nothing changes.
 [[nodiscard]] bool raise_claims(grt_session& session, const Claims& needed, Error& error);
-// Lowers them to what the row, with no peeks, needs from now on.
+// Raises them for a session whose row somebody else is about to hold too.
+[[nodiscard]] bool raise_claims_to_share(grt_session& session, Error& error);
+// Lowers them to what the row needs from now on. There are no peeks.
 void settle(grt_session& session);
+// Lowers them by the pages that a peek has taken.
+void settle_peek(grt_session& session, const Peek& peek);
+// Forgets all peeks; their pages are claimed again.
 void drop_peeks(grt_session& session);
 
 // Bytes of memory that a session takes, and that a frame which is kept takes at most.

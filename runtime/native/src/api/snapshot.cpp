@@ -31,7 +31,7 @@ grt_status grt_session_snapshot(const grt_session* session, grt_snapshot** snaps
     if (own == nullptr || !check_has_frame(*own, e)) return false;
     grt_world& world = *own->world;
     // The session's pages are shared from now on: none of them becomes free when it leaves the window.
-    if (!raise_claims(*own, budget(world, own->plan, own->most_peeks()), e)) return false;
+    if (!raise_claims_to_share(*own, e)) return false;
     grt_snapshot* made = world.shelf.take();
     if (made == nullptr) made = make_snapshot(world, e);
     if (made == nullptr) return false;

@@ -80,11 +80,9 @@ bool commit(grt_session& session, Error& error) {
   if (!session.row.pending) return true;
   const Engine& engine = *session.world->engine;
   if (!engine.commit(*session.workspace, *session.world->executor, session.row, nullptr, error)) return false;
-  // Where a commit changes frames, what was peeked before it is not true any more.
-  if (!engine.commits_ahead(next_plan(session))) drop_peeks(session);
-  bool peeked = false;
-  for (const Peek* peek : session.peeks) peeked |= peek->is_known;
-  if (!peeked) settle(session);
+  // A peek at a pending row was one where a commit changes frames: it is not true any more.
+  drop_peeks(session);
+  settle(session);
   return true;
 }
 

@@ -1,0 +1,672 @@
+// Kinds of misuse: each gives its status and a message, and changes nothing.
+
+#include <cfloat>
+#include <cmath>
+
+#include "api/structs.hpp"
+#include "api_fixture.hpp"
+#include "support/utf8.hpp"
+
+namespace grt {
+namespace test {
+
+// A struct that has grown since its first version.
+struct Grown {
+  size_t struct_size;
+  int32_t old_member, old_too;
+  double new_member;
+};
+
+}  // namespace test
+
+template <>
+inline constexpr size_t kFirstSize<test::Grown> = offsetof(test::Grown, new_member);
+
+}  // namespace grt
+
+namespace grt::test {
+namespace {
+
+const TinyFiles* tiny_files;
+int num_kinds = 0;
+
+// What a wrong call returned and said; `part` has to be in the message.
+class Wrong {
+ public:
+  Wrong() { grt_error_init(&error_); }
+  grt_error* operator&() { return &error_; }
+
+  void expect(grt_status found, grt_status expected, const char* part, int line) {
+    num_kinds++;
+    const bool ok = found == expected && std::strstr(error_.message, part) != nullptr;
+    if (!check(ok, __FILE__, line, "a misuse gives its status and message")) {
+      std::fprintf(stderr, "    found %s \"%s\", expected %s with \"%s\"\n", grt_status_name(found),
+                   error_.message, grt_status_name(expected), part);
+    }
+    grt_error_init(&error_);
+  }
+
+ private:
+  grt_error error_;
+};
+
+#define WRONG(call, status, part) wrong.expect((call), (status), (part), __LINE__)
+
+// Some number in an enumeration that has no such value.
+template <typename T>
+T bad_enum(int32_t number) {
+  T value;
+  std::memcpy(&value, &number, sizeof number);
+  return value;
+}
+
+void misuse_of_loading() {
+  Wrong wrong;
+  grt_world* world = nullptr;
+  grt_world_params params;
+  grt_world_info info;
+  const grt_file* files = tiny_files->files.data();
+  const size_t count = tiny_files->files.size();
+  const auto init = [&] { grt_world_params_init(&params); };
+  const auto load = [&] { return grt_world_load_memory(files, count, &params, &world, &wrong); };
+
+  WRONG(grt_world_load(nullptr, nullptr, &world, &wrong), GRT_ERROR_INPUT, "folder");
+  WRONG(grt_world_load("", nullptr, &world, &wrong), GRT_ERROR_BUNDLE, "expected");
+  WRONG(grt_world_load("no/such/bundle", nullptr, &world, &wrong), GRT_ERROR_BUNDLE, "no/such/bundle");
+  WRONG(grt_world_load("README.md", nullptr, &world, &wrong), GRT_ERROR_BUNDLE, "README.md");
+  WRONG(grt_world_load("runtime/native", nullptr, &world, &wrong), GRT_ERROR_BUNDLE, "bundle.json");
+  WRONG(grt_world_load("runtime/bundles/demo", nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "world");
+  WRONG(grt_world_load_memory(nullptr, 3, nullptr, &world, &wrong), GRT_ERROR_INPUT, "files");
+  WRONG(grt_world_load_memory(files, 0, nullptr, &world, &wrong), GRT_ERROR_INPUT, "files");
+  WRONG(grt_world_load_memory(files, count, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "world");
+  WRONG(grt_world_load_memory(files + 1, count - 1, nullptr, &world, &wrong), GRT_ERROR_BUNDLE,
+        "bundle.json");
+  WRONG(grt_world_load_memory(files, 1, nullptr, &world, &wrong), GRT_ERROR_BUNDLE, "expected");
+  std::vector<grt_file> odd(files, files + count);
+  odd[2].name = nullptr;
+  WRONG(grt_world_load_memory(odd.data(), count, nullptr, &world, &wrong), GRT_ERROR_INPUT, "files[2]");
+  odd[2] = files[2];
+  odd[3].data = nullptr;
+  WRONG(grt_world_load_memory(odd.data(), count, nullptr, &world, &wrong), GRT_ERROR_INPUT, "files[3]");
+  odd[3] = files[3];
+  odd[0].size = 10;
+  WRONG(grt_world_load_memory(odd.data(), count, nullptr, &world, &wrong), GRT_ERROR_BUNDLE, "bundle.json");
+
+  init();
+  params.struct_size = 0;
+  WRONG(load(), GRT_ERROR_INPUT, "grt_world_params_init");
+  params.struct_size = sizeof params - 8;
+  WRONG(load(), GRT_ERROR_INPUT, "struct_size");
+  params.struct_size = sizeof params + 3;
+  WRONG(load(), GRT_ERROR_INPUT, "struct_size");
+  params.struct_size = SIZE_MAX;
+  WRONG(load(), GRT_ERROR_INPUT, "struct_size");
+  for (const int32_t number : {-1, 3, INT32_MAX}) {
+    init();
+    params.precision = bad_enum<grt_precision>(number);
+    WRONG(load(), GRT_ERROR_INPUT, "precision");
+    init();
+    params.instructions = bad_enum<grt_instructions>(number == 3 ? 8 : number);
+    WRONG(load(), GRT_ERROR_INPUT, "instructions");
+    init();
+    params.engine = bad_enum<grt_engine>(number);
+    WRONG(load(), GRT_ERROR_INPUT, "engine");
+  }
+  init();
+  params.num_threads = -1;
+  WRONG(load(), GRT_ERROR_INPUT, "num_threads");
+  params.num_threads = INT32_MAX;
+  WRONG(load(), GRT_ERROR_INPUT, "num_threads");
+  init();
+  grt_allocator hooks;
+  grt_allocator_init(&hooks);
+  params.allocator = &hooks;
+  WRONG(load(), GRT_ERROR_INPUT, "allocate NULL");
+  hooks.allocate = [](void*, size_t, size_t) -> void* { return nullptr; };
+  WRONG(load(), GRT_ERROR_INPUT, "release NULL");
+  hooks.release = [](void*, void*, size_t) {};
+  WRONG(load(), GRT_ERROR_OUT_OF_MEMORY, "memory");
+  hooks.struct_size = 1;
+  WRONG(load(), GRT_ERROR_INPUT, "grt_allocator_init");
+  init();
+  params.progress = [](void*, uint64_t, uint64_t) -> int32_t { return 1; };
+  WRONG(load(), GRT_ERROR_CANCELLED, "");
+  params.progress = [](void*, uint64_t done, uint64_t total) -> int32_t { return done == total; };
+  WRONG(load(), GRT_ERROR_CANCELLED, "");
+  GRT_CHECK(world == nullptr);
+
+  // A bundle that says nothing of int8.
+  tiny::Bundle plain = tiny::make();
+  const size_t at = plain.manifest.find(", \"int8\": {\"limits\"");
+  GRT_CHECK(at != std::string::npos);
+  plain.manifest.erase(at, plain.manifest.rfind('}') - at);
+  const TinyFiles without(plain);
+  init();
+  params.precision = GRT_PRECISION_INT8;
+  WRONG(grt_world_load_memory(without.files.data(), without.files.size(), &params, &world, &wrong),
+        GRT_ERROR_UNSUPPORTED, "int8");
+  grt_world* in_float = without.load();
+  grt_world_info_init(&info);
+  GRT_CHECK_STATUS(grt_world_get_info(in_float, &info, nullptr), GRT_OK);
+  GRT_CHECK_EQ(static_cast<int>(info.precision), static_cast<int>(GRT_PRECISION_FLOAT32));
+  grt_world_free(in_float);
+
+  grt_world_info_init(&info);
+  WRONG(grt_bundle_inspect(nullptr, &info, &wrong), GRT_ERROR_INPUT, "folder");
+  WRONG(grt_bundle_inspect("no/such/bundle", &info, &wrong), GRT_ERROR_BUNDLE, "no/such/bundle");
+  WRONG(grt_bundle_inspect("runtime/bundles/demo", nullptr, &wrong), GRT_ERROR_INPUT, "info");
+  info.struct_size = 8;
+  WRONG(grt_bundle_inspect("runtime/bundles/demo", &info, &wrong), GRT_ERROR_INPUT, "grt_world_info_init");
+}
+
+void misuse_of_worlds() {
+  Wrong wrong;
+  grt_world* world = tiny_files->load();
+  grt_world_info info;
+  grt_version version;
+  grt_plan plan;
+  uint8_t pixels[4 * kPromptWidth * kPromptHeight];
+  grt_image image;
+  int32_t action = -7;
+  size_t size = 0;
+  grt_world_info_init(&info);
+  grt_version_init(&version);
+  grt_plan_init(&plan);
+  const auto init = [&] { grt_image_init(&image, pixels, sizeof pixels, GRT_FORMAT_RGBA8); };
+
+  WRONG(grt_get_version(nullptr, &wrong), GRT_ERROR_INPUT, "version");
+  version.struct_size = 1;
+  WRONG(grt_get_version(&version, &wrong), GRT_ERROR_INPUT, "grt_version_init");
+  WRONG(grt_world_get_info(nullptr, &info, &wrong), GRT_ERROR_INPUT, "world");
+  WRONG(grt_world_get_info(world, nullptr, &wrong), GRT_ERROR_INPUT, "info");
+  info.struct_size = sizeof info - 8;
+  WRONG(grt_world_get_info(world, &info, &wrong), GRT_ERROR_INPUT, "struct_size");
+  GRT_CHECK(grt_world_action_name(nullptr, 0) == nullptr && grt_world_plan_name(nullptr, 0) == nullptr &&
+            grt_world_prompt_name(nullptr, 0) == nullptr && grt_world_plan_name(world, INT32_MIN) == nullptr);
+  WRONG(grt_world_find_action(nullptr, "stay", &action, &wrong), GRT_ERROR_INPUT, "world");
+  WRONG(grt_world_find_action(world, nullptr, &action, &wrong), GRT_ERROR_INPUT, "name");
+  WRONG(grt_world_find_action(world, "stay", nullptr, &wrong), GRT_ERROR_INPUT, "action");
+  WRONG(grt_world_find_action(world, "fly", &action, &wrong), GRT_ERROR_INPUT,
+        "left, stay, right; found \"fly\"");
+  WRONG(grt_world_find_action(world, "", &action, &wrong), GRT_ERROR_INPUT, "stay");
+  GRT_CHECK_EQ(action, -7);
+  const std::string long_name(100000, 'x');
+  WRONG(grt_world_find_action(world, long_name.c_str(), &action, &wrong), GRT_ERROR_INPUT, "xxx");
+  WRONG(grt_world_get_plan(nullptr, "fast", &plan, &wrong), GRT_ERROR_INPUT, "world");
+  WRONG(grt_world_get_plan(world, "fast", nullptr, &wrong), GRT_ERROR_INPUT, "plan");
+  WRONG(grt_world_get_plan(world, "faster", &plan, &wrong), GRT_ERROR_CONFIG, "fast");
+  plan.struct_size = 16;
+  WRONG(grt_world_get_plan(world, "fast", &plan, &wrong), GRT_ERROR_INPUT, "grt_plan_init");
+
+  init();
+  WRONG(grt_world_get_prompt(nullptr, 0, &image, &wrong), GRT_ERROR_INPUT, "world");
+  WRONG(grt_world_get_prompt(world, 2, &image, &wrong), GRT_ERROR_INPUT, "0 to 1, found 2");
+  WRONG(grt_world_get_prompt(world, -1, &image, &wrong), GRT_ERROR_INPUT, "found -1");
+  WRONG(grt_world_get_prompt(world, 0, nullptr, &wrong), GRT_ERROR_INPUT, "image");
+  image.struct_size = 0;
+  WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "grt_image_init");
+  init();
+  image.pixels = nullptr;
+  WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "pixels NULL");
+  init();
+  image.size--;
+  WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "a size of 467");
+  image.size = 0;
+  WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "a size of 0");
+  init();
+  image.pitch = 4 * kPromptWidth - 1;
+  WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "pitch of 52");
+  for (const size_t pitch : {size_t{4 * kPromptWidth + 1}, SIZE_MAX, SIZE_MAX / 8 + 1}) {
+    image.pitch = pitch;
+    WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "bytes apart");
+  }
+  for (const int32_t format : {-1, 3, 1 << 30}) {
+    init();
+    image.format = bad_enum<grt_format>(format);
+    WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "format");
+  }
+  WRONG(grt_world_save_size(nullptr, &size, &wrong), GRT_ERROR_INPUT, "world");
+  WRONG(grt_world_save_size(world, nullptr, &wrong), GRT_ERROR_INPUT, "size");
+  grt_world_free(nullptr);
+  grt_world_free(world);
+}
+
+void misuse_of_plans() {
+  Wrong wrong;
+  grt_world* world = tiny_files->load();
+  grt_session* session = start(world);
+  grt_plan plan;
+  const auto init = [&] { grt_plan_init(&plan); };
+  const auto set = [&] { return grt_session_set_plan(session, &plan, &wrong); };
+  const double nan = std::nan("");
+
+  WRONG(grt_session_set_plan(session, nullptr, &wrong), GRT_ERROR_INPUT, "plan");
+  WRONG(grt_session_get_plan(session, nullptr, &wrong), GRT_ERROR_INPUT, "plan");
+  init();
+  plan.struct_size = 0;
+  WRONG(set(), GRT_ERROR_INPUT, "grt_plan_init");
+  WRONG(grt_session_get_plan(session, &plan, &wrong), GRT_ERROR_INPUT, "grt_plan_init");
+  for (const int32_t number : {-1, 4, INT32_MAX}) {
+    init();
+    plan.order = bad_enum<grt_order>(number);
+    WRONG(set(), GRT_ERROR_CONFIG, "Plan.order");
+    init();
+    plan.reuse = bad_enum<grt_reuse>(number);
+    WRONG(set(), GRT_ERROR_CONFIG, "Plan.reuse");
+  }
+  for (const int32_t passes : {-1, 4097, INT32_MIN, INT32_MAX}) {
+    init();
+    plan.passes = passes;
+    WRONG(set(), GRT_ERROR_CONFIG, "from 1 to 4096");
+  }
+  init();  // the default of 25 is more than this model's tokens
+  WRONG(set(), GRT_ERROR_CONFIG, "at most 12, the tokens");
+  plan.passes = 13;
+  WRONG(set(), GRT_ERROR_CONFIG, "found 13");
+  for (const double value : {-1.0, nan, HUGE_VAL, -HUGE_VAL, 1e7, DBL_MIN}) {
+    init();
+    plan.passes = 2;
+    plan.temperature = value;
+    WRONG(set(), GRT_ERROR_CONFIG, "Plan.temperature");
+    plan.temperature = 1;
+    plan.noise = value == DBL_MIN ? -1e-300 : value;
+    WRONG(set(), GRT_ERROR_CONFIG, "Plan.noise");
+    plan.noise = 0;
+    plan.threshold = value;
+    WRONG(set(), GRT_ERROR_CONFIG, "Plan.threshold");
+    plan.threshold = 1;
+    plan.fresh = value;
+    WRONG(set(), GRT_ERROR_CONFIG, "Plan.fresh");
+  }
+  for (const auto& [order, reuse] :
+       {std::pair{GRT_ORDER_MASKGIT, GRT_REUSE_PASSES}, std::pair{GRT_ORDER_ADAPTIVE, GRT_REUSE_PASSES},
+        std::pair{GRT_ORDER_HALTON, GRT_REUSE_FRAMES}, std::pair{GRT_ORDER_ADAPTIVE, GRT_REUSE_FRAMES}}) {
+    plan = make_plan(order, reuse, 2);
+    WRONG(set(), GRT_ERROR_CONFIG, "needs the order");
+  }
+  plan = make_plan(GRT_ORDER_MASKGIT, GRT_REUSE_FRAMES, 1);
+  WRONG(set(), GRT_ERROR_CONFIG, "2 passes or more");
+  for (const double target : {-1.0, nan, HUGE_VAL}) {
+    WRONG(grt_session_set_deadline(session, target, 1, &wrong), GRT_ERROR_CONFIG, "target_ms");
+  }
+  for (const int32_t least : {-1, 5, INT32_MAX}) {
+    WRONG(grt_session_set_deadline(session, 10, least, &wrong), GRT_ERROR_CONFIG, "least_passes");
+  }
+  grt_plan_init(&plan);
+  GRT_CHECK_STATUS(grt_session_get_plan(session, &plan, nullptr), GRT_OK);
+  GRT_CHECK_EQ(plan.passes, 4);
+  grt_session_free(session);
+  grt_world_free(world);
+}
+
+void misuse_of_session_params() {
+  Wrong wrong;
+  grt_world* world = tiny_files->load();
+  grt_session_params params;
+  grt_plan plan = make_plan(GRT_ORDER_MASKGIT, GRT_REUSE_NONE, 40);
+  grt_session* session = reinterpret_cast<grt_session*>(8);
+  const auto create = [&] { return grt_session_create(world, &params, &session, &wrong); };
+  grt_session_params_init(&params);
+  WRONG(grt_session_create(nullptr, &params, &session, &wrong), GRT_ERROR_INPUT, "world");
+  GRT_CHECK(session == nullptr);
+  WRONG(grt_session_create(world, &params, nullptr, &wrong), GRT_ERROR_INPUT, "session");
+  params.num_snapshots = -1;
+  WRONG(create(), GRT_ERROR_INPUT, "num_snapshots");
+  params.num_snapshots = INT32_MAX;
+  WRONG(create(), GRT_ERROR_INPUT, "num_snapshots");
+  params.num_snapshots = 0;
+  params.most_peeks = -1;
+  WRONG(create(), GRT_ERROR_INPUT, "most_peeks");
+  params.most_peeks = 0;
+  params.plan = &plan;
+  WRONG(create(), GRT_ERROR_CONFIG, "Plan.passes");
+  plan.struct_size = 3;
+  WRONG(create(), GRT_ERROR_INPUT, "grt_plan_init");
+  params.struct_size = 2;
+  WRONG(create(), GRT_ERROR_INPUT, "grt_session_params_init");
+  fake::knobs.refuses_adaptive = true;
+  grt_session_params_init(&params);
+  plan = make_plan(GRT_ORDER_ADAPTIVE, GRT_REUSE_NONE, 2);
+  params.plan = &plan;
+  WRONG(create(), GRT_ERROR_UNSUPPORTED, "adaptive");
+  fake::knobs.refuses_adaptive = false;
+  GRT_CHECK(session == nullptr);
+  grt_session_free(nullptr);
+  grt_snapshot_free(nullptr);
+  grt_world_free(world);
+}
+
+// Every call that takes a session: without one, before its first reset, while another call is in it.
+void misuse_of_sessions() {
+  Wrong wrong;
+  grt_world* world = tiny_files->load();
+  grt_session *session = start(world), *empty = nullptr, *fork = nullptr;
+  grt_snapshot *snapshot = nullptr, *made = nullptr;
+  GRT_CHECK_STATUS(grt_session_create(world, nullptr, &empty, nullptr), GRT_OK);
+  GRT_CHECK_STATUS(grt_session_snapshot(session, &snapshot, nullptr), GRT_OK);
+  Frame frame;
+  grt_image picture;
+  uint8_t pixels[3 * kPromptWidth * kPromptHeight] = {};
+  grt_image_init(&picture, pixels, sizeof pixels, GRT_FORMAT_RGB8);
+  std::vector<uint8_t> bytes(1 << 16);
+  size_t written = 0;
+  int32_t tokens[kTokens] = {}, done = 0;
+  const int32_t action = 0;
+  grt_plan plan = make_plan(GRT_ORDER_MASKGIT, GRT_REUSE_NONE, 2);
+  grt_session_state state;
+  grt_session_state_init(&state);
+  GRT_CHECK_STATUS(grt_session_save(session, bytes.data(), bytes.size(), &written, nullptr), GRT_OK);
+
+  // `status` is that of calls which need a picture to go on from.
+  const auto calls_that_need_a_frame = [&](grt_session* s, grt_status status, const char* part) {
+    WRONG(grt_session_step(s, 0, nullptr, nullptr, &wrong), status, part);
+    WRONG(grt_session_commit(s, &wrong), status, part);
+    WRONG(grt_session_peek(s, &action, 1, nullptr, &wrong), status, part);
+    WRONG(grt_session_submit(s, 0, &wrong), status, part);
+    WRONG(grt_session_get_frame(s, &frame.image, &wrong), status, part);
+    WRONG(grt_session_snapshot(s, &made, &wrong), status, part);
+    WRONG(grt_session_fork(s, &fork, &wrong), status, part);
+    WRONG(grt_session_save(s, bytes.data(), bytes.size(), &written, &wrong), status, part);
+    WRONG(grt_session_get_tokens(s, tokens, kTokens, &wrong), status, part);
+    WRONG(grt_session_probe(s, 0, tokens, kTokens, 0, nullptr, nullptr, &wrong), status, part);
+    GRT_CHECK(made == nullptr && fork == nullptr);
+  };
+  const auto other_calls = [&](grt_session* s, grt_status status, const char* part) {
+    WRONG(grt_session_reset(s, &picture, 1, nullptr, 1, nullptr, &wrong), status, part);
+    WRONG(grt_session_reset_prompt(s, 0, 1, nullptr, &wrong), status, part);
+    WRONG(grt_session_set_plan(s, &plan, &wrong), status, part);
+    WRONG(grt_session_get_plan(s, &plan, &wrong), status, part);
+    WRONG(grt_session_set_deadline(s, 0, 0, &wrong), status, part);
+    WRONG(grt_session_restore(s, snapshot, &wrong), status, part);
+    WRONG(grt_session_load(s, bytes.data(), written, &wrong), status, part);
+    WRONG(grt_session_get_state(s, &state, &wrong), status, part);
+    WRONG(grt_session_force(s, 0, tokens, kTokens, nullptr, &wrong), status, part);
+  };
+  calls_that_need_a_frame(nullptr, GRT_ERROR_INPUT, "session: expected a grt_session, found NULL");
+  other_calls(nullptr, GRT_ERROR_INPUT, "found NULL");
+  WRONG(grt_session_poll(nullptr, 0, &done, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "session");
+  WRONG(grt_session_cancel(nullptr, &wrong), GRT_ERROR_INPUT, "session");
+  calls_that_need_a_frame(empty, GRT_ERROR_STATE, "never reset");
+  WRONG(grt_step_many(&empty, &action, 1, nullptr, nullptr, nullptr, &wrong), GRT_ERROR_STATE, "never reset");
+  WRONG(grt_session_poll(session, 0, &done, nullptr, nullptr, &wrong), GRT_ERROR_STATE, "grt_session_submit");
+  GRT_CHECK_STATUS(grt_session_cancel(session, nullptr), GRT_OK);
+
+  const uint64_t before = digest_of(session);
+  fake::knobs.is_closed = true;
+  GRT_CHECK_STATUS(grt_session_submit(session, 1, nullptr), GRT_OK);
+  calls_that_need_a_frame(session, GRT_ERROR_BUSY, "grt_session_poll");
+  other_calls(session, GRT_ERROR_BUSY, "grt_session_cancel");
+  WRONG(grt_step_many(&session, &action, 1, nullptr, nullptr, nullptr, &wrong), GRT_ERROR_BUSY,
+        "sessions[0]");
+  fake::knobs.is_closed = false;
+  // It stays so until the frame is fetched, which a wrong poll does not do.
+  GRT_CHECK_STATUS(grt_session_poll(session, -1, &done, nullptr, nullptr, nullptr), GRT_OK);
+  GRT_CHECK_EQ(done, 1);
+  GRT_CHECK(digest_of(session) != before);
+  GRT_CHECK_STATUS(grt_session_submit(session, 1, nullptr), GRT_OK);
+  grt_image small = frame.image;
+  small.size--;
+  grt_step_stats stats;
+  grt_step_stats_init(&stats);
+  stats.struct_size = 4;
+  done = 5;
+  WRONG(grt_session_poll(session, -1, &done, &small, nullptr, &wrong), GRT_ERROR_INPUT, "frame");
+  WRONG(grt_session_poll(session, -1, &done, nullptr, &stats, &wrong), GRT_ERROR_INPUT,
+        "grt_step_stats_init");
+  WRONG(grt_session_poll(session, -1, nullptr, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "done");
+  WRONG(grt_session_poll(session, std::nan(""), &done, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "NaN");
+  GRT_CHECK_EQ(done, 5);
+  GRT_CHECK_STATUS(grt_session_poll(session, -1, &done, &frame.image, nullptr, nullptr), GRT_OK);
+  GRT_CHECK_EQ(done, 1);
+  for (grt_session* one : {session, empty}) grt_session_free(one);
+  grt_snapshot_free(snapshot);
+  grt_world_free(world);
+}
+
+void misuse_of_steps() {
+  Wrong wrong;
+  grt_world *world = tiny_files->load(), *other_world = tiny_files->load();
+  grt_session *session = start(world), *second = start(world), *foreign = start(other_world);
+  step(session, 1);
+  const std::vector<uint64_t> before = future_of(session);
+  Frame frame;
+  grt_step_stats stats;
+  grt_step_stats_init(&stats);
+  for (const int32_t action : {-1, kActions, INT32_MIN, INT32_MAX}) {
+    WRONG(grt_session_step(session, action, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "0 to 2");
+    WRONG(grt_session_submit(session, action, &wrong), GRT_ERROR_INPUT, "0 to 2");
+    WRONG(grt_session_peek(session, &action, 1, nullptr, &wrong), GRT_ERROR_INPUT, "0 to 2");
+    const int32_t tokens[kTokens] = {};
+    WRONG(grt_session_force(session, action, tokens, kTokens, nullptr, &wrong), GRT_ERROR_INPUT, "0 to 2");
+    WRONG(grt_session_probe(session, action, tokens, kTokens, 0, nullptr, nullptr, &wrong), GRT_ERROR_INPUT,
+          "0 to 2");
+    WRONG(grt_step_many(&session, &action, 1, nullptr, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "0 to 2");
+  }
+  grt_image image = frame.image;
+  image.size = kFrameBytes - 1;
+  WRONG(grt_session_step(session, 0, &image, nullptr, &wrong), GRT_ERROR_INPUT, "frame");
+  WRONG(grt_session_get_frame(session, &image, &wrong), GRT_ERROR_INPUT, "frame");
+  WRONG(grt_session_get_frame(session, nullptr, &wrong), GRT_ERROR_INPUT, "frame");
+  WRONG(grt_session_reset_prompt(session, 0, 1, &image, &wrong), GRT_ERROR_INPUT, "frame");
+  stats.struct_size = sizeof stats - 8;
+  WRONG(grt_session_step(session, 0, nullptr, &stats, &wrong), GRT_ERROR_INPUT, "grt_step_stats_init");
+  WRONG(grt_session_reset_prompt(session, 2, 1, nullptr, &wrong), GRT_ERROR_INPUT, "0 to 1");
+  WRONG(grt_session_reset_prompt(session, -1, 1, nullptr, &wrong), GRT_ERROR_INPUT, "found -1");
+
+  uint8_t pixels[3 * kPromptWidth * kPromptHeight] = {};
+  grt_image pictures[2];
+  for (grt_image& picture : pictures) grt_image_init(&picture, pixels, sizeof pixels, GRT_FORMAT_RGB8);
+  int32_t actions[2] = {3, 0};
+  const auto reset = [&](size_t count, const int32_t* led_by) {
+    return grt_session_reset(session, pictures, count, led_by, 1, nullptr, &wrong);
+  };
+  WRONG(grt_session_reset(session, nullptr, 1, nullptr, 1, nullptr, &wrong), GRT_ERROR_INPUT, "pictures");
+  WRONG(reset(0, nullptr), GRT_ERROR_INPUT, "at least one picture");
+  WRONG(reset(2, nullptr), GRT_ERROR_INPUT, "actions");
+  WRONG(reset(2, actions), GRT_ERROR_INPUT, "0 to 2, found 3");
+  actions[0] = 0;
+  pictures[1].size--;
+  WRONG(reset(2, actions), GRT_ERROR_INPUT, "pictures[1]");
+  pictures[1].size++;
+  pictures[1].struct_size += 8;
+  WRONG(reset(2, actions), GRT_ERROR_INPUT, "pictures[1]");
+  pictures[0].struct_size = 5;
+  WRONG(reset(2, actions), GRT_ERROR_INPUT, "grt_image_init");
+
+  grt_image images[2] = {frame.image, frame.image};
+  WRONG(grt_session_peek(session, nullptr, 2, nullptr, &wrong), GRT_ERROR_INPUT, "actions");
+  images[1].size = 3;
+  WRONG(grt_session_peek(session, actions, 2, images, &wrong), GRT_ERROR_INPUT, "frames[1]");
+  images[1] = frame.image;
+  images[1].struct_size = 0;
+  WRONG(grt_session_peek(session, actions, 2, images, &wrong), GRT_ERROR_INPUT, "frames");
+  GRT_CHECK_STATUS(grt_session_peek(session, nullptr, 0, nullptr, nullptr), GRT_OK);
+
+  grt_session* sessions[2] = {session, session};
+  grt_status statuses[2] = {GRT_ERROR_DEVICE, GRT_ERROR_DEVICE};
+  const auto many = [&] { return grt_step_many(sessions, actions, 2, nullptr, nullptr, statuses, &wrong); };
+  WRONG(many(), GRT_ERROR_INPUT, "sessions[1]: expected every session once");
+  sessions[1] = nullptr;
+  WRONG(many(), GRT_ERROR_INPUT, "sessions[1]");
+  sessions[1] = foreign;
+  WRONG(many(), GRT_ERROR_INPUT, "world");
+  sessions[1] = second;
+  WRONG(grt_step_many(nullptr, actions, 2, nullptr, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "sessions");
+  WRONG(grt_step_many(sessions, nullptr, 2, nullptr, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "actions");
+  WRONG(grt_step_many(sessions, actions, SIZE_MAX, nullptr, nullptr, nullptr, &wrong), GRT_ERROR_INPUT,
+        "num_sessions");
+  WRONG(grt_step_many(sessions, actions, 2, images, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "frames");
+  images[1] = frame.image;
+  images[1].pixels = nullptr;
+  WRONG(grt_step_many(sessions, actions, 2, images, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "frames[1]");
+  grt_step_stats both[2];
+  grt_step_stats_init(&both[0]);
+  both[1].struct_size = 0;
+  WRONG(grt_step_many(sessions, actions, 2, nullptr, both, nullptr, &wrong), GRT_ERROR_INPUT, "stats");
+  GRT_CHECK_STATUS(statuses[0], GRT_ERROR_DEVICE);  // nothing was stepped
+  GRT_CHECK_STATUS(grt_step_many(nullptr, nullptr, 0, nullptr, nullptr, nullptr, nullptr), GRT_OK);
+  GRT_CHECK(future_of(session) == before);
+
+  // One wrong action stops nobody else.
+  actions[0] = 9;
+  const uint64_t digest = digest_of(second);
+  WRONG(many(), GRT_ERROR_INPUT, "sessions[0]: action");
+  GRT_CHECK_STATUS(statuses[0], GRT_ERROR_INPUT);
+  GRT_CHECK_STATUS(statuses[1], GRT_OK);
+  GRT_CHECK(digest_of(second) != digest);
+  GRT_CHECK(future_of(session) == before);
+  for (grt_session* one : {session, second, foreign}) grt_session_free(one);
+  grt_world_free(world);
+  grt_world_free(other_world);
+}
+
+void misuse_of_states() {
+  Wrong wrong;
+  grt_world *world = tiny_files->load(), *other_world = tiny_files->load();
+  grt_session *session = start(world), *foreign = start(other_world);
+  grt_snapshot* snapshot = nullptr;
+  GRT_CHECK_STATUS(grt_session_snapshot(foreign, &snapshot, nullptr), GRT_OK);
+  WRONG(grt_session_snapshot(session, nullptr, &wrong), GRT_ERROR_INPUT, "snapshot");
+  WRONG(grt_session_restore(session, nullptr, &wrong), GRT_ERROR_INPUT, "snapshot");
+  WRONG(grt_session_restore(session, snapshot, &wrong), GRT_ERROR_INPUT, "loaded elsewhere");
+  WRONG(grt_session_fork(session, nullptr, &wrong), GRT_ERROR_INPUT, "fork");
+  uint8_t bytes[64] = {};
+  size_t written = 5;
+  WRONG(grt_session_save(session, nullptr, 100000, &written, &wrong), GRT_ERROR_INPUT, "buffer");
+  WRONG(grt_session_save(session, bytes, sizeof bytes, nullptr, &wrong), GRT_ERROR_INPUT, "written");
+  WRONG(grt_session_save(session, bytes, sizeof bytes, &written, &wrong), GRT_ERROR_INPUT,
+        "grt_world_save_size");
+  GRT_CHECK_EQ(written, 5u);
+  WRONG(grt_session_load(session, nullptr, 100, &wrong), GRT_ERROR_INPUT, "buffer");
+  WRONG(grt_session_load(session, bytes, sizeof bytes, &wrong), GRT_ERROR_INPUT, "120 bytes or more");
+  WRONG(grt_session_load(session, bytes, 0, &wrong), GRT_ERROR_INPUT, "found 0");
+  grt_session_state state;
+  grt_session_state_init(&state);
+  WRONG(grt_session_get_state(session, nullptr, &wrong), GRT_ERROR_INPUT, "state");
+  state.struct_size = 7;
+  WRONG(grt_session_get_state(session, &state, &wrong), GRT_ERROR_INPUT, "grt_session_state_init");
+  int32_t tokens[kTokens + 1] = {};
+  WRONG(grt_session_get_tokens(session, nullptr, kTokens, &wrong), GRT_ERROR_INPUT, "NULL for 12");
+  WRONG(grt_session_get_tokens(session, tokens, kTokens - 1, &wrong), GRT_ERROR_INPUT,
+        "room for 12, found 11");
+  WRONG(grt_session_force(session, 0, nullptr, kTokens, nullptr, &wrong), GRT_ERROR_INPUT, "tokens");
+  WRONG(grt_session_force(session, 0, tokens, kTokens + 1, nullptr, &wrong), GRT_ERROR_INPUT, "12 of them");
+  tokens[7] = kCodes;
+  WRONG(grt_session_force(session, 0, tokens, kTokens, nullptr, &wrong), GRT_ERROR_INPUT, "tokens[7]");
+  WRONG(grt_session_probe(session, 0, tokens, kTokens, 0, nullptr, nullptr, &wrong), GRT_ERROR_INPUT,
+        "found 8");
+  tokens[7] = -1;
+  WRONG(grt_session_force(session, 0, tokens, kTokens, nullptr, &wrong), GRT_ERROR_INPUT,
+        "from 0 to 7, found -1");
+  tokens[7] = -2;
+  WRONG(grt_session_probe(session, 0, tokens, kTokens, 0, nullptr, nullptr, &wrong), GRT_ERROR_INPUT,
+        "found -2");
+  tokens[7] = -1;
+  WRONG(grt_session_probe(session, 0, tokens, kTokens, -1, nullptr, nullptr, &wrong), GRT_ERROR_INPUT,
+        "pass");
+  WRONG(grt_session_probe(session, 0, tokens, kTokens, 4096, nullptr, nullptr, &wrong), GRT_ERROR_INPUT,
+        "pass");
+  WRONG(grt_session_probe(session, 0, tokens, 0, 0, nullptr, nullptr, &wrong), GRT_ERROR_INPUT, "tokens");
+  grt_session_free(session);
+  grt_session_free(foreign);
+  grt_snapshot_free(snapshot);
+  grt_world_free(world);
+  grt_world_free(other_world);
+}
+
+void test_messages() {
+  grt_error error;
+  grt_error_init(&error);
+  std::strcpy(error.message, "old");
+  grt_world* world = tiny_files->load();
+  size_t size = 0;
+  GRT_CHECK_STATUS(grt_world_save_size(world, &size, &error), GRT_OK);
+  GRT_CHECK_TEXT(error.message, "");
+  // Without a place for the message the status is the same.
+  GRT_CHECK_STATUS(grt_world_save_size(world, nullptr, nullptr), GRT_ERROR_INPUT);
+  // A grt_error that was not set up is refused, and not written to.
+  for (const size_t wrong : {size_t{0}, size_t{8}, sizeof error - 8, sizeof error + 1, SIZE_MAX}) {
+    std::memset(&error, 0x55, sizeof error);
+    error.struct_size = wrong;
+    size = 3;
+    GRT_CHECK_STATUS(grt_world_save_size(world, &size, &error), GRT_ERROR_INPUT);
+    GRT_CHECK_EQ(size, 3u);
+    GRT_CHECK_EQ(error.message[0], 0x55);
+    num_kinds++;
+  }
+  // A long name is cut between two characters.
+  grt_error_init(&error);
+  std::string name;
+  for (int i = 0; i < 300; i++) name += "\xE2\x82\xAC";
+  int32_t action;
+  GRT_CHECK_STATUS(grt_world_find_action(world, name.c_str(), &action, &error), GRT_ERROR_INPUT);
+  const size_t length = std::strlen(error.message);
+  size_t good = 0;
+  uint32_t character;
+  while (good < length) {
+    const size_t bytes = decode_utf8(error.message + good, length - good, character);
+    if (bytes == 0) break;
+    good += bytes;
+  }
+  GRT_CHECK_EQ(good, length);
+  for (int32_t status = 0; status <= 9; status++) {
+    GRT_CHECK_EQ(std::strncmp(grt_status_name(bad_enum<grt_status>(status)), "GRT_", 4), 0);
+  }
+  GRT_CHECK_TEXT(grt_status_name(GRT_ERROR_OUT_OF_MEMORY), "GRT_ERROR_OUT_OF_MEMORY");
+  GRT_CHECK_TEXT(grt_status_name(bad_enum<grt_status>(77)), "an unknown status");
+  grt_world_free(world);
+}
+
+void test_struct_sizes() {
+  Error error;
+  Grown read = {}, given = {sizeof(Grown), 1, 2, 3.5};
+  GRT_CHECK(read_struct(&given, read, "it", "Grown", error));
+  GRT_CHECK(read.old_too == 2 && read.new_member == 3.5 && read.struct_size == sizeof(Grown));
+  // Of an older program: what it does not know is 0, and is not written.
+  given.struct_size = offsetof(Grown, new_member);
+  GRT_CHECK(read_struct(&given, read, "it", "Grown", error));
+  GRT_CHECK(read.old_member == 1 && read.new_member == 0);
+  const Grown value = {sizeof(Grown), 7, 8, 9};
+  write_struct(&given, value);
+  GRT_CHECK(given.old_member == 7 && given.old_too == 8 && given.new_member == 3.5);
+  GRT_CHECK_EQ(given.struct_size, offsetof(Grown, new_member));
+  // Of a newer one: fine as long as it asks for nothing that this library does not know.
+  struct Newer {
+    Grown grown;
+    int64_t more;
+  } newer = {{sizeof(Newer), 1, 2, 3}, 0};
+  GRT_CHECK(read_struct(&newer.grown, read, "it", "Grown", error));
+  newer.more = 1;
+  GRT_CHECK(!read_struct(&newer.grown, read, "it", "Grown", error));
+  GRT_CHECK_STATUS(error.status, GRT_ERROR_UNSUPPORTED);
+  write_struct(&newer.grown, value);
+  GRT_CHECK(newer.grown.new_member == 9 && newer.more == 1);
+  // Arrays lie as the caller's header has them.
+  Newer many[3] = {
+      {{sizeof(Newer), 1, 0, 0}, 0}, {{sizeof(Newer), 2, 0, 0}, 0}, {{sizeof(Newer), 3, 0, 0}, 0}};
+  GRT_CHECK(check_structs(&many[0].grown, 3, "many", "Grown", error));
+  GRT_CHECK_EQ(struct_at(&many[0].grown, 2)->old_member, 3);
+  many[2].grown.struct_size = sizeof(Grown);
+  GRT_CHECK(!check_structs(&many[0].grown, 3, "many", "Grown", error));
+}
+
+}  // namespace
+}  // namespace grt::test
+
+int main() {
+  using namespace grt::test;
+  const TinyFiles files;
+  tiny_files = &files;
+  misuse_of_loading();
+  misuse_of_worlds();
+  misuse_of_plans();
+  misuse_of_session_params();
+  misuse_of_sessions();
+  misuse_of_steps();
+  misuse_of_states();
+  test_messages();
+  test_struct_sizes();
+  GRT_CHECK(num_kinds >= 200);
+  std::fprintf(stderr, "%d wrong calls\n", num_kinds);
+  return failures();
+}
