@@ -4,7 +4,8 @@
  *           [--frames N] [--warm-up N] [--json]
  *
  * first_frame_ms runs from before this program is started anew to the first picture after a step: the start
- * of the process, loading, reset, one step. resident_bytes is the process after the last frame. */
+ * of the process, loading, reset, one step; -1 where it cannot be started anew. resident_bytes is the process
+ * after the last frame. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
@@ -246,7 +247,9 @@ static void print_results(const player* me, const flags* given, const results* f
          found->passes, precision, instructions, (int)me->info.num_threads, given->frames);
   printf("  a frame      p50 %.3f ms   p90 %.3f   p99 %.3f   max %.3f   mean %.3f\n", found->p50, found->p90,
          found->p99, found->max, found->mean);
-  printf("  first frame  %.1f ms after the start of the process\n", found->first_frame_ms);
+  if (found->first_frame_ms >= 0) {
+    printf("  first frame  %.1f ms after the start of the process\n", found->first_frame_ms);
+  }
   printf("  API          %.2f us a step besides the frame's own time\n", found->overhead_us);
   printf("  memory       %ld allocations in steps, %.1f MB held, %.1f MB resident\n", found->allocations,
          (double)me->memory.bytes / 1e6, (double)found->resident_bytes / 1e6);
