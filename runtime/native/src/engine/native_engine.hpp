@@ -31,6 +31,7 @@ class NativeEngine final : public Engine {
 
  private:
   friend class FrameLoop;
+  friend class PromptLoop;
 
   const ModelConfig config_;
   const grt_instructions instructions_;

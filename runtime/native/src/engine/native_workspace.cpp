@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/integer_range.hpp"
+
 namespace grt {
 namespace {
 
@@ -15,7 +17,7 @@ int32_t widest_input(const Transformer& t) { return std::max(t.padded_width, t.a
 bool NativeWorkspace::create(const PackedModel& model, int32_t width, Error& error) {
   const Transformer* all[] = {&model.encoder, &model.decoder, &model.dynamics};
   const DynamicsEnds& ends = model.dynamics_ends;
-  uint64_t x = 0, queries = 0, keys = 0, values = 0, past = 1;
+  uint64_t x = 0, queries = 0, keys = 0, values = 0, past = 1, query_steps = 0, key_steps = 0;
   uint64_t inputs = uint64_t(model.encoder_ends.patch_in.in), outputs = 0, hidden = 0, attended = 0,
            scores = 0;
   for (const Transformer* t : all) {
@@ -24,7 +26,9 @@ bool NativeWorkspace::create(const PackedModel& model, int32_t width, Error& err
     x = std::max(x, uint64_t(t->positions) * t->padded_width);
     queries = std::max(queries, uint64_t(t->positions) * t->attention);
     keys = std::max(keys, sets * t->attention * t->padded_positions());
-    values = std::max(values, sets * t->attention * t->positions);
+    values = std::max(values, sets * t->attention * t->padded_positions());
+    query_steps = std::max(query_steps, uint64_t(t->positions) * t->num_heads);
+    key_steps = std::max(key_steps, sets * t->num_heads * t->padded_positions());
     past = std::max(past, uint64_t(t->window));
     inputs = std::max(inputs, uint64_t(widest_input(*t)));
     outputs = std::max(outputs, uint64_t(3) * t->attention);
@@ -32,18 +36,21 @@ bool NativeWorkspace::create(const PackedModel& model, int32_t width, Error& err
     attended = std::max(attended, uint64_t(t->attention));
     uint64_t slots = 1;
     while (slots < uint64_t(t->window)) slots *= 2;
-    scores = std::max({scores, uint64_t(t->padded_positions()) * 8, uint64_t(t->num_heads) * slots + 16});
+    scores = std::max({scores, uint64_t(t->padded_positions()) * 12, uint64_t(t->num_heads) * slots + 16});
   }
   outputs = std::max({outputs, uint64_t(ends.token_out.out), uint64_t(model.decoder_ends.patch_out.out),
                       uint64_t(model.encoder_ends.code_in.out)});
   scores = std::max({scores, uint64_t(ends.head.out) * 8, uint64_t(model.encoder_ends.codes.out)});
-  inputs = std::max(inputs, uint64_t(ends.embedding));
+  inputs = std::max({inputs, uint64_t(ends.embedding), uint64_t(2 * kMostHeadWidth) / kTileRows});
 
   for (FrameBuffers& frame : frames) {
     frame.x = arena.array<float>(x, error);
     frame.queries = arena.array<float>(queries, error);
     frame.keys = arena.array<float>(keys, error);
     frame.values = arena.array<float>(values, error);
+    frame.query_steps = arena.array<float>(query_steps, error);
+    frame.key_steps = arena.array<float>(key_steps, error);
+    frame.value_steps = arena.array<float>(key_steps, error);
     frame.past = arena.array<const float*>(past, error);
     if (frame.past == nullptr) return false;
   }

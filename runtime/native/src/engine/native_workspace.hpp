@@ -9,6 +9,7 @@ namespace grt {
 // The buffers of one frame in an evaluation, large enough for any of the three transformers.
 struct FrameBuffers {
   float *x = nullptr, *queries = nullptr, *keys = nullptr, *values = nullptr;
+  float *query_steps = nullptr, *key_steps = nullptr, *value_steps = nullptr;
   const float** past = nullptr;
 };
 

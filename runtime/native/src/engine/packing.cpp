@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "kernels/float_environment.hpp"
+#include "kernels/integer_range.hpp"
 
 namespace grt {
 namespace {
@@ -252,6 +253,7 @@ class Packer {
     to.padded_width = padded(config.width);
     to.attention = config.num_heads * to.head_stride;
     to.mlp = padded(config.mlp_width);
+    to.integer_attention = int8_ && !in_float && to.head_stride <= kMostHeadWidth;
     auto* blocks = model_.arena.array<Block>(uint64_t(config.num_layers), error_);
     if (blocks == nullptr) return false;
     to.blocks = blocks;

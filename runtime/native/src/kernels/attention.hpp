@@ -2,6 +2,7 @@
 // frames.
 #pragma once
 
+#include "kernels/integer_range.hpp"
 #include "kernels/tile.hpp"
 
 namespace grt::GRT_ISA {
@@ -54,6 +55,150 @@ GRT_INLINE void attend_rows(const float* queries, const float* keys, const float
   }
 }
 
+// ---- The same in int16
+// -------------------------------------------------------------------------------------------
+
+// Rounds `count` numbers to `most` steps up to their largest; returns the size of a step.
+GRT_INLINE float round_to_steps(const float* x, int count, float most, int16_t* to) {
+  const F zero = set(0.0F);
+  F magnitudes = zero;
+  for (int i = 0; i < count; i += 16) {
+    const F part = load(x + i);
+    magnitudes = max(magnitudes, max(part, sub(zero, part)));
+  }
+  const float magnitude = largest(magnitudes);
+  const F inverse = set(magnitude > 0 ? most / magnitude : 0.0F), bound = set(most), least = set(-most);
+  for (int i = 0; i < count; i += 16)
+    store_quantised16(to + i, max(min(mul(load(x + i), inverse), bound), least));
+  return magnitude / most;
+}
+
+// Queries, keys and values of `count` rows, 1 or 2, [count, 3 H head_stride], to where integer attention
+// finds them. Two have to be at positions that make a pair. `scratch` is memory for two heads.
+GRT_STAGE void keep_integers(const float* y, int count, const Transformer& t, const FrameWork& frame, int row,
+                             int layer, int16_t* scratch) {
+  const IntegerRange range(t);
+  const size_t width = size_t(t.attention), padded = size_t(t.padded_positions()),
+               heads = size_t(t.num_heads);
+  const size_t set = size_t(layer % frame.sets), position = size_t(frame.position(row));
+  const int stride = t.head_stride;
+  auto* queries = reinterpret_cast<int16_t*>(frame.queries) + size_t(row) * width;
+  auto* keys = reinterpret_cast<int16_t*>(frame.keys) + set * width * padded;
+  auto* values =
+      reinterpret_cast<int16_t*>(frame.values) + (set * padded + position / 2 * 2) * width + position % 2;
+  for (size_t head = 0; head < heads; head++) {
+    const size_t at = head * size_t(stride), step = (set * heads + head) * padded + position;
+    for (size_t i = 0; i < size_t(count); i++) {
+      const float* own = y + i * 3 * width + at;
+      frame.query_steps[(size_t(row) + i) * heads + head] =
+          round_to_steps(own, stride, range.query_key, queries + i * width + at);
+      frame.key_steps[step + i] = round_to_steps(own + width, stride, range.query_key, scratch);
+      for (size_t pair = 0; pair < size_t(stride) / 2; pair++) {
+        std::memcpy(keys + ((at / 2 + pair) * padded + position + i) * 2, scratch + 2 * pair, 4);
+      }
+    }
+    for (size_t i = 0; i < size_t(count); i++) {
+      frame.value_steps[step + i] = round_to_steps(y + i * 3 * width + 2 * width + at, stride, range.value,
+                                                   scratch + i * size_t(stride));
+    }
+    int16_t* own = values + at * 2;
+    if (count == 2) {
+      for (int i = 0; i < stride; i++) {
+        own[2 * i] = scratch[i];
+        own[2 * i + 1] = scratch[stride + i];
+      }
+    } else {
+      for (int i = 0; i < stride; i++) own[2 * i] = scratch[i];
+    }
+  }
+}
+
+// R rows of one head, as attend_rows. `weights` is memory for the rounded weights, [R, P padded].
+template <int R>
+GRT_INLINE void attend_rows16(const int16_t* queries, const float* query_steps, const int16_t* keys,
+                              const float* key_steps, const int16_t* values, const float* value_steps,
+                              const Transformer& t, const IntegerRange& range, float* scores,
+                              int16_t* weights, float* out) {
+  const int padded = t.padded_positions(), stride = t.head_stride, width = t.attention;
+  const auto keep_scores = [&](int column, const auto& sums, auto columns) __attribute__((always_inline)) {
+    repeat<decltype(columns)::value>(GRT_BODY(c) {
+      const F steps = load(key_steps + column + 16 * c);
+      repeat<R>(GRT_BODY(r) {
+        const F step = mul(steps, set(query_steps[size_t(r) * t.num_heads]));
+        store(scores + size_t(r) * padded + column + 16 * c, mul(to_float(sums[r][c]), step));
+      });
+    });
+  };
+  int column = 0;
+  for (; column + 16 * kColumns <= padded; column += 16 * kColumns) {
+    I sums[R][kColumns];
+    multiply16<R, kColumns>(queries, width, keys + size_t(column) * 2, padded, stride, sums);
+    keep_scores(column, sums, std::integral_constant<int, kColumns>{});
+  }
+  for (; column < padded; column += 16) {
+    I sums[R][1];
+    multiply16<R, 1>(queries, width, keys + size_t(column) * 2, padded, stride, sums);
+    keep_scores(column, sums, std::integral_constant<int, 1>{});
+  }
+  float scale[R];
+  for (int r = 0; r < R; r++) {
+    float* s = scores + size_t(r) * padded;
+    const float inverse = softmax(s, t.positions, padded);
+    // A weight counts as much as the step of its value.
+    for (int i = 0; i < padded; i += 16) store(s + i, mul(load(s + i), load(value_steps + i)));
+    scale[r] = inverse * round_to_steps(s, padded, range.weight, weights + size_t(r) * padded);
+  }
+  constexpr int kWide = kColumns < 2 ? 1 : 2;
+  column = 0;
+  for (; column + 16 * kWide <= stride; column += 16 * kWide) {
+    I sums[R][kWide];
+    multiply16<R, kWide>(weights, padded, values + size_t(column) * 2, width, padded, sums);
+    repeat<R>(GRT_BODY(r) {
+      repeat<kWide>(GRT_BODY(c) {
+        store(out + size_t(r) * width + column + 16 * c, mul(to_float(sums[r][c]), set(scale[r])));
+      });
+    });
+  }
+  for (; column < stride; column += 16) {
+    I sums[R][1];
+    multiply16<R, 1>(weights, padded, values + size_t(column) * 2, width, padded, sums);
+    repeat<R>(
+        GRT_BODY(r) { store(out + size_t(r) * width + column, mul(to_float(sums[r][0]), set(scale[r]))); });
+  }
+}
+
+// Rows `first` to `first + count` of a tile, which are of one frame, to `attended`.
+GRT_STAGE void attend_in_integers(const Work& work, const Tile& tile, int first, int count, int layer,
+                                  Scratch& scratch) {
+  const Transformer& t = *work.transformer;
+  const IntegerRange range(t);
+  const FrameWork& frame = *tile.frame[first];
+  const size_t width = size_t(t.attention), padded = size_t(t.padded_positions()),
+               heads = size_t(t.num_heads);
+  const size_t set = size_t(layer % frame.sets);
+  auto* weights = reinterpret_cast<int16_t*>(scratch.scores + size_t(8) * padded);
+  for (size_t head = 0; head < heads; head++) {
+    const size_t at = head * size_t(t.head_stride), steps = (set * heads + head) * padded;
+    const int16_t* keys = reinterpret_cast<const int16_t*>(frame.keys) + (set * width + at) * padded;
+    const int16_t* values = reinterpret_cast<const int16_t*>(frame.values) + set * padded * width + at * 2;
+    for (int row = 0; row < count;) {
+      const size_t own = size_t(tile.row[first + row]);
+      const int16_t* queries = reinterpret_cast<const int16_t*>(frame.queries) + own * width + at;
+      const float* query_steps = frame.query_steps + own * heads + head;
+      float* out = scratch.attended + size_t(first + row) * width + at;
+      if (count - row >= kRows) {
+        attend_rows16<kRows>(queries, query_steps, keys, frame.key_steps + steps, values,
+                             frame.value_steps + steps, t, range, scratch.scores, weights, out);
+        row += kRows;
+      } else {
+        attend_rows16<1>(queries, query_steps, keys, frame.key_steps + steps, values,
+                         frame.value_steps + steps, t, range, scratch.scores, weights, out);
+        row += 1;
+      }
+    }
+  }
+}
+
 // Spatial attention of all rows of a tile, to `attended`.
 template <bool kFused>
 GRT_STAGE void attend_spatially(const Work& work, const Tile& tile, int layer, Scratch& scratch) {
@@ -63,6 +208,11 @@ GRT_STAGE void attend_spatially(const Work& work, const Tile& tile, int layer, S
     const FrameWork& frame = *tile.frame[first];
     int count = 1;
     while (first + count < tile.count && tile.frame[first + count] == &frame) count++;
+    if (!kFused && t.integer_attention) {
+      attend_in_integers(work, tile, first, count, layer, scratch);
+      first += count;
+      continue;
+    }
     const size_t set = size_t(layer % frame.sets);
     for (int head = 0; head < t.num_heads; head++) {
       const size_t at = size_t(head) * t.head_stride;

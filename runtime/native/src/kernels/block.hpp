@@ -76,6 +76,18 @@ GRT_STAGE void begin_layer(const Work& work, const Tile& tile, int layer, Scratc
   project<kFused>(tile, t, attention, scratch);
   const int width = t.attention, padded = t.padded_positions();
   const size_t stride = size_t(attention.qkv.out);
+  if (!kFused && t.integer_attention) {
+    auto* memory = static_cast<int16_t*>(scratch.quantised);
+    for (int row = 0; row < tile.count;) {
+      const FrameWork& frame = *tile.frame[row];
+      const bool is_pair = frame.index == nullptr && tile.row[row] % 2 == 0 && row + 1 < tile.count &&
+                           tile.frame[row + 1] == &frame;
+      const int count = is_pair ? 2 : 1;
+      keep_integers(scratch.projected + size_t(row) * stride, count, t, frame, tile.row[row], layer, memory);
+      row += count;
+    }
+    return;
+  }
   for (int row = 0; row < tile.count;) {
     const FrameWork& frame = *tile.frame[row];
     const float* y = scratch.projected + size_t(row) * stride;

@@ -57,6 +57,7 @@ struct Transformer {
   int32_t positions = 0, width = 0;         // P, and D before padding
   int32_t padded_width = 0, attention = 0;  // D padded; H head_stride
   int32_t mlp = 0;                          // F padded
+  bool integer_attention = false;           // spatial attention in int16, as the linears that have no limit
   const Block* blocks = nullptr;            // [L]
   const float* norm = nullptr;              // [D], after the last block
 

@@ -25,10 +25,16 @@ struct Scratch {
 struct FrameWork {
   float* x = nullptr;  // [rows, D]
   int32_t rows = 0;
-  const int32_t* index = nullptr;      // [rows]: their positions; null: 0, 1, 2 ...
-  float* queries = nullptr;            // [rows, H head_stride], of spatial attention
-  float* keys = nullptr;               // [sets, H head_stride, P padded]: spatial keys, transposed
-  float* values = nullptr;             // [sets, P, H head_stride]
+  const int32_t* index = nullptr;  // [rows]: their positions; null: 0, 1, 2 ...
+  float* queries = nullptr;        // [rows, H head_stride], of spatial attention
+  float* keys = nullptr;           // [sets, H head_stride, P padded]: spatial keys, transposed
+  float* values = nullptr;         // [sets, P, H head_stride]
+  // With integer_attention the three hold int16 in their place: queries as they are, keys [sets, H
+  // head_stride / 2, P padded, 2], values [sets, P padded / 2, H head_stride, 2]; and these the size of a
+  // step for every head.
+  float* query_steps = nullptr;        // [rows, H]
+  float* key_steps = nullptr;          // [sets, H, P padded]
+  float* value_steps = nullptr;        // [sets, H, P padded]
   int32_t sets = 2;                    // 2: layers take turns; L: kept layer by layer
   const float* const* past = nullptr;  // [num_past] pages, newest first
   int32_t num_past = 0;
