@@ -34,6 +34,9 @@ if(GENIE_RT_SHARED AND TARGET grt_api_shared)
   endif()
   set_target_properties(genie_rt PROPERTIES
     LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+  if(WIN32)
+    set_target_properties(genie_rt PROPERTIES PREFIX "")  # genie_rt.dll
+  endif()
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     # The C++ library goes in: a program needs none, and none of another version can get in its way.
     target_link_options(genie_rt PRIVATE

@@ -15,8 +15,8 @@ namespace {
 constexpr int32_t kMostThreads = 64;
 constexpr int32_t kDefaultThreads = 8;
 
-// How long a thread looks for more work before it sleeps: longer than the engine takes between two phases, and
-// short beside a frame, so that an idle world costs nothing.
+// How long a thread looks for more work before it sleeps: longer than the engine takes between two phases,
+// and short beside a frame, so that an idle world costs nothing.
 constexpr auto kSpin = std::chrono::microseconds(40);
 using Clock = std::chrono::steady_clock;
 
@@ -46,8 +46,8 @@ bool spin_until(Condition condition, bool patient) {
 // A world's own threads. The thread that calls `run` is one of them.
 //
 // Tasks are handed out by one atomic number, which holds how many a phase has and which one is next. Whoever
-// adds one to it and gets an index below the count has that task, whatever phase it was meant for: a phase does
-// not end before all of its tasks do, so `task_` and `context_` are those of the index.
+// adds one to it and gets an index below the count has that task, whatever phase it was meant for: a phase
+// does not end before all of its tasks do, so `task_` and `context_` are those of the index.
 class Pool final : public Executor {
  public:
   Pool() = default;
@@ -101,10 +101,10 @@ class Pool final : public Executor {
     return done;
   }
 
-  // Both sides of each sleep use the default, sequentially consistent order: one writes that there is work and
-  // reads whether the other sleeps, the other writes that it sleeps and reads whether there is work. The writes
-  // are exchanges because QEMU's ARM lets a load pass an earlier store, of whatever order; on x86 both cost the
-  // same.
+  // Both sides of each sleep use the default, sequentially consistent order: one writes that there is work
+  // and reads whether the other sleeps, the other writes that it sleeps and reads whether there is work. The
+  // writes are exchanges because QEMU's ARM lets a load pass an earlier store, of whatever order; on x86 both
+  // cost the same.
   void wake(int32_t wanted) {
     Locked locked(mutex_);
     if (wanted >= num_sleeping_.load()) return work_.notify_all();
