@@ -120,7 +120,7 @@ GRT_INLINE void attend_rows16(const int16_t* queries, const float* query_steps, 
                               const Transformer& t, const IntegerRange& range, float* scores,
                               int16_t* weights, float* out) {
   const int padded = t.padded_positions(), stride = t.head_stride, width = t.attention;
-  const auto keep_scores = [&](int column, const auto& sums, auto columns) __attribute__((always_inline)) {
+  const auto keep_scores = [&](int column, const auto& sums, auto columns) GRT_INLINED {
     repeat<decltype(columns)::value>(GRT_BODY(c) {
       const F steps = load(key_steps + column + 16 * c);
       repeat<R>(GRT_BODY(r) {

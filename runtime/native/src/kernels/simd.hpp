@@ -22,11 +22,23 @@
 #include <wasm_simd128.h>
 #endif
 
-#if defined(GRT_ISA_SCALAR)  // small, and quick to compile
+// Where code is to be small and quick to compile: sanitizers watch every line of what is written out.
+#if defined(GRT_ISA_SCALAR) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define GRT_COMPACT 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define GRT_COMPACT 1
+#endif
+#endif
+
+#if defined(GRT_COMPACT)
 #define GRT_INLINE inline
+#define GRT_INLINED
 #else
 #define GRT_INLINE [[gnu::always_inline]] inline
+#define GRT_INLINED __attribute__((always_inline))
 #endif
+
 // A stage of a layer: kept as a function of its own, so that profiles show it.
 #define GRT_STAGE [[gnu::noinline]] inline
 
@@ -41,10 +53,10 @@ namespace grt::GRT_ISA {
 // from the start. (A loop that is unrolled later comes too late for gcc.) The scalar build is small instead.
 template <int N, typename Body>
 GRT_INLINE void repeat(Body body) {
-#if defined(GRT_ISA_SCALAR)
+#if defined(GRT_COMPACT)
   for (int i = 0; i < N; i++) body(i);
 #else
-  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+  [&]<int... i>(std::integer_sequence<int, i...>) GRT_INLINED {
     (body(std::integral_constant<int, i>{}), ...);
   }
   (std::make_integer_sequence<int, N>{});
@@ -52,7 +64,7 @@ GRT_INLINE void repeat(Body body) {
 }
 
 // The head of such a body.
-#define GRT_BODY(index) [&](auto index) __attribute__((always_inline))
+#define GRT_BODY(index) [&](auto index) GRT_INLINED
 
 // ---- One vector of the hardware: V of floats, W of int32 -------------------------------------------------
 
