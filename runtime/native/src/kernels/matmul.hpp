@@ -341,45 +341,51 @@ GRT_INLINE void tile(const Linear& linear, const Inputs& x, int row, int panel, 
                      Keep& keep) {
   const int column = panel + at;
   const size_t first = size_t(row) * x.stride, start = size_t(panel) * linear.in;
-  if (linear.format == Format::kFloat) {
+  // A float32 world has no integers.
+  if (kFused || linear.format == Format::kFloat) {
     F sums[R][C];
     multiply<kFused, R, C>(static_cast<const float*>(x.rows) + first, x.stride,
                            static_cast<const float*>(linear.weights) + start + at, columns, linear.in, sums);
     repeat<C>(GRT_BODY(c) { repeat<R>(GRT_BODY(r) { keep(row + r, column + 16 * c, sums[r][c]); }); });
     return;
   }
-  I sums[R][C];
-  const bool is_int8 = linear.format == Format::kInt8;
-  if (is_int8) {
-    multiply<R, C>(static_cast<const Quantised*>(x.rows) + first, x.stride,
-                   static_cast<const int8_t*>(linear.weights) + start + size_t(at) * 4, columns, linear.in,
-                   linear.offset + column, sums);
-  } else {
-    multiply16<R, C>(static_cast<const int16_t*>(x.rows) + first, x.stride,
-                     static_cast<const int16_t*>(linear.weights) + start + size_t(at) * 2, columns, linear.in,
-                     sums);
-  }
-  repeat<C>(GRT_BODY(c) {
-    const F scale = load(linear.scale + column + 16 * c);
-    repeat<R>(GRT_BODY(r) {
-      F y = mul(to_float(sums[r][c]), scale);
-      if (!is_int8) y = mul(y, set(x.steps[row + r]));
-      keep(row + r, column + 16 * c, y);
+  if constexpr (!kFused) {
+    I sums[R][C];
+    const bool is_int8 = linear.format == Format::kInt8;
+    if (is_int8) {
+      multiply<R, C>(static_cast<const Quantised*>(x.rows) + first, x.stride,
+                     static_cast<const int8_t*>(linear.weights) + start + size_t(at) * 4, columns, linear.in,
+                     linear.offset + column, sums);
+    } else {
+      multiply16<R, C>(static_cast<const int16_t*>(x.rows) + first, x.stride,
+                       static_cast<const int16_t*>(linear.weights) + start + size_t(at) * 2, columns,
+                       linear.in, sums);
+    }
+    repeat<C>(GRT_BODY(c) {
+      const F scale = load(linear.scale + column + 16 * c);
+      repeat<R>(GRT_BODY(r) {
+        F y = mul(to_float(sums[r][c]), scale);
+        if (!is_int8) y = mul(y, set(x.steps[row + r]));
+        keep(row + r, column + 16 * c, y);
+      });
     });
-  });
+  }
 }
 
 template <bool kFused, int C, typename Keep>
 GRT_INLINE void all_rows(const Linear& linear, const Inputs& x, int rows, int panel, int columns, int at,
                          Keep& keep) {
+  // What is left over is done in fours where whole tiles have six rows.
+  constexpr bool kHasFours = kRows == 6 && C == kColumns;
+  constexpr int kFew = kHasFours ? 4 : 1;
   for (int row = 0; row < rows;) {
     const int left = rows - row;
-    if (left >= kRows && (kRows != 6 || left != 8)) {
+    if (left >= kRows && !(kHasFours && left == 8)) {
       tile<kFused, kRows, C>(linear, x, row, panel, columns, at, keep);
       row += kRows;
-    } else if (kRows == 6 && left >= 4) {
-      tile<kFused, kRows == 6 ? 4 : 1, C>(linear, x, row, panel, columns, at, keep);
-      row += 4;
+    } else if (left >= kFew) {
+      tile<kFused, kFew, C>(linear, x, row, panel, columns, at, keep);
+      row += kFew;
     } else {
       tile<kFused, 1, C>(linear, x, row, panel, columns, at, keep);
       row += 1;
