@@ -22,7 +22,7 @@ def test_what_is_left_open_is_found_out() -> None:
     assert Computation.of("reference", "float32", None, emulate=True) == OWN  # nothing of it is cuda's
 
 
-def test_auto_is_settled_before_it_is_written_down() -> None:
+def test_auto_is_settled_before_it_is_written_down(no_library: None) -> None:
     """Without graphs, on a CPU, that is the definition."""
     assert Computation.of("auto", "auto", "cpu") == OWN
 
