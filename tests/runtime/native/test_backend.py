@@ -120,7 +120,7 @@ def test_switches_of_the_dynamics_are_the_same() -> None:
 
 
 def rounded_logits(world: World, exact: Any) -> Iterator[tuple[float, float]]:
-    """Of some passes: the distance to float64 that rounds as the docs say, and of that to float64 that does not.
+    """Of some passes: the distance to float64 rounded as the docs say, and from there to float64 that is not.
 
     On the same pages and tokens, by the norm of the logits.
     """
