@@ -21,7 +21,7 @@ function(grt_add_check name script)
   cmake_parse_arguments(PARSE_ARGV 2 check "LONG" "" "")
   add_test(NAME ${name}
     COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_SOURCE_DIR}/${script}" ${check_UNPARSED_ARGUMENTS}
-    WORKING_DIRECTORY "${GRT_REPOSITORY}")
+    WORKING_DIRECTORY "${GRT_REPOSITORY}" COMMAND_EXPAND_LISTS)
   set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 3600 LABELS quick)
   if(check_LONG)
     set_tests_properties(${name} PROPERTIES LABELS long)
