@@ -20,11 +20,13 @@ target_compile_options(grt_warnings INTERFACE
   -Wall -Wextra -Wpedantic $<$<BOOL:${GENIE_RT_WERROR}>:-Werror>)
 
 # -ffp-contract=off: a compiler that fuses a product and a sum where it likes gives other bits than the next one.
-# -fno-math-errno lets sqrt be one instruction; it rounds the same.
+# -fno-math-errno lets sqrt be one instruction; it rounds the same. Nothing is thrown, so a release needs no tables to
+# unwind the stack: they are 65 kB.
 add_library(grt_options INTERFACE)
 target_compile_features(grt_options INTERFACE cxx_std_20)
 target_compile_options(grt_options INTERFACE
   -ffp-contract=off -fno-math-errno -ffunction-sections -fdata-sections
+  $<$<CONFIG:Release>:-fno-asynchronous-unwind-tables>
   $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fvisibility=hidden -fvisibility-inlines-hidden>)
 target_include_directories(grt_options INTERFACE "${CMAKE_CURRENT_SOURCE_DIR}/src")
 target_link_libraries(grt_options INTERFACE grt_header grt_sanitizers grt_warnings)
