@@ -18,14 +18,25 @@ EXTRAS_test  := play,train,coinrun,onnx,openvino,dev
 EXTRAS_docs  := docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format docs wheel train-demo clean
+.PHONY: help native native-if-possible demo test test-all lint format docs wheel train-demo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 DEMO_ACTIONS := right*4 right+jump*4 right*10 left*6 right+jump*8 ...
 
-demo: $(VENV)/.installed-demo  ## play a shipped world without a window, then measure it
+JOBS ?= 2
+native:  ## build the C library into out/native (CMake and a C++20 compiler)
+	cmake --preset release
+	cmake --build --preset release --target genie_rt --parallel $(JOBS)
+
+# For what plays without the library too, only slower.
+native-if-possible:
+	@if command -v cmake >/dev/null && command -v $(or $(CXX),c++) >/dev/null; then \
+	  $(MAKE) --no-print-directory native || echo "== the C library could not be built: other back ends play"; \
+	else echo "== no CMake or C++ compiler here, so no C library: other back ends play"; fi
+
+demo: $(VENV)/.installed-demo native-if-possible  ## play a shipped world without a window, then measure it
 	$(SAY) "64 frames of the world demo-logged into out/demo.gif"
 	$(GENIE) play demo-logged --headless --steps 64 --prompt 5 --actions "$(DEMO_ACTIONS)" --out out/demo.gif
 	$(SAY) "how long a frame takes on this machine"

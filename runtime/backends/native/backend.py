@@ -59,7 +59,7 @@ class NativeBackend(Backend):
         self, library: Library, config: ModelConfig, files: Mapping[str, NDArray[np.uint8]], precision: str
     ) -> None:
         self.config = config
-        self.arithmetic = "float32" if precision == "int8" else None
+        self.arithmetic = "int16 and float32" if precision == "int8" else None
         self.world = NativeWorld(library, files, precision, torch.get_num_threads())
         digest = hashlib.sha256(files[WEIGHTS].data).digest()
         self.form = SavedForm(config, PRECISIONS[precision], digest)
