@@ -47,6 +47,54 @@ void test_info() {
   grt_world_free(world);
 }
 
+// Loading tells how far it is, says in the log what was loaded, and needs the files no longer.
+void test_loading() {
+  struct Told {
+    int num_calls = 0, num_messages = 0;
+    uint64_t done = 0, total = 0;
+    bool is_steady = true;
+    std::string message;
+  } told;
+  grt_world_params params;
+  grt_world_params_init(&params);
+  params.progress_user = params.log_user = &told;
+  params.progress = [](void* user, uint64_t done, uint64_t total) -> int32_t {
+    Told& t = *static_cast<Told*>(user);
+    t.is_steady &= done >= t.done && done <= total && (t.num_calls == 0 || total == t.total);
+    t.done = done;
+    t.total = total;
+    t.num_calls++;
+    return 0;
+  };
+  params.log = [](void* user, grt_log_level level, const char* message) {
+    Told& t = *static_cast<Told*>(user);
+    if (level == GRT_LOG_INFO) t.message = message;
+    t.num_messages++;
+  };
+  grt_world* world = nullptr;
+  {
+    TinyFiles files;
+    world = files.load(&params);
+    for (auto& [name, data] : files.bundle.files) std::memset(data.data(), 0, data.size());
+  }
+  GRT_CHECK(told.is_steady && told.num_calls > 0 && told.done == told.total && told.total > 1000);
+  GRT_CHECK_EQ(told.num_messages, 1);
+  GRT_CHECK_CONTAINS(told.message.c_str(), "tiny: int8");
+  grt_world* other = load();
+  grt_session *a = start(world), *b = start(other);
+  GRT_CHECK(future_of(a) == future_of(b));
+  for (grt_session* session : {a, b}) grt_session_free(session);
+  grt_world_free(world);
+  grt_world_free(other);
+
+  grt_version version;
+  grt_version_init(&version);
+  GRT_CHECK_STATUS(grt_get_version(&version, nullptr), GRT_OK);
+  GRT_CHECK(version.major == GRT_VERSION_MAJOR && version.minor == GRT_VERSION_MINOR &&
+            version.patch == GRT_VERSION_PATCH && version.snapshot_version == 1);
+  GRT_CHECK_CONTAINS(version.build, "scalar");
+}
+
 void test_formats_and_pitches() {
   grt_world* world = load();
   uint8_t rgb[kPromptHeight][kPromptWidth][3];
@@ -480,6 +528,7 @@ int main() {
   const TinyFiles files;
   tiny_files = &files;
   test_info();
+  test_loading();
   test_formats_and_pitches();
   test_steps_repeat();
   test_actions_of_one_code();

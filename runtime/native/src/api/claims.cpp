@@ -17,7 +17,7 @@ uint64_t row_bytes(const ModelConfig& config) {
   const TokenizerConfig& tokenizer = config.tokenizer;
   return static_cast<uint64_t>(tokenizer.num_tokens()) * sizeof(int32_t) +
          static_cast<uint64_t>(config.num_positions()) * sizeof(float) + picture_bytes(config) +
-         static_cast<uint64_t>(config.dynamics.transformer.window + tokenizer.decoder.window) * sizeof(Page*);
+         static_cast<uint64_t>(config.dynamics.transformer.window + tokenizer.decoder.window) * sizeof(void*);
 }
 
 }  // namespace

@@ -85,7 +85,8 @@ grt_status grt_session_reset(grt_session* session, const grt_image* pictures, si
         !read_pictures(world, pictures, num_pictures, rgb, e)) {
       return false;
     }
-    const int32_t last = num_pictures > 1 ? actions[num_pictures - 2] : kNullAction;
+    const bool is_led = num_pictures > 1 && actions != nullptr;
+    const int32_t last = is_led ? actions[num_pictures - 2] : kNullAction;
     if (!prefill(*session, seed, rgb.data(), num_pictures, codes.data(), last, e)) return false;
     write_frame(world, checked, session->row);
     return true;

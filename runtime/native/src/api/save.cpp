@@ -332,8 +332,9 @@ grt_status grt_session_save(const grt_session* session, void* buffer, size_t siz
                                       : "written: expected a place for the number of bytes");
     }
     const Row& row = session->row;
+    const auto num_spatial = static_cast<uint64_t>(row.spatial != nullptr);
     const uint64_t total =
-        bytes_of(session->world->config(), static_cast<uint64_t>(row.num_dynamics + (row.spatial != nullptr)),
+        bytes_of(session->world->config(), static_cast<uint64_t>(row.num_dynamics) + num_spatial,
                  static_cast<uint64_t>(row.num_decoder));
     if (size < total) {
       return e.fail(GRT_ERROR_INPUT,

@@ -27,7 +27,7 @@ void push(PagePool& pool, Buffer<Page*>& pages, int32_t& count, Page* page) {
   } else {
     count++;
   }
-  std::memmove(pages.data() + 1, pages.data(), static_cast<size_t>(count - 1) * sizeof(Page*));
+  for (auto i = static_cast<size_t>(count - 1); i > 0; i--) pages[i] = pages[i - 1];
   pages[0] = page;
 }
 
