@@ -22,7 +22,7 @@ CORE = ROOT / "out" / "native" / "genie_libretro.so"
 libretro = pytest.importorskip("libretro", reason="needs libretro.py, of the extra dev")
 if not CORE.exists():
     pytest.skip(
-        f"{CORE} is not built: make native",
+        f"{CORE} is not built: cmake --preset release && cmake --build --preset release",
         allow_module_level=True,
     )
 

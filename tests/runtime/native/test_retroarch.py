@@ -25,7 +25,9 @@ TOOLS = ("retroarch", "Xvfb", "xdotool", "dbus-run-session")
 PATIENCE_S = 90
 
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None] + (
-    [] if CORE.exists() and BACKENDS["native"].is_installed else ["make native"]
+    []
+    if CORE.exists() and BACKENDS["native"].is_installed
+    else ["what `cmake --preset release && cmake --build --preset release` builds"]
 )
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,8 @@ BUNDLE = ROOT / "runtime" / "bundles" / "demo-logged"
 SAMPLES = ROOT / "out" / "native" / "samples"
 
 pytestmark = pytest.mark.skipif(
-    not (SAMPLES / "minimal").exists(), reason="the samples are not built: make native"
+    not (SAMPLES / "minimal").exists(),
+    reason="not built: cmake --preset release && cmake --build --preset release",
 )
 
 
