@@ -307,8 +307,7 @@ bool Model::read_attribute(Bytes data, const Node& node, FieldBudget& budget, Co
                           node.op.text(), static_cast<double>(attribute.real));
   }
   for (size_t i = node.attributes.first; i < attributes.size(); i++) {
-    const Bytes other = attributes[i].name;
-    if (other.size == name.size && std::memcmp(other.data, name.data, name.size) == 0) {
+    if (attributes[i].name == name) {
       return complaint.fail("the attribute %.*s of %.*s twice", name.shown(), name.text(), node.op.shown(),
                             node.op.text());
     }

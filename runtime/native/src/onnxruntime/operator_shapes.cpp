@@ -142,7 +142,7 @@ bool split(Call& call) {
   int32_t axis = 0;
   if (!call.axis(x.shape.rank, 0, axis)) return false;
   Shape shape = x.shape;
-  if (call.whole("num_outputs", 0) != parts || shape.sides[axis] % parts != 0) {
+  if (parts < 1 || call.whole("num_outputs", 0) != parts || shape.sides[axis] % parts != 0) {
     return call.fail("%lld in %lld parts", static_cast<long long>(shape.sides[axis]),
                      static_cast<long long>(parts));
   }

@@ -79,7 +79,7 @@ bool OrtEngine::create(const Files& files, Bundle& bundle, bool int8, const grt_
     const int32_t row = n / columns, column = n % columns;
     const int32_t position = row / merge * (columns / merge) + column / merge;
     const int32_t slot = row % merge * merge + column % merge;
-    members_[static_cast<size_t>(position * slots + slot)] = n;
+    members_[static_cast<size_t>(position) * static_cast<size_t>(slots) + static_cast<size_t>(slot)] = n;
   }
   OrtWorkspace measured(allocator_);
   if (!measured.create(sizes_, error)) return false;

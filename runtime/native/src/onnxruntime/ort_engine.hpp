@@ -39,6 +39,11 @@ class OrtEngine final : public Engine {
                  const Plan* plan, Graph*& graph, Error& error);
   // The graph for whole frames of a plan; null if there is none.
   const Graph* find_frame(const Plan& plan) const;
+  // The token of a position's slot.
+  int32_t token_at(int32_t position, int32_t slot) const {
+    return members_[static_cast<size_t>(position) * static_cast<size_t>(config_.dynamics.slots()) +
+                    static_cast<size_t>(slot)];
+  }
   const Graph& part(GraphKind kind) const { return *parts_[static_cast<size_t>(kind)]; }
 
   const Allocator allocator_;

@@ -127,7 +127,7 @@ bool OrtFrameLoop::run_pass_at(Passes& passes, int32_t pass, const int32_t* inde
   passes.around = around;
   for (int32_t i = 0; i < count; i++) {  // position by position, slot by slot
     for (int32_t slot = 0; slot < slots(); slot++) {
-      const int32_t place = engine_.members_[static_cast<size_t>(index[i] * slots() + slot)];
+      const int32_t place = engine_.token_at(index[i], slot);
       own_.candidates[place] = static_cast<int32_t>(own_.wide_candidates[i * slots() + slot]);
       own_.probability[place] = own_.sampled[i * slots() + slot];
     }
@@ -156,7 +156,7 @@ int32_t OrtFrameLoop::places_at(const int32_t* positions, int32_t count) {
   int32_t filled = 0;
   for (int32_t i = 0; i < count; i++)
     for (int32_t slot = 0; slot < slots(); slot++)
-      own_.places[filled++] = engine_.members_[static_cast<size_t>(positions[i] * slots() + slot)];
+      own_.places[filled++] = engine_.token_at(positions[i], slot);
   return filled;
 }
 
@@ -178,8 +178,7 @@ void OrtFrameLoop::spread_change(const Row& row) {
     if (r < 0 || c < 0 || r >= rows || c >= columns) return 0;
     int32_t count = 0;
     for (int32_t slot = 0; slot < slots(); slot++) {
-      const auto place =
-          static_cast<size_t>(engine_.members_[static_cast<size_t>((r * columns + c) * slots() + slot)]);
+      const auto place = static_cast<size_t>(engine_.token_at(r * columns + c, slot));
       count += own_.tokens[place] != row.tokens[place] ? 1 : 0;
     }
     return count;
@@ -189,7 +188,7 @@ void OrtFrameLoop::spread_change(const Row& row) {
       int32_t around = 0;
       for (int32_t i = -1; i <= 1; i++)
         for (int32_t j = -1; j <= 1; j++) around += changed(r + i, c + j);
-      const auto at = static_cast<size_t>(r * columns + c);
+      const auto at = static_cast<size_t>(r) * static_cast<size_t>(columns) + static_cast<size_t>(c);
       own_.change[at] = static_cast<float>(around) + (row.has_change ? 0.5F * row.change[at] : 0.0F);
     }
   }

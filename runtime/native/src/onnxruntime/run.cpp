@@ -49,7 +49,7 @@ void Run::past(const char* prefix, const float* const* pages, int32_t count, int
   num_past_[num_pasts_] = count;
   in(name, &num_past_[num_pasts_++]);
   for (int32_t age = 1; ok_ && age <= most; age++) {
-    const auto index = static_cast<size_t>(place + age);
+    const size_t index = static_cast<size_t>(place) + static_cast<size_t>(age);
     const float* page = age <= count ? pages[age - 1] : blank;
     ok_ = make_value(values[index], const_cast<float*>(page), 0, &inputs_[index]);
   }

@@ -176,12 +176,13 @@ bool check_values(const char* file, const char* kind, const List<Value>& expecte
         file, kind, want != nullptr ? want->name : have->name,
         want != nullptr ? describe(want).text : "none of that name", describe(have).text);
   };
-  for (const Value& want : expected) {
+  for (size_t i = 0; i < expected.size(); i++) {
+    const Value& want = expected[i];
     const int32_t place = Signature::find(found, want.name);
     if (!compare(&want, place < 0 ? nullptr : &found[static_cast<size_t>(place)])) return false;
   }
-  for (const Value& have : found)
-    if (Signature::find(expected, have.name) < 0 && !compare(nullptr, &have)) return false;
+  for (size_t i = 0; i < found.size(); i++)
+    if (Signature::find(expected, found[i].name) < 0 && !compare(nullptr, &found[i])) return false;
   if (found.size() == expected.size()) return true;
   return error.fail(GRT_ERROR_BUNDLE,
                     "%s: expected %zu %ss, found %zu; export the bundle again with this version", file,

@@ -8,6 +8,10 @@ bool Bytes::is(const char* text) const {
   return std::strlen(text) == size && (size == 0 || std::memcmp(data, text, size) == 0);
 }
 
+bool Bytes::operator==(const Bytes& other) const {
+  return size == other.size && (size == 0 || std::memcmp(data, other.data, size) == 0);
+}
+
 bool Message::next() {
   if (failed_ || rest_.size == 0) return false;
   failed_ = true;  // until this field is read

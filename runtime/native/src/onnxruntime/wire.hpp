@@ -22,6 +22,7 @@ struct Bytes {
   // For messages, with "%.*s": at most 100 bytes.
   int shown() const { return static_cast<int>(size < 100 ? size : 100); }
   bool is(const char* text) const;
+  bool operator==(const Bytes& other) const;
 };
 
 // The encodings that an ONNX graph needs. There are 64-bit numbers and groups too; both are refused.
