@@ -14,7 +14,8 @@ inline constexpr int32_t kMostHeadWidth = 512;
 struct IntegerRange {
   float query_key, value, weight;
 
-  explicit IntegerRange(const Transformer& t)
+  // Always inline: a copy that is compiled for one set of instructions must not serve the others.
+  [[gnu::always_inline]] explicit IntegerRange(const Transformer& t)
       : query_key(least(4095.0F, std::floor(std::sqrt(kMost / static_cast<float>(t.head_stride)) - 1.0F))),
         value(2047.0F),
         weight(least(32767.0F,
