@@ -24,6 +24,10 @@ from genie_rt.errors import InputError
 
 PERCENTILES = (50, 90, 95, 99)
 
+SETTLE_S = 0.02
+"""Long enough for an engine's threads to go to sleep: those of OpenMP look for more work for some
+milliseconds, and would take a processor from whoever is timed next."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -97,6 +101,7 @@ def measure(
     iterations: int,
     duration_s: float = 0.0,
     warm_up_s: float = 0.0,
+    settle_s: float = 0.0,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     on_round: Callable[[], object] | None = None,
 ) -> dict[str, Times]:
@@ -107,6 +112,7 @@ def measure(
         iterations: rounds that count, at least; 1 or more.
         duration_s: how long the rounds that count go on, at least.
         warm_up_s: how long rounds go on before them, at least; 0 for none.
+        settle_s: pause before each run, untimed, see `SETTLE_S`.
         on_round: called after each round, untimed; for a progress bar.
 
     Returns:
@@ -124,6 +130,8 @@ def measure(
         while index < least or clock_ns() - start_ns < least_s * 1e9:
             first = index % len(candidates)
             for candidate in (*candidates[first:], *candidates[:first]):
+                if settle_s and len(candidates) > 1:
+                    time.sleep(settle_s)
                 times = _run(candidate, clock_ns)
                 if counted:
                     taken[candidate.name].append(times)

@@ -34,7 +34,7 @@ from genie_rt.bench.latency.workloads import Past, Workload, first_picture, rema
 from genie_rt.bench.noise_check import Counters, disturbances
 from genie_rt.bench.record import Record, Subject, peak_rss_bytes
 from genie_rt.bench.series import Series
-from genie_rt.bench.timer import Times, measure, paired_ratio
+from genie_rt.bench.timer import SETTLE_S, Times, measure, paired_ratio
 from genie_rt.errors import DeviceError, InputError, UnsupportedError
 from genie_rt.runtime.backends.protocol import Backend
 from genie_rt.runtime.backends.registry import BACKENDS
@@ -312,7 +312,8 @@ def _time(
     """Time players in turn; returns times by name, series, and notes that cast doubt on them."""
     times = measure(
         [player.candidate for player in players],
-        iterations=iterations, duration_s=duration_s, warm_up_s=warm_up_s, on_round=on_round,
+        iterations=iterations, duration_s=duration_s, warm_up_s=warm_up_s, settle_s=SETTLE_S,
+        on_round=on_round,
     )  # fmt: skip
     series, notes = [], []
     for player in players:
