@@ -14,6 +14,9 @@ if(GENIE_RT_SANITIZE)
     -fsanitize=${GENIE_RT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
   target_link_options(grt_sanitizers INTERFACE -fsanitize=${GENIE_RT_SANITIZE})
 endif()
+if(GENIE_RT_FUZZ)
+  target_compile_options(grt_sanitizers INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 add_library(grt_warnings INTERFACE)
 target_compile_options(grt_warnings INTERFACE
