@@ -18,23 +18,41 @@ EXTRAS_test  := play,train,coinrun,onnx,openvino,dev
 EXTRAS_docs  := docs
 
 .DEFAULT_GOAL := help
-.PHONY: help native native-if-possible demo test test-all lint format docs wheel train-demo clean
+.PHONY: help native native-if-possible sdk demo test test-python test-native test-native-here test-all test-native-all lint format docs \
+        wheel train-demo clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 DEMO_ACTIONS := right*4 right+jump*4 right*10 left*6 right+jump*8 ...
 
-JOBS ?= 2
+# The native engine. CMAKE_FLAGS goes to CMake: CMAKE_FLAGS="-D CMAKE_CXX_COMPILER=clang++", say. Only a change of this
+# project ought to fail for a warning, not the compiler that somebody has: CI sets WERROR=ON.
+JOBS        ?= $(or $(shell nproc 2>/dev/null),2)
+WERROR      ?= OFF
+CMAKE_FLAGS ?=
+CONFIGURE    = cmake --preset release -D GENIE_RT_WERROR=$(WERROR) $(CMAKE_FLAGS)
+BUILD        = cmake --build --preset release --parallel $(JOBS)
+
 native:  ## build the C library into out/native (CMake and a C++20 compiler)
-	cmake --preset release
-	cmake --build --preset release --target genie_rt --parallel $(JOBS)
+	$(CONFIGURE)
+	$(BUILD) --target genie_rt
+
+sdk:  ## build and test the C library, and install it into out/sdk
+	$(MAKE) --no-print-directory test-native-here
+	cmake --install out/native --prefix out/sdk --strip
+
+# Runs a target that needs a C++ compiler where there is one; $(2) says what comes of it elsewhere.
+define if_possible
+	@if cmake --list-presets >/dev/null 2>&1 && \
+	   { command -v c++ || command -v g++ || command -v clang++; } >/dev/null; then \
+	  $(MAKE) --no-print-directory $(1) $(3); \
+	else echo "== no CMake 3.21 or C++ compiler here, $(2)"; fi
+endef
 
 # For what plays without the library too, only slower.
 native-if-possible:
-	@if command -v cmake >/dev/null && command -v $(or $(CXX),c++) >/dev/null; then \
-	  $(MAKE) --no-print-directory native || echo "== the C library could not be built: other back ends play"; \
-	else echo "== no CMake or C++ compiler here, so no C library: other back ends play"; fi
+	$(call if_possible,native,so no C library: other back ends play,|| echo "== the C library could not be built: other back ends play")
 
 demo: $(VENV)/.installed-demo native-if-possible  ## play a shipped world without a window, then measure it
 	$(SAY) "64 frames of the world demo-logged into out/demo.gif"
@@ -47,13 +65,31 @@ demo: $(VENV)/.installed-demo native-if-possible  ## play a shipped world withou
 WORKERS ?= auto
 PYTEST   = $(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=10
 
-test: $(VENV)/.installed-test  ## run the tests
+test: test-native test-python  ## run the tests, of the native engine and of the Python package
+
+test-python: $(VENV)/.installed-test
 	$(SAY) "tests"
 	$(PYTEST) -m "not slow" $(PYTEST_FLAGS)
 
-test-all: $(VENV)/.installed-test  ## run the tests, the long ones too
+# First of all, for tests in Python load the library and run its programs.
+test-native:
+	$(call if_possible,test-native-here,so the tests of the native engine are skipped)
+
+test-native-here:
+	$(SAY) "tests of the native engine"
+	$(CONFIGURE)
+	$(BUILD)
+	ctest --preset quick --parallel $(JOBS)
+
+test-all: test-native $(VENV)/.installed-test  ## run the tests, the long ones too: hours
 	$(SAY) "all tests"
 	$(PYTEST) $(PYTEST_FLAGS)
+	$(call if_possible,test-native-all,so the long tests of the native engine are skipped)
+
+# NATIVE=names runs some of them: NATIVE="asan determinism".
+test-native-all:  ## the long tests of the native engine: sanitizers, fuzzers, other compilers and systems
+	$(SAY) "the native engine, the long tests"
+	$(or $(wildcard $(BIN)/python),python3) runtime/native/tests/run_long.py $(NATIVE)
 
 lint: $(VENV)/.installed-test  ## ruff, and mypy in strict mode
 	$(SAY) "ruff"
