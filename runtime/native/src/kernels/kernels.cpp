@@ -2,10 +2,7 @@
 
 #include <initializer_list>
 
-#if defined(__aarch64__) && defined(__linux__)
-#include <sys/auxv.h>
-#endif
-
+#include "kernels/processor.hpp"
 namespace grt {
 
 const Kernels* kernels_scalar(bool int8);
@@ -49,22 +46,12 @@ bool has_instructions(grt_instructions instructions) {
   if (instructions == GRT_INSTRUCTIONS_SCALAR) return true;
   if (kernels_of(instructions, true) == nullptr) return false;
 #if defined(__x86_64__)
-  if (instructions == GRT_INSTRUCTIONS_SSE4)
-    return __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("ssse3");
-  if (instructions == GRT_INSTRUCTIONS_AVX2)
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+  const Processor processor;
+  if (instructions == GRT_INSTRUCTIONS_SSE4) return processor.has_sse4;
+  if (instructions == GRT_INSTRUCTIONS_AVX2) return processor.has_avx2;
+  return processor.has_avx512;
 #elif defined(__aarch64__)
-  if (instructions == GRT_INSTRUCTIONS_NEON) return true;
-#if defined(__linux__)
-  return (getauxval(AT_HWCAP) & (1UL << 20)) != 0;  // HWCAP_ASIMDDP
-#elif defined(__APPLE__)
-  return true;  // every 64-bit Mac
-#else
-  return false;
-#endif
+  return instructions == GRT_INSTRUCTIONS_NEON || has_neon_dot();
 #else
   return true;
 #endif
