@@ -273,6 +273,8 @@ class Player:
         plan = self.bundle["plans"][plan] if isinstance(plan, str) else plan
         self.commit()
         spatial, self.spatial = self.spatial, None
+        if spatial is None:
+            self.change = np.zeros_like(self.change)
         decide = self.decide_ranked if plan["order"] in ("maskgit", "adaptive") else self.decide_static
         return self.show(decide(action, plan, spatial), action)
 

@@ -35,7 +35,7 @@ BUNDLE_ERROR = 2
 IGNORED = ("MAX_TEXT_CHUNK", "APNG", "Truncated ")
 """What Pillow says of a PNG's text, animation and chunks behind the pixels, which C++ does not look at."""
 
-pytestmark = pytest.mark.skipif(not TOOL.is_file(), reason="out/native/tests/inspect is not built: make native")
+pytestmark = pytest.mark.skipif(not TOOL.is_file(), reason="out/native/tests/inspect is not built: make sdk")
 
 
 def inspect(*words: str | Path) -> list[dict[str, Any]]:
