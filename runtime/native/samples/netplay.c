@@ -201,6 +201,7 @@ static grt_status exchange(player* me) {
 
 static grt_status play_all(player* me) {
   const double start = now_ms();
+  double next_tick = start;
   while (me->played < me->flags.frames || me->known < me->flags.frames) {
     const int is_ahead = me->played - me->known >= ROLLBACK;
     if (now_ms() - start > me->flags.frames * me->flags.tick_ms * 20.0 + GIVE_UP_MS) {
@@ -215,7 +216,9 @@ static grt_status play_all(player* me) {
       me->stalls++;
     }
     post(me, 0, 0, me->flags.delay_ms);
-    sleep_ms(me->flags.tick_ms);
+    next_tick += me->flags.tick_ms;
+    if (next_tick < now_ms()) next_tick = now_ms(); /* late: nothing is made up for */
+    sleep_ms(next_tick - now_ms());
   }
   return GRT_OK;
 }

@@ -93,7 +93,7 @@ class Console:
 
 
 @contextmanager
-def console(**options: str) -> Iterator[Console]:
+def console(bundle: Path = BUNDLE, **options: str) -> Iterator[Console]:
     held, log = [NOTHING], Log()
 
     def pad() -> Iterator[JoypadState]:
@@ -102,7 +102,7 @@ def console(**options: str) -> Iterator[Console]:
 
     builder = (
         libretro.SessionBuilder.defaults(str(CORE))
-        .with_content(str(BUNDLE / "bundle.json"))
+        .with_content(str(bundle / "bundle.json"))
         .with_input(pad)
         .with_video(ArrayVideoDriver)
         .with_log(log)
@@ -278,6 +278,21 @@ def test_start_begins_again_and_select_takes_the_next_picture() -> None:
         assert played.turn(JoypadState(l=True)) == first
         played.core.reset()
         assert played.turn() == first
+
+
+def test_actions_without_a_name_of_a_key_are_chosen_and_played() -> None:
+    def after(*turns: JoypadState) -> tuple[bytes, list[str]]:
+        with console(BUNDLE.parent / "demo", fps="60") as played:
+            played.play(turns)
+            return played.play([JoypadState(x=True)] * 12)[-1], played.messages
+
+    first, messages = after(NOTHING, NOTHING)
+    assert messages == []
+    second, messages = after(JoypadState(r=True), NOTHING)
+    assert messages == ["X, Y: latent-2 (2 of 3)"]
+    back, messages = after(JoypadState(l=True), NOTHING)
+    assert messages == ["X, Y: latent-3 (3 of 3)"]
+    assert len({first, second, back}) == 3
 
 
 def test_seed_prompt_and_plan_are_options() -> None:
