@@ -15,9 +15,9 @@ namespace {
 constexpr int32_t kMostThreads = 64;
 constexpr int32_t kDefaultThreads = 8;
 
-// How long a thread looks for more work before it sleeps: longer than one thread waits for another within a frame, also
-// where they are not equally fast (40 us cost a fifth of a frame of 6 ms), and short beside a frame, so that an idle
-// world costs nothing.
+// How long a thread looks for more work before it sleeps: longer than one thread waits for another within a
+// frame, also where they are not equally fast (40 us cost a fifth of a frame of 6 ms), and short beside a
+// frame, so that an idle world costs nothing.
 constexpr auto kSpin = std::chrono::microseconds(500);
 using Clock = std::chrono::steady_clock;
 
