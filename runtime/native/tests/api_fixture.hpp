@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -11,6 +10,8 @@
 #include "check.hpp"
 #include "fake_engine.hpp"
 #include "genie_rt.h"
+#include "support/memory.hpp"
+#include "support/threads.hpp"
 #include "tiny_bundle.hpp"
 
 namespace grt::test {
@@ -42,9 +43,10 @@ class Hooks {
   void* allocate(size_t size, size_t alignment) {
     const int64_t number = num_calls_++;
     if (number == fail_at) return nullptr;
-    void* memory = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (alignment != Allocator::kAlignment) num_wrong_++;
+    void* memory = Allocator().allocate(size);
     std::memset(memory, 0xA5, size);  // nothing may count on zeros
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const Locked locked(mutex_);
     sizes_[memory] = size;
     live_++;
     live_bytes_ += static_cast<int64_t>(size);
@@ -53,7 +55,7 @@ class Hooks {
 
   void release(void* memory, size_t size) {
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const Locked locked(mutex_);
       const auto found = sizes_.find(memory);
       if (found == sizes_.end() || found->second != size) {
         num_wrong_++;
@@ -63,11 +65,11 @@ class Hooks {
       live_--;
       live_bytes_ -= static_cast<int64_t>(size);
     }
-    std::free(memory);
+    Allocator().release(memory, size);
   }
 
   std::atomic<int64_t> num_calls_{0}, live_{0}, live_bytes_{0}, num_wrong_{0};
-  std::mutex mutex_;
+  Mutex mutex_;
   std::unordered_map<void*, size_t> sizes_;
 };
 

@@ -1,6 +1,7 @@
 // The deadline decides as the Python class does: data/deadlines.txt has what that decided in 120 runs.
 
 #include <cstdlib>
+#include <initializer_list>
 
 #include "check.hpp"
 #include "engine/deadline.hpp"

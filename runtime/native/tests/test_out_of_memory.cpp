@@ -28,9 +28,10 @@ void fail_each(Hooks& hooks, const std::function<grt_status(grt_error*)>& call,
       return;
     }
     num_denied++;
-    const bool ok = GRT_CHECK_STATUS(status, GRT_ERROR_OUT_OF_MEMORY) &
-                    GRT_CHECK_CONTAINS(error.message, "memory") & GRT_CHECK_EQ(hooks.live(), live);
-    if (!ok) {
+    const bool is_status = GRT_CHECK_STATUS(status, GRT_ERROR_OUT_OF_MEMORY);
+    const bool is_told = GRT_CHECK_CONTAINS(error.message, "memory");
+    const bool is_released = GRT_CHECK_EQ(hooks.live(), live);
+    if (!is_status || !is_told || !is_released) {
       std::fprintf(stderr, "    %s, allocation %lld: %s\n", what, static_cast<long long>(n), error.message);
       return;
     }
