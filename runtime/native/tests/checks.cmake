@@ -4,10 +4,20 @@
 # The header, as programs in C see it.
 grt_add_test(test_header test_header.c)
 
-# Plays worlds for determinism.py.
+# Plays worlds for determinism.py, by the shared library where there is one: it is what is shipped. A program that
+# is linked statically as a whole cannot load any.
 if(TARGET genie_rt_static)
   add_executable(determinism determinism.cpp)
-  target_link_libraries(determinism PRIVATE grt_options genie_rt_static)
+  target_link_libraries(determinism PRIVATE grt_options)
+  if(TARGET genie_rt AND NOT CMAKE_EXE_LINKER_FLAGS MATCHES "-static")
+    target_link_libraries(determinism PRIVATE genie_rt)
+    if(WIN32)
+      add_custom_command(TARGET determinism POST_BUILD
+        COMMAND "${CMAKE_COMMAND}" -E copy_if_different $<TARGET_FILE:genie_rt> $<TARGET_FILE_DIR:determinism>)
+    endif()
+  else()
+    target_link_libraries(determinism PRIVATE genie_rt_static)
+  endif()
 endif()
 
 find_package(Python3 COMPONENTS Interpreter)

@@ -157,7 +157,12 @@ def variants() -> Iterator[Variant]:
     yield Variant(
         "linux-aarch64",
         ["--preset=linux-aarch64"],
-        [Run("neon_dot", 1, 32, 2), Run("neon", 2, 4), Run("scalar", 1, 4, 1, BUNDLES[:1])],
+        [
+            Run("neon_dot", 1, 32, 1, BUNDLES[:1]),
+            Run("neon_dot", 3, 4, NUM_PLANS, BUNDLES[:1]),
+            Run("neon", 2, 4, 2),
+            Run("scalar", 1, 4, 1, BUNDLES[:1]),
+        ],
     )
     yield Variant("wasi", ["--preset=wasi"], [Run("wasm", 1, 32), Run("scalar", 1, 4, 2, BUNDLES[:1])])
 
