@@ -60,7 +60,7 @@ def need_zig() -> None:
     python = ROOT / ".venv" / "bin" / "python"
     has = python.exists() and subprocess.run([python, "-c", "import ziglang"], stderr=subprocess.DEVNULL)
     if shutil.which("zig") is None and not (has and has.returncode == 0):
-        raise SkipError("zig is not installed: .venv/bin/pip install ziglang")
+        raise SkipError("zig is not installed: it is the package ziglang on PyPI")
 
 
 def run_release() -> None:
