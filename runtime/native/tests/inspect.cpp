@@ -1,9 +1,9 @@
 // Prints what the library makes of bundles: one line of JSON for each folder, for comparison with Python.
 // With --manifest the arguments are files like bundle.json, which are read alone; with --time it prints
 // instead the processor time that opening takes. Ends with 1 if one of them is refused.
+#include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 
 #include "bundle/bundle.hpp"
 #include "bundle/plan.hpp"
@@ -118,9 +118,10 @@ void print_time(const char* path) {
   for (int i = 0; i < 20; i++) {
     grt::Bundle bundle;
     grt::Error error;
-    const std::clock_t begin = std::clock();
+    const auto begin = std::chrono::steady_clock::now();
     if (!open_bundle(path, bundle, error)) std::printf("%s\n", error.message);
-    const double time = 1e3 * static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+    const double time =
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
     if (i == 0) std::printf("%s: first %.2f ms", path, time);
     if (time < least) least = time;
   }

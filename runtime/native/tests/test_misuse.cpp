@@ -215,7 +215,7 @@ void misuse_of_worlds() {
   init();
   image.pitch = 4 * kPromptWidth - 1;
   WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "pitch of 52");
-  for (const size_t pitch : {size_t{4 * kPromptWidth + 1}, SIZE_MAX, SIZE_MAX / 8 + 1}) {
+  for (const size_t pitch : {size_t{4 * kPromptWidth + 1}, size_t{SIZE_MAX}, size_t{SIZE_MAX / 8 + 1}}) {
     image.pitch = pitch;
     WRONG(grt_world_get_prompt(world, 0, &image, &wrong), GRT_ERROR_INPUT, "bytes apart");
   }
@@ -584,7 +584,7 @@ void test_messages() {
   // Without a place for the message the status is the same.
   GRT_CHECK_STATUS(grt_world_save_size(world, nullptr, nullptr), GRT_ERROR_INPUT);
   // A grt_error that was not set up is refused, and not written to.
-  for (const size_t wrong : {size_t{0}, size_t{8}, sizeof error - 8, sizeof error + 1, SIZE_MAX}) {
+  for (const size_t wrong : {size_t{0}, size_t{8}, sizeof error - 8, sizeof error + 1, size_t{SIZE_MAX}}) {
     std::memset(&error, 0x55, sizeof error);
     error.struct_size = wrong;
     size = 3;
