@@ -75,6 +75,7 @@ class Pool final : public Executor {
       for (int32_t i = 0; i < count; i++) task(context, i);
       return;
     }
+    if (is_patient_) keep_workers_off(current_processor());
     task_ = task;
     context_ = context;
     remaining_.store(count, std::memory_order_relaxed);
@@ -110,6 +111,14 @@ class Pool final : public Executor {
     Locked locked(mutex_);
     if (wanted >= num_sleeping_.load()) return work_.notify_all();
     for (int32_t i = 0; i < wanted; i++) work_.notify_one();
+  }
+
+  // Linux may wake a thread on the processor of the one that wakes it, and leave it there for milliseconds
+  // though others are idle: frames after a pause of 20 ms took twice as long.
+  void keep_workers_off(int32_t processor) {
+    if (processor == callers_processor_) return;
+    callers_processor_ = processor;
+    for (int32_t i = 0; i < num_workers_; i++) threads_[i].keep_off(processor);
   }
 
   // Until the others have done the tasks that they began.
@@ -152,6 +161,7 @@ class Pool final : public Executor {
   void* context_ = nullptr;
   int32_t num_workers_ = 0;
   bool is_patient_ = false;
+  int32_t callers_processor_ = -1;
   Mutex mutex_;
   Condition work_, done_;
   Thread threads_[kMostThreads - 1];

@@ -174,4 +174,22 @@ int32_t num_processors() {
 
 #endif
 
+#if defined(__linux__)
+
+int32_t current_processor() { return sched_getcpu(); }
+
+void Thread::keep_off(int32_t processor) {
+  cpu_set_t set;
+  if (processor < 0 || processor >= CPU_SETSIZE || sched_getaffinity(0, sizeof set, &set) != 0) return;
+  CPU_CLR(processor, &set);
+  if (CPU_COUNT(&set) > 0) pthread_setaffinity_np(handle_, sizeof set, &set);
+}
+
+#else
+
+int32_t current_processor() { return -1; }
+void Thread::keep_off(int32_t) {}
+
+#endif
+
 }  // namespace grt

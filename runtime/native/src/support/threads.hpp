@@ -87,6 +87,10 @@ class Thread {
   void join();
   bool is_started() const { return is_started_; }
 
+  // Lets a started thread run on all processors that the calling thread may use, but not on `processor`; if
+  // that leaves none, or the system has no such call, nothing changes.
+  void keep_off(int32_t processor);
+
  private:
   void (*body_)(void*) = nullptr;
   void* context_ = nullptr;
@@ -102,5 +106,8 @@ class Thread {
 
 // Processors that this process may use, at least 1.
 int32_t num_processors();
+
+// The processor that this thread runs on, or -1 where the system does not say.
+int32_t current_processor();
 
 }  // namespace grt
