@@ -181,9 +181,9 @@ class NativeSession(Handle):
 
     def tokens(self) -> Tensor:
         """Those of the last frame, `[N]` int64."""
-        own = torch.empty(self.world.info.num_tokens, dtype=torch.int32)
-        self.call("get_tokens", _ints(own), len(own))
-        return own.to(torch.int64)
+        own = (c_int32 * self.world.info.num_tokens)()
+        self.call("get_tokens", own, len(own))
+        return torch.from_numpy(np.frombuffer(own, np.int32).astype(np.int64))
 
     def snapshot(self) -> NativeSnapshot:
         pointer = c_void_p()
@@ -205,7 +205,7 @@ class NativeSession(Handle):
         self.call("load", data, len(data))
 
     def _new_picture(self) -> tuple[Tensor, header.Image]:
-        picture = torch.empty(self.world.frame_shape, dtype=torch.uint8)
+        picture = torch.from_numpy(np.empty(self.world.frame_shape, np.uint8))
         return picture, _image(picture)
 
 

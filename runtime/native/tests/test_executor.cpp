@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #if defined(__linux__)
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -148,6 +149,50 @@ void test_several_threads_call_at_once() {
 #endif
 }
 
+#if defined(__linux__)
+
+// What the thread of the pool may run on, while the caller does the other of two tasks.
+struct Places {
+  pthread_t caller = pthread_self();
+  std::atomic<int32_t> begun{0};
+  cpu_set_t of_worker;
+
+  static void look(void* places, int32_t) {
+    auto* self = static_cast<Places*>(places);
+    self->begun++;
+    while (self->begun < 2) sched_yield();
+    if (pthread_equal(pthread_self(), self->caller) == 0) {
+      sched_getaffinity(0, sizeof self->of_worker, &self->of_worker);
+    }
+  }
+};
+
+#endif
+
+void test_threads_keep_off_the_callers_processor() {
+#if defined(__linux__)
+  cpu_set_t all;
+  GRT_REQUIRE(sched_getaffinity(0, sizeof all, &all) == 0);
+  if (CPU_COUNT(&all) < 2) return;
+  Error error;
+  Executor* executor = Executor::create(threads(2), Allocator(), error);
+  GRT_REQUIRE(executor != nullptr);
+  for (int i = 0; i < CPU_SETSIZE; i++) {
+    if (!CPU_ISSET(i, &all)) continue;
+    cpu_set_t here, others = all;
+    CPU_ZERO(&here);
+    CPU_SET(i, &here);
+    CPU_CLR(i, &others);
+    GRT_REQUIRE(sched_setaffinity(0, sizeof here, &here) == 0);
+    Places places;
+    executor->run(2, Places::look, &places);
+    GRT_CHECK(CPU_EQUAL(&places.of_worker, &others) != 0);
+  }
+  GRT_REQUIRE(sched_setaffinity(0, sizeof all, &all) == 0);
+  destroy(Allocator(), executor);
+#endif
+}
+
 struct Nested {
   Executor* executor = nullptr;
   Counts* counts = nullptr;
@@ -267,6 +312,7 @@ int main() {
   test_phases_see_what_the_last_one_wrote();
   test_threads_that_sleep_wake_up();
   test_several_threads_call_at_once();
+  test_threads_keep_off_the_callers_processor();
   test_a_task_may_call_run();
   test_the_callback_gets_what_has_several_tasks();
   test_wrong_numbers_of_threads_are_refused();

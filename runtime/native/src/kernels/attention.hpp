@@ -58,19 +58,28 @@ GRT_INLINE void attend_rows(const float* queries, const float* keys, const float
 // ---- The same in int16
 // -------------------------------------------------------------------------------------------
 
-// Rounds `count` numbers to `most` steps up to their largest; returns the size of a step.
-GRT_INLINE float round_to_steps(const float* x, int count, float most, int16_t* to) {
+// For up to 16 heads [heads, stride]: the size of a step where `most[h]` of them reach the largest number of
+// head h, and how many there are to one; 0 where all of its numbers are.
+GRT_INLINE void steps_of_heads(const float* x, int heads, int stride, F most, float* step, float* inverse) {
   const F zero = set(0.0F);
-  F magnitudes = zero;
-  for (int i = 0; i < count; i += 16) {
-    const F part = load(x + i);
-    magnitudes = max(magnitudes, max(part, sub(zero, part)));
+  F magnitudes[16];
+  for (int h = 0; h < 16; h++) {
+    magnitudes[h] = zero;
+    if (h >= heads) continue;
+    for (int i = 0; i < stride; i += 16) {
+      const F part = load(x + size_t(h) * stride + i);
+      magnitudes[h] = max(magnitudes[h], max(part, sub(zero, part)));
+    }
   }
-  const float magnitude = largest(magnitudes);
-  const F inverse = set(magnitude > 0 ? most / magnitude : 0.0F), bound = set(most), least = set(-most);
-  for (int i = 0; i < count; i += 16)
-    store_quantised16(to + i, max(min(mul(load(x + i), inverse), bound), least));
-  return magnitude / most;
+  const F magnitude = largests(magnitudes);
+  store(step, div(magnitude, most));
+  store(inverse, pick(zero, magnitude, div(most, magnitude), zero));
+}
+
+// Rounds `count` numbers times `inverse`, up to `most` on either side.
+GRT_INLINE void round_to_steps(const float* x, int count, float inverse, float most, int16_t* to) {
+  const F by = set(inverse), bound = set(most), least = set(-most);
+  for (int i = 0; i < count; i += 16) store_quantised16(to + i, max(min(mul(load(x + i), by), bound), least));
 }
 
 // Queries, keys and values of `count` rows, 1 or 2, [count, 3 H head_stride], to where integer attention
@@ -86,29 +95,44 @@ GRT_STAGE void keep_integers(const float* y, int count, const Transformer& t, co
   auto* keys = reinterpret_cast<int16_t*>(frame.keys) + set * width * padded;
   auto* values =
       reinterpret_cast<int16_t*>(frame.values) + (set * padded + position / 2 * 2) * width + position % 2;
-  for (size_t head = 0; head < heads; head++) {
-    const size_t at = head * size_t(stride), step = (set * heads + head) * padded + position;
-    for (size_t i = 0; i < size_t(count); i++) {
-      const float* own = y + i * 3 * width + at;
-      frame.query_steps[(size_t(row) + i) * heads + head] =
-          round_to_steps(own, stride, range.query_key, queries + i * width + at);
-      frame.key_steps[step + i] = round_to_steps(own + width, stride, range.query_key, scratch);
-      for (size_t pair = 0; pair < size_t(stride) / 2; pair++) {
-        std::memcpy(keys + ((at / 2 + pair) * padded + position + i) * 2, scratch + 2 * pair, 4);
-      }
+  // Heads of queries, keys and values follow each other in y.
+  alignas(64) float most[16], step[2][16], inverse[2][16];
+  for (size_t first = 0; first < 3 * heads; first += 16) {
+    const size_t end = first + 16 < 3 * heads ? first + 16 : 3 * heads;
+    for (size_t h = 0; h < 16; h++) most[h] = first + h < 2 * heads ? range.query_key : range.value;
+    for (int i = 0; i < count; i++) {
+      steps_of_heads(y + size_t(i) * 3 * width + first * size_t(stride), int(end - first), stride, load(most),
+                     step[i], inverse[i]);
     }
-    for (size_t i = 0; i < size_t(count); i++) {
-      frame.value_steps[step + i] = round_to_steps(y + i * 3 * width + 2 * width + at, stride, range.value,
-                                                   scratch + i * size_t(stride));
-    }
-    int16_t* own = values + at * 2;
-    if (count == 2) {
-      for (int i = 0; i < stride; i++) {
-        own[2 * i] = scratch[i];
-        own[2 * i + 1] = scratch[stride + i];
+    for (size_t h = 0; h < end - first; h++) {
+      const size_t kind = (first + h) / heads, head = (first + h) % heads, at = head * size_t(stride);
+      const size_t steps = (set * heads + head) * padded + position;
+      for (size_t i = 0; i < size_t(count); i++) {
+        const float* own = y + i * 3 * width + (first + h) * size_t(stride);
+        if (kind == 0) {
+          frame.query_steps[(size_t(row) + i) * heads + head] = step[i][h];
+          round_to_steps(own, stride, inverse[i][h], range.query_key, queries + i * width + at);
+        } else if (kind == 1) {
+          frame.key_steps[steps + i] = step[i][h];
+          round_to_steps(own, stride, inverse[i][h], range.query_key, scratch);
+          for (size_t pair = 0; pair < size_t(stride) / 2; pair++) {
+            std::memcpy(keys + ((at / 2 + pair) * padded + position + i) * 2, scratch + 2 * pair, 4);
+          }
+        } else {
+          frame.value_steps[steps + i] = step[i][h];
+          round_to_steps(own, stride, inverse[i][h], range.value, scratch + i * size_t(stride));
+        }
       }
-    } else {
-      for (int i = 0; i < stride; i++) own[2 * i] = scratch[i];
+      if (kind < 2) continue;
+      int16_t* own = values + at * 2;
+      if (count == 2) {
+        for (int i = 0; i < stride; i++) {
+          own[2 * i] = scratch[i];
+          own[2 * i + 1] = scratch[stride + i];
+        }
+      } else {
+        for (int i = 0; i < stride; i++) own[2 * i] = scratch[i];
+      }
     }
   }
 }
@@ -120,12 +144,22 @@ GRT_INLINE void attend_rows16(const int16_t* queries, const float* query_steps, 
                               const Transformer& t, const IntegerRange& range, float* scores,
                               int16_t* weights, float* out) {
   const int padded = t.padded_positions(), stride = t.head_stride, width = t.attention;
+  // Where positions do not fill the last vector: 1 for those that are there, else 0.
+  alignas(64) float lanes[16];
+  for (int i = 0; i < 16; i++) lanes[i] = padded - 16 + i < t.positions ? 1.0F : 0.0F;
+  const F counts = load(lanes), zero = set(0.0F), lowest = set(-3.0e38F);
+  const bool is_whole = padded == t.positions;
+  F most[R];
+  repeat<R>(GRT_BODY(r) { most[r] = lowest; });
   const auto keep_scores = [&](int column, const auto& sums, auto columns) GRT_INLINED {
     repeat<decltype(columns)::value>(GRT_BODY(c) {
       const F steps = load(key_steps + column + 16 * c);
       repeat<R>(GRT_BODY(r) {
         const F step = mul(steps, set(query_steps[size_t(r) * t.num_heads]));
-        store(scores + size_t(r) * padded + column + 16 * c, mul(to_float(sums[r][c]), step));
+        F score = mul(to_float(sums[r][c]), step);
+        if (!is_whole && column + 16 * c + 16 == padded) score = pick(zero, counts, score, lowest);
+        most[r] = max(most[r], score);
+        store(scores + size_t(r) * padded + column + 16 * c, score);
       });
     });
   };
@@ -140,13 +174,30 @@ GRT_INLINE void attend_rows16(const int16_t* queries, const float* query_steps, 
     multiply16<R, 1>(queries, width, keys + size_t(column) * 2, padded, stride, sums);
     keep_scores(column, sums, std::integral_constant<int, 1>{});
   }
+  // Softmax, except for one factor a row. A weight counts as much as the step of its value.
+  F total[R], heaviest[R];
+  repeat<R>(GRT_BODY(r) {
+    most[r] = set(largest(most[r]));
+    total[r] = heaviest[r] = zero;
+  });
+  for (column = 0; column < padded; column += 16) {
+    const F steps = load(value_steps + column);
+    repeat<R>(GRT_BODY(r) {
+      float* at = scores + size_t(r) * padded + column;
+      F weight = exp_negative(sub(load(at), most[r]));
+      if (!is_whole && column + 16 == padded) weight = mul(weight, counts);
+      total[r] = add(total[r], weight);
+      weight = mul(weight, steps);
+      heaviest[r] = max(heaviest[r], weight);
+      store(at, weight);
+    });
+  }
   float scale[R];
   for (int r = 0; r < R; r++) {
-    float* s = scores + size_t(r) * padded;
-    const float inverse = softmax(s, t.positions, padded);
-    // A weight counts as much as the step of its value.
-    for (int i = 0; i < padded; i += 16) store(s + i, mul(load(s + i), load(value_steps + i)));
-    scale[r] = inverse * round_to_steps(s, padded, range.weight, weights + size_t(r) * padded);
+    const float magnitude = largest(heaviest[r]);
+    const float inverse = magnitude > 0 ? range.weight / magnitude : 0.0F;
+    round_to_steps(scores + size_t(r) * padded, padded, inverse, range.weight, weights + size_t(r) * padded);
+    scale[r] = 1.0F / sum(total[r]) * (magnitude / range.weight);
   }
   constexpr int kWide = kColumns < 2 ? 1 : 2;
   column = 0;

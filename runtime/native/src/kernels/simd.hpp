@@ -337,29 +337,32 @@ GRT_INLINE float largest(F a) {
 #endif
 }
 
-// Lane i of the result is sum(a[i]).
-GRT_INLINE F sums(const F (&a)[16]) {
+// Lane i of the result is sum(a[i]), or largest(a[i]).
+template <bool kLargest>
+GRT_INLINE F fold(const F (&a)[16]) {
 #if defined(GRT_ISA_AVX512)
-  __m512 g[4];
+  const auto join = [](V p, V q) GRT_INLINED { return kLargest ? vmax(p, q) : vadd(p, q); };
+  V g[4];
   repeat<4>(GRT_BODY(i) {
-    const __m512 p = a[i].part[0], q = a[i + 4].part[0], r = a[i + 8].part[0], s = a[i + 12].part[0];
-    const __m512 pq0 = _mm512_shuffle_f32x4(p, q, 0x44), pq1 = _mm512_shuffle_f32x4(p, q, 0xEE);
-    const __m512 rs0 = _mm512_shuffle_f32x4(r, s, 0x44), rs1 = _mm512_shuffle_f32x4(r, s, 0xEE);
-    g[i] = _mm512_add_ps(
-        _mm512_add_ps(_mm512_shuffle_f32x4(pq0, rs0, 0x88), _mm512_shuffle_f32x4(pq0, rs0, 0xDD)),
-        _mm512_add_ps(_mm512_shuffle_f32x4(pq1, rs1, 0x88), _mm512_shuffle_f32x4(pq1, rs1, 0xDD)));
+    const V p = a[i].part[0], q = a[i + 4].part[0], r = a[i + 8].part[0], s = a[i + 12].part[0];
+    const V pq0 = _mm512_shuffle_f32x4(p, q, 0x44), pq1 = _mm512_shuffle_f32x4(p, q, 0xEE);
+    const V rs0 = _mm512_shuffle_f32x4(r, s, 0x44), rs1 = _mm512_shuffle_f32x4(r, s, 0xEE);
+    g[i] = join(join(_mm512_shuffle_f32x4(pq0, rs0, 0x88), _mm512_shuffle_f32x4(pq0, rs0, 0xDD)),
+                join(_mm512_shuffle_f32x4(pq1, rs1, 0x88), _mm512_shuffle_f32x4(pq1, rs1, 0xDD)));
   });
-  const __m512 t0 = _mm512_unpacklo_ps(g[0], g[1]), t1 = _mm512_unpackhi_ps(g[0], g[1]);
-  const __m512 t2 = _mm512_unpacklo_ps(g[2], g[3]), t3 = _mm512_unpackhi_ps(g[2], g[3]);
-  const __m512 u0 = _mm512_shuffle_ps(t0, t2, 0x44), u1 = _mm512_shuffle_ps(t0, t2, 0xEE);
-  const __m512 u2 = _mm512_shuffle_ps(t1, t3, 0x44), u3 = _mm512_shuffle_ps(t1, t3, 0xEE);
-  return {{_mm512_add_ps(_mm512_add_ps(u0, u1), _mm512_add_ps(u2, u3))}};
+  const V t0 = _mm512_unpacklo_ps(g[0], g[1]), t1 = _mm512_unpackhi_ps(g[0], g[1]);
+  const V t2 = _mm512_unpacklo_ps(g[2], g[3]), t3 = _mm512_unpackhi_ps(g[2], g[3]);
+  const V u0 = _mm512_shuffle_ps(t0, t2, 0x44), u1 = _mm512_shuffle_ps(t0, t2, 0xEE);
+  const V u2 = _mm512_shuffle_ps(t1, t3, 0x44), u3 = _mm512_shuffle_ps(t1, t3, 0xEE);
+  return {{join(join(u0, u1), join(u2, u3))}};
 #else
   alignas(64) float out[16];
-  for (int i = 0; i < 16; i++) out[i] = sum(a[i]);
+  for (int i = 0; i < 16; i++) out[i] = kLargest ? largest(a[i]) : sum(a[i]);
   return load(out);
 #endif
 }
+GRT_INLINE F sums(const F (&a)[16]) { return fold<false>(a); }
+GRT_INLINE F largests(const F (&a)[16]) { return fold<true>(a); }
 
 // ---- Transposes a square of 16 by 16 numbers
 // -----------------------------------------------------------------

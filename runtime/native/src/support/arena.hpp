@@ -44,7 +44,8 @@ class Arena {
   void* allocate(size_t size) {
     size = (size + 63) / 64 * 64;
     if (size > left_) {
-      const size_t block = sizeof(Block) + (size > kBlock ? size : kBlock);
+      const size_t wanted = sizeof(Block) + size, block = wanted > next_block_ ? wanted : next_block_;
+      if (next_block_ < kLargestBlock) next_block_ *= 2;
       auto* memory = static_cast<Block*>(allocator_.allocate(block));
       if (memory == nullptr) return nullptr;
       memory->next = blocks_;
@@ -61,12 +62,13 @@ class Arena {
     return result;
   }
 
-  static constexpr size_t kBlock = size_t{1} << 18;
+  // Blocks grow, so that small models take little and large ones fill huge pages.
+  static constexpr size_t kFirstBlock = size_t{1} << 18, kLargestBlock = size_t{1} << 21;
 
   Allocator allocator_;
   Block* blocks_ = nullptr;
   uint8_t* next_ = nullptr;
-  size_t left_ = 0, bytes_ = 0;
+  size_t left_ = 0, bytes_ = 0, next_block_ = kFirstBlock;
 };
 
 }  // namespace grt

@@ -180,9 +180,12 @@ int32_t current_processor() { return sched_getcpu(); }
 
 void Thread::keep_off(int32_t processor) {
   cpu_set_t set;
-  if (processor < 0 || processor >= CPU_SETSIZE || sched_getaffinity(0, sizeof set, &set) != 0) return;
-  CPU_CLR(processor, &set);
-  if (CPU_COUNT(&set) > 0) pthread_setaffinity_np(handle_, sizeof set, &set);
+  if (pthread_getaffinity_np(handle_, sizeof set, &set) != 0) return;
+  if (kept_off_ >= 0) CPU_SET(kept_off_, &set);
+  const bool may = processor >= 0 && processor < CPU_SETSIZE && CPU_ISSET(processor, &set);
+  if (may) CPU_CLR(processor, &set);
+  if (CPU_COUNT(&set) == 0 || pthread_setaffinity_np(handle_, sizeof set, &set) != 0) return;
+  kept_off_ = may ? processor : -1;
 }
 
 #else

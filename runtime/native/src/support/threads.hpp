@@ -87,8 +87,8 @@ class Thread {
   void join();
   bool is_started() const { return is_started_; }
 
-  // Lets a started thread run on all processors that the calling thread may use, but not on `processor`; if
-  // that leaves none, or the system has no such call, nothing changes.
+  // Keeps a started thread off `processor`, and no longer off the one that it was kept off before. Nothing
+  // changes where it would have no other left, or the system has no such call.
   void keep_off(int32_t processor);
 
  private:
@@ -101,6 +101,7 @@ class Thread {
 #elif !defined(__wasi__)
   static void* enter(void* thread);
   pthread_t handle_{};
+  [[maybe_unused]] int32_t kept_off_ = -1;
 #endif
 };
 
