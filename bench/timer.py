@@ -25,10 +25,10 @@ from genie_rt.errors import InputError
 PERCENTILES = (50, 90, 95, 99)
 
 SETTLE_S = 0.02
-"""Long enough for an engine's threads to go to sleep: those of OpenMP look for more work for some
-milliseconds, and would take a processor from whoever is timed next. The caller stays awake meanwhile, as a
-game between two frames does: a processor that slept is slow for the first milliseconds, which is much of a
-short frame and little of a long one."""
+"""How long an engine runs untimed before each timed run, so that it is found as it is when it plays alone:
+its caches warm, its threads and the processors awake, and the threads of the engine before asleep. Those of
+OpenMP look for more work for some milliseconds. A processor that idled is slow for about as long, which is
+much of a short frame and little of a long one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def measure(
         iterations: rounds that count, at least; 1 or more.
         duration_s: how long the rounds that count go on, at least.
         warm_up_s: how long rounds go on before them, at least; 0 for none.
-        settle_s: busy pause before each run, untimed, see `SETTLE_S`.
+        settle_s: how long each candidate runs untimed before it is timed, at least; see `SETTLE_S`.
         on_round: called after each round, untimed; for a progress bar.
 
     Returns:
@@ -133,7 +133,9 @@ def measure(
             first = index % len(candidates)
             for candidate in (*candidates[first:], *candidates[:first]):
                 if settle_s and len(candidates) > 1:
-                    _stay_awake(settle_s)
+                    settled_ns = clock_ns() + settle_s * 1e9
+                    while clock_ns() < settled_ns:
+                        _run(candidate, clock_ns)
                 times = _run(candidate, clock_ns)
                 if counted:
                     taken[candidate.name].append(times)
@@ -147,12 +149,6 @@ def measure(
         name: Times(run_ns=tuple(run for run, _ in times), after_ns=tuple(after for _, after in times))
         for name, times in taken.items()
     }
-
-
-def _stay_awake(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
 
 
 def _run(candidate: Candidate, clock_ns: Callable[[], int]) -> tuple[int, int]:

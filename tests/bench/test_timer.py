@@ -81,6 +81,23 @@ def test_times_are_of_the_round_and_exclude_warm_up_and_callbacks() -> None:
     assert clock.log.count("-") == 5
 
 
+def test_each_candidate_runs_untimed_before_it_is_timed() -> None:
+    clock = Clock()
+    candidates = [
+        Candidate(name="a", run=clock.work("a", 40, 40, 40, 7)),  # 100 ns take three of them
+        Candidate(name="b", run=clock.work("b", 500, 8)),
+    ]
+    found = measure(candidates, iterations=1, settle_s=100e-9, clock_ns=clock)
+    assert "".join(clock.log) == "aaaabb"
+    assert (found["a"].run_ns, found["b"].run_ns) == ((7,), (8,))
+
+
+def test_one_candidate_alone_needs_no_settling() -> None:
+    clock = Clock()
+    found = measure([Candidate(name="a", run=clock.work("a", 7))], iterations=1, settle_s=1, clock_ns=clock)
+    assert (clock.log, found["a"].run_ns) == (["a"], (7,))
+
+
 def test_what_comes_after_is_timed_apart() -> None:
     clock = Clock()
     candidate = Candidate(name="a", run=clock.work("run", 3, 4), after=clock.work("after", 30, 40))

@@ -122,7 +122,10 @@ class NativeBackend(Backend):
             )  # fmt: skip
             pictures.append(picture)
             stats.append(took)
-        return new_rows, torch.stack(pictures) if decode else None, stats
+        if not decode:
+            return new_rows, None, stats
+        shown = pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
+        return new_rows, torch.from_numpy(shown), stats
 
     @torch.inference_mode()
     def commit(self, rows: Sequence[Row]) -> list[Row]:

@@ -137,7 +137,9 @@ class NativeSession(Handle):
             The last one as the model sees it, `[Hout, Wout, 3]` uint8.
         """
         frames = frames.contiguous()
-        pictures = (header.Image * len(frames))(*(_image(frame) for frame in frames))
+        pictures = (header.Image * len(frames))(
+            *(_image(frame.data_ptr(), frame.numel()) for frame in frames)
+        )
         led_by = (c_int32 * max(len(actions), 1))(*actions)
         shown, image = self._new_picture()
         self.at = None
@@ -150,13 +152,14 @@ class NativeSession(Handle):
             self.call("restore", snapshot.pointer)
             self.at = snapshot.serial
 
-    def step(self, action: int) -> tuple[Tensor, FrameStats]:
-        """The next frame, `[Hout, Wout, 3]` uint8, and what it took."""
-        shown, image = self._new_picture()
+    def step(self, action: int) -> tuple[NDArray[np.uint8], FrameStats]:
+        """The next frame, `[Hout, Wout, 3]`, and what it took."""
+        picture = np.empty(self.world.frame_shape, np.uint8)
+        image = _image(picture.ctypes.data, picture.size)
         stats = header.StepStats()
         self.call("step", action, byref(image), byref(stats))
         self.at = None
-        return shown, FrameStats(passes=stats.passes, tokens=stats.tokens)
+        return picture, FrameStats(passes=stats.passes, tokens=stats.tokens)
 
     def commit(self) -> None:
         self.call("commit")
@@ -205,13 +208,13 @@ class NativeSession(Handle):
         self.call("load", data, len(data))
 
     def _new_picture(self) -> tuple[Tensor, header.Image]:
-        picture = torch.from_numpy(np.empty(self.world.frame_shape, np.uint8))
-        return picture, _image(picture)
+        picture = torch.empty(self.world.frame_shape, dtype=torch.uint8)
+        return picture, _image(picture.data_ptr(), picture.numel())
 
 
-def _image(picture: Tensor) -> header.Image:
-    """A picture `[H, W, 3]` uint8, contiguous, where it lies."""
-    return header.Image(pixels=picture.data_ptr(), size=picture.numel(), format=header.FORMAT_RGB8)
+def _image(pixels: int, size: int) -> header.Image:
+    """A picture `[H, W, 3]` uint8, contiguous, of so many bytes at an address."""
+    return header.Image(pixels=pixels, size=size, format=header.FORMAT_RGB8)
 
 
 def _ints(tensor: Tensor) -> Any:

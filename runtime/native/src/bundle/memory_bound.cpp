@@ -16,7 +16,8 @@ struct Part {
 };
 
 double pages_bytes(const TransformerConfig& config, double positions) {
-  const double pages = kChunkPages * ((config.window + 1 + kChunkPages - 1) / kChunkPages) + 1;
+  const int32_t chunks = (config.window + kChunkPages) / kChunkPages;
+  const double pages = kChunkPages * chunks + 1;
   return 4 * pages * 2 * config.num_layers * positions * config.attention_width();
 }
 

@@ -348,7 +348,7 @@ class FrameLoop {
         int32_t around = 0;
         for (int32_t i = -1; i <= 1; i++)
           for (int32_t j = -1; j <= 1; j++) around += changed(r + i, c + j);
-        const auto at = size_t(r * columns + c);
+        const size_t at = size_t(r) * size_t(columns) + size_t(c);
         own_.change[at] = static_cast<float>(around) + (row.has_change ? 0.5F * row.change[at] : 0.0F);
       }
   }

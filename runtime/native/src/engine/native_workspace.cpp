@@ -41,7 +41,7 @@ bool NativeWorkspace::create(const PackedModel& model, int32_t width, Error& err
   outputs = std::max({outputs, uint64_t(ends.token_out.out), uint64_t(model.decoder_ends.patch_out.out),
                       uint64_t(model.encoder_ends.code_in.out)});
   scores = std::max({scores, uint64_t(ends.head.out) * 8, uint64_t(model.encoder_ends.codes.out)});
-  inputs = std::max({inputs, uint64_t(ends.embedding), uint64_t(2 * kMostHeadWidth) / kTileRows});
+  inputs = std::max({inputs, uint64_t(ends.embedding), uint64_t(16 * kMostHeadWidth) / kTileRows});
 
   for (FrameBuffers& frame : frames) {
     frame.x = arena.array<float>(x, error);

@@ -82,57 +82,75 @@ GRT_INLINE void round_to_steps(const float* x, int count, float inverse, float m
   for (int i = 0; i < count; i += 16) store_quantised16(to + i, max(min(mul(load(x + i), by), bound), least));
 }
 
-// Queries, keys and values of `count` rows, 1 or 2, [count, 3 H head_stride], to where integer attention
-// finds them. Two have to be at positions that make a pair. `scratch` is memory for two heads.
+// Keys of one head, [rows, stride], to [stride / 2, padded, 2].
+GRT_INLINE void keep_keys(const int16_t* from, size_t rows, size_t stride, int16_t* to, size_t padded) {
+  if (rows == 16) {  // pairs are moved as floats are
+    for (size_t i = 0; i + 32 <= stride; i += 32) {
+      transpose(reinterpret_cast<const float*>(from + i), stride / 2,
+                reinterpret_cast<float*>(to + i * padded), padded);
+    }
+    for (size_t pair = stride / 32 * 16; pair < stride / 2; pair++) {
+      for (size_t i = 0; i < 16; i++)
+        std::memcpy(to + (pair * padded + i) * 2, from + i * stride + 2 * pair, 4);
+    }
+    return;
+  }
+  for (size_t pair = 0; pair < stride / 2; pair++) {
+    for (size_t i = 0; i < rows; i++)
+      std::memcpy(to + (pair * padded + i) * 2, from + i * stride + 2 * pair, 4);
+  }
+}
+
+// Values of one head, [rows, stride], to [rows / 2, width, 2]; a single one to every second place.
+GRT_INLINE void keep_values(const int16_t* from, size_t rows, size_t stride, int16_t* to, size_t width) {
+  if (rows == 1) {
+    for (size_t i = 0; i < stride; i++) to[2 * i] = from[i];
+  }
+  for (size_t row = 0; row + 1 < rows; row += 2) {
+    const int16_t *even = from + row * stride, *odd = even + stride;
+    int16_t* own = to + row * width;
+    for (size_t i = 0; i < stride; i++) {
+      own[2 * i] = even[i];
+      own[2 * i + 1] = odd[i];
+    }
+  }
+}
+
+// Queries, keys and values of `count` rows, [count, 3 H head_stride], to where integer attention finds them:
+// 1, or 2 or 16 of positions that follow each other from an even one on. `scratch` is memory for 16 heads.
 GRT_STAGE void keep_integers(const float* y, int count, const Transformer& t, const FrameWork& frame, int row,
                              int layer, int16_t* scratch) {
   const IntegerRange range(t);
   const size_t width = size_t(t.attention), padded = size_t(t.padded_positions()),
-               heads = size_t(t.num_heads);
+               heads = size_t(t.num_heads), stride = size_t(t.head_stride), rows = size_t(count);
   const size_t set = size_t(layer % frame.sets), position = size_t(frame.position(row));
-  const int stride = t.head_stride;
   auto* queries = reinterpret_cast<int16_t*>(frame.queries) + size_t(row) * width;
   auto* keys = reinterpret_cast<int16_t*>(frame.keys) + set * width * padded;
   auto* values =
       reinterpret_cast<int16_t*>(frame.values) + (set * padded + position / 2 * 2) * width + position % 2;
   // Heads of queries, keys and values follow each other in y.
-  alignas(64) float most[16], step[2][16], inverse[2][16];
+  alignas(64) float most[16], step[16][16], inverse[16][16];
   for (size_t first = 0; first < 3 * heads; first += 16) {
-    const size_t end = first + 16 < 3 * heads ? first + 16 : 3 * heads;
+    const size_t num = 3 * heads - first < 16 ? 3 * heads - first : 16;
     for (size_t h = 0; h < 16; h++) most[h] = first + h < 2 * heads ? range.query_key : range.value;
-    for (int i = 0; i < count; i++) {
-      steps_of_heads(y + size_t(i) * 3 * width + first * size_t(stride), int(end - first), stride, load(most),
-                     step[i], inverse[i]);
+    for (size_t i = 0; i < rows; i++) {
+      steps_of_heads(y + i * 3 * width + first * stride, int(num), int(stride), load(most), step[i],
+                     inverse[i]);
     }
-    for (size_t h = 0; h < end - first; h++) {
-      const size_t kind = (first + h) / heads, head = (first + h) % heads, at = head * size_t(stride);
+    for (size_t h = 0; h < num; h++) {
+      const size_t kind = (first + h) / heads, head = (first + h) % heads, at = head * stride;
       const size_t steps = (set * heads + head) * padded + position;
-      for (size_t i = 0; i < size_t(count); i++) {
-        const float* own = y + i * 3 * width + (first + h) * size_t(stride);
-        if (kind == 0) {
-          frame.query_steps[(size_t(row) + i) * heads + head] = step[i][h];
-          round_to_steps(own, stride, inverse[i][h], range.query_key, queries + i * width + at);
-        } else if (kind == 1) {
-          frame.key_steps[steps + i] = step[i][h];
-          round_to_steps(own, stride, inverse[i][h], range.query_key, scratch);
-          for (size_t pair = 0; pair < size_t(stride) / 2; pair++) {
-            std::memcpy(keys + ((at / 2 + pair) * padded + position + i) * 2, scratch + 2 * pair, 4);
-          }
-        } else {
-          frame.value_steps[steps + i] = step[i][h];
-          round_to_steps(own, stride, inverse[i][h], range.value, scratch + i * size_t(stride));
-        }
+      const float* own = y + (first + h) * stride;
+      int16_t* to = kind == 0 ? queries + at : scratch;
+      for (size_t i = 0; i < rows; i++) {
+        round_to_steps(own + i * 3 * width, int(stride), inverse[i][h], most[h],
+                       to + i * (kind == 0 ? width : stride));
+        if (kind == 0) frame.query_steps[(size_t(row) + i) * heads + head] = step[i][h];
+        if (kind == 1) frame.key_steps[steps + i] = step[i][h];
+        if (kind == 2) frame.value_steps[steps + i] = step[i][h];
       }
-      if (kind < 2) continue;
-      int16_t* own = values + at * 2;
-      if (count == 2) {
-        for (int i = 0; i < stride; i++) {
-          own[2 * i] = scratch[i];
-          own[2 * i + 1] = scratch[stride + i];
-        }
-      } else {
-        for (int i = 0; i < stride; i++) own[2 * i] = scratch[i];
-      }
+      if (kind == 1) keep_keys(scratch, rows, stride, keys + (at / 2 * padded + position) * 2, padded);
+      if (kind == 2) keep_values(scratch, rows, stride, values + at * 2, width);
     }
   }
 }

@@ -54,16 +54,18 @@ GRT_STAGE void mlp(const Tile& tile, const Transformer& t, const Block& block, S
   const Inputs x = norm_inputs(tile, t, block.mlp_norm, block.up, scratch);
   float* hidden = scratch.hidden;
   const size_t width = size_t(t.mlp);
+  const bool is_exact = kFused || block.down.format == Format::kFloat;
+  const auto activate = [=](F z) GRT_INLINED { return is_exact ? gelu(z) : gelu_polynomial(z); };
   if (block.down.format == Format::kInt8) {
     auto* quantised = static_cast<Quantised*>(scratch.quantised2);
     const F inverse_step = set(block.down.inverse_step);
     apply<kFused>(block.up, x, tile.count, [=](int row, int column, F value) {
-      store_quantised(quantised + row * width + column, mul(gelu(value), inverse_step));
+      store_quantised(quantised + row * width + column, mul(activate(value), inverse_step));
     });
     return add_linear<kFused>(tile, block.down, {quantised, width});
   }
   apply<kFused>(block.up, x, tile.count,
-                [=](int row, int column, F value) { store(hidden + row * width + column, gelu(value)); });
+                [=](int row, int column, F value) { store(hidden + row * width + column, activate(value)); });
   add_linear<kFused>(tile, block.down,
                      inputs_of(block.down, hidden, tile.count, t.mlp, scratch.quantised2, scratch.steps));
 }
@@ -80,9 +82,12 @@ GRT_STAGE void begin_layer(const Work& work, const Tile& tile, int layer, Scratc
     auto* memory = static_cast<int16_t*>(scratch.quantised);
     for (int row = 0; row < tile.count;) {
       const FrameWork& frame = *tile.frame[row];
-      const bool is_pair = frame.index == nullptr && tile.row[row] % 2 == 0 && row + 1 < tile.count &&
-                           tile.frame[row + 1] == &frame;
-      const int count = is_pair ? 2 : 1;
+      int count = 1;
+      for (int several : {2, 16}) {
+        const bool fits =
+            tile.row[row] % 2 == 0 && row + several <= tile.count && tile.frame[row + several - 1] == &frame;
+        if (frame.index == nullptr && fits) count = several;
+      }
       keep_integers(scratch.projected + size_t(row) * stride, count, t, frame, tile.row[row], layer, memory);
       row += count;
     }

@@ -66,7 +66,8 @@ namespace grt {
 #define GRT_JOIN_(a, b) a##b
 #define GRT_JOIN(a, b) GRT_JOIN_(a, b)
 
-const Kernels* GRT_JOIN(kernels_, GRT_ISA)(bool int8) {
+// One source for each set of instructions includes this.
+const Kernels* GRT_JOIN(kernels_, GRT_ISA)(bool int8) {  // NOLINT(misc-definitions-in-headers)
   return int8 ? &GRT_ISA::Table<false>::kKernels : &GRT_ISA::Table<true>::kKernels;
 }
 

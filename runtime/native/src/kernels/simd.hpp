@@ -393,7 +393,7 @@ GRT_INLINE void transpose(const float* from, size_t from_stride, float* to, size
   });
 #else
   for (size_t i = 0; i < 16; i++)
-    for (size_t j = 0; j < 16; j++) to[j * to_stride + i] = from[i * from_stride + j];
+    for (size_t j = 0; j < 16; j++) std::memcpy(to + j * to_stride + i, from + i * from_stride + j, 4);
 #endif
 }
 

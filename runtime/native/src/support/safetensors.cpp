@@ -49,7 +49,7 @@ bool read_entry(JsonValue entry, uint64_t start, StoredTensor& tensor, Error& er
     return wrong_entry(entry, "with a shape that is none of up to 8 sizes", error);
   }
   tensor.rank = static_cast<int32_t>(shape.count());
-  int64_t offsets[2];
+  int64_t offsets[2] = {};
   if (place.count() != 2 || !read_sizes(place, 2, offsets)) {
     return wrong_entry(entry, "with data_offsets that are no two places", error);
   }
