@@ -55,6 +55,7 @@ typedef struct player {
   int played, known;                  /* frames that were played; inputs of the other that have come */
   delayed waiting[MOST_IN_FLIGHT];
   int num_waiting;
+  double heard_ms; /* when the other was last heard of */
   int other_is_done;
   uint64_t other_digest;
   int rollbacks, deepest, replayed, stalls;
@@ -185,6 +186,7 @@ static grt_status exchange(player* me) {
     const int is_sane = content.player == 1 - me->number && content.first >= 0 && content.count >= 0 &&
                         content.count <= HISTORY && content.first + content.count <= me->flags.frames;
     if (!is_sane) continue;
+    me->heard_ms = now_ms();
     for (i = 0; i < content.count; i++) {
       frame = content.first + i;
       if (frame != me->known || content.inputs[i] > 2)
@@ -199,12 +201,14 @@ static grt_status exchange(player* me) {
   return correct(me, known_before);
 }
 
+static int is_silent(const player* me) { return now_ms() - me->heard_ms > GIVE_UP_MS; }
+
 static grt_status play_all(player* me) {
-  const double start = now_ms();
-  double next_tick = start;
+  double next_tick = now_ms();
+  me->heard_ms = next_tick;
   while (me->played < me->flags.frames || me->known < me->flags.frames) {
     const int is_ahead = me->played - me->known >= ROLLBACK;
-    if (now_ms() - start > me->flags.frames * me->flags.tick_ms * 20.0 + GIVE_UP_MS) {
+    if (is_silent(me)) {
       snprintf(me->error.message, sizeof me->error.message, "the other player does not answer");
       return GRT_ERROR_STATE;
     }
@@ -236,8 +240,8 @@ static grt_status digest_of(player* me, uint64_t* digest) {
 
 /* Tells the other the digest until it has told us its own; goes on for a little, in case it has not heard. */
 static void compare(player* me, uint64_t digest) {
-  int left = 20, tries = 0;
-  while (left > 0 && tries++ < 500) {
+  int left = 20;
+  while (left > 0 && !is_silent(me)) {
     post(me, 1, digest, 0);
     (void)exchange(me);
     sleep_ms(10);
