@@ -100,7 +100,6 @@ class NativeBackend(Backend):
         row = self._row(session, seed, len(frames) - 1, actions[-1], pending=True)
         return row, picture
 
-    @torch.inference_mode()
     def frame(
         self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, decode: bool = True
     ) -> tuple[list[Row], Tensor | None, list[FrameStats]]:
