@@ -13,6 +13,10 @@ if(GENIE_RT_SANITIZE)
   target_compile_options(grt_sanitizers INTERFACE
     -fsanitize=${GENIE_RT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
   target_link_options(grt_sanitizers INTERFACE -fsanitize=${GENIE_RT_SANITIZE})
+  if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    # Needs the C++ part of the sanitizer's library, which programs in C are not linked with.
+    target_compile_options(grt_sanitizers INTERFACE -fno-sanitize=function)
+  endif()
 endif()
 if(GENIE_RT_FUZZ)
   target_compile_options(grt_sanitizers INTERFACE -fsanitize=fuzzer-no-link)
