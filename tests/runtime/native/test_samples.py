@@ -62,5 +62,6 @@ def test_bench_tells_what_it_measured(precision: str) -> None:
     assert told["allocations_in_steps"] == 0
     assert 0 < told["p50_ms"] <= told["p90_ms"] <= told["p99_ms"] <= told["max_ms"]
     assert told["first_frame_ms"] > told["p50_ms"]
-    assert 0 < told["held_bytes"] < 40e6
-    assert 0 < told["resident_bytes"] < 40e6
+    most = 40e6 if precision == "int8" else 60e6
+    assert 0 < told["held_bytes"] < most
+    assert 0 < told["resident_bytes"] < most
