@@ -8,7 +8,7 @@ the library goes there without copying anything; else the parts are gathered and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -19,7 +19,8 @@ from genie_rt.runtime.config import ModelConfig
 from genie_rt.runtime.pages import Pages
 
 
-class HeldPage(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldPage:
     """A page within a snapshot: entry `index` of its `kind`, "dynamics", "decoder" or "spatial"."""
 
     snapshot: NativeSnapshot
