@@ -98,7 +98,7 @@ class NativeBackend(Backend):
         session = self._session()
         picture = session.reset(frames, actions[1:], seed)
         row = self._row(session, seed, len(frames) - 1, actions[-1], pending=True)
-        return row, picture
+        return row, torch.from_numpy(picture)
 
     def frame(
         self, rows: Sequence[Row], actions: Sequence[int], plan: Plan, *, decode: bool = True
@@ -121,10 +121,7 @@ class NativeBackend(Backend):
             )  # fmt: skip
             pictures.append(picture)
             stats.append(took)
-        if not decode:
-            return new_rows, None, stats
-        shown = pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
-        return new_rows, torch.from_numpy(shown), stats
+        return new_rows, _batch(pictures) if decode else None, stats
 
     @torch.inference_mode()
     def commit(self, rows: Sequence[Row]) -> list[Row]:
@@ -163,7 +160,7 @@ class NativeBackend(Backend):
                 session, 0 if row.frame_index < 0 else row.seed, row.frame_index + 1, action, True
             )
             new_rows.append(replace(shown, seed=row.seed))
-        return new_rows, torch.stack(pictures)
+        return new_rows, _batch(pictures)
 
     def save_row(self, row: Row) -> dict[str, Tensor]:
         """See `Backend.save_row`."""
@@ -238,6 +235,11 @@ class NativeBackend(Backend):
             snapshot, self.config, seed=seed, frame_index=frame_index, tokens=session.tokens(),
             action=int(action), pending=pending, carries=carries,
         )  # fmt: skip
+
+
+def _batch(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Pictures as one tensor; without a copy where there is only one."""
+    return torch.from_numpy(pictures[0][None] if len(pictures) == 1 else np.stack(pictures))
 
 
 def build(request: BuildRequest) -> NativeBackend:

@@ -130,20 +130,18 @@ class NativeSession(Handle):
         self.call("set_plan", byref(own))
         self._plan = plan
 
-    def reset(self, frames: Tensor, actions: Sequence[int], seed: int) -> Tensor:
+    def reset(self, frames: Tensor, actions: Sequence[int], seed: int) -> NDArray[np.uint8]:
         """Starts from pictures `[T, H, W, 3]` uint8 and the `T - 1` actions between them.
 
         Returns:
             The last one as the model sees it, `[Hout, Wout, 3]` uint8.
         """
-        frames = frames.contiguous()
-        pictures = (header.Image * len(frames))(
-            *(_image(frame.data_ptr(), frame.numel()) for frame in frames)
-        )
+        given = frames.contiguous().numpy()
+        pictures = (header.Image * len(given))(*(_image(picture) for picture in given))
         led_by = (c_int32 * max(len(actions), 1))(*actions)
         shown, image = self._new_picture()
         self.at = None
-        self.call("reset", pictures, len(frames), led_by, seed, byref(image))
+        self.call("reset", pictures, len(given), led_by, seed, byref(image))
         return shown
 
     def restore(self, snapshot: NativeSnapshot) -> None:
@@ -154,8 +152,7 @@ class NativeSession(Handle):
 
     def step(self, action: int) -> tuple[NDArray[np.uint8], FrameStats]:
         """The next frame, `[Hout, Wout, 3]`, and what it took."""
-        picture = np.empty(self.world.frame_shape, np.uint8)
-        image = _image(picture.ctypes.data, picture.size)
+        picture, image = self._new_picture()
         stats = header.StepStats()
         self.call("step", action, byref(image), byref(stats))
         self.at = None
@@ -165,8 +162,8 @@ class NativeSession(Handle):
         self.call("commit")
         self.at = None
 
-    def force(self, action: int, tokens: Tensor) -> Tensor:
-        """The picture of tokens `[N]` as the next frame."""
+    def force(self, action: int, tokens: Tensor) -> NDArray[np.uint8]:
+        """The picture of tokens `[N]` as the next frame, `[Hout, Wout, 3]`."""
         shown, image = self._new_picture()
         own = tokens.to(torch.int32).contiguous()
         self.call("force", action, _ints(own), len(own), byref(image))
@@ -207,14 +204,14 @@ class NativeSession(Handle):
         self.at = None
         self.call("load", data, len(data))
 
-    def _new_picture(self) -> tuple[Tensor, header.Image]:
-        picture = torch.empty(self.world.frame_shape, dtype=torch.uint8)
-        return picture, _image(picture.data_ptr(), picture.numel())
+    def _new_picture(self) -> tuple[NDArray[np.uint8], header.Image]:
+        picture = np.empty(self.world.frame_shape, np.uint8)
+        return picture, _image(picture)
 
 
-def _image(pixels: int, size: int) -> header.Image:
-    """A picture `[H, W, 3]` uint8, contiguous, of so many bytes at an address."""
-    return header.Image(pixels=pixels, size=size, format=header.FORMAT_RGB8)
+def _image(picture: NDArray[np.uint8]) -> header.Image:
+    """A picture `[H, W, 3]`, contiguous, where it lies."""
+    return header.Image(pixels=picture.ctypes.data, size=picture.size, format=header.FORMAT_RGB8)
 
 
 def _ints(tensor: Tensor) -> Any:

@@ -1,9 +1,9 @@
 """Whether an int8 world gives the same frames everywhere, bit for bit.
 
     python determinism.py quick PROGRAM      every instruction set of this processor, a few threads: seconds
-    python determinism.py all                every compiler, system and number of threads: an hour
+    python determinism.py all                every compiler, system and number of threads: hours
     python determinism.py all windows wasi   some of those
-    python determinism.py all --frames 4     only so many frames: minutes
+    python determinism.py all --frames 4     only so many frames: an hour
     python determinism.py write PROGRAM      make the table again, when frames are meant to change
 
 PROGRAM is what determinism.cpp is built to. It plays three worlds with every kind of plan and prints hashes

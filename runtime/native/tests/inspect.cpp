@@ -1,6 +1,6 @@
 // Prints what the library makes of bundles: one line of JSON for each folder, for comparison with Python.
 // With --manifest the arguments are files like bundle.json, which are read alone; with --time it prints
-// instead the processor time that opening takes. Ends with 1 if one of them is refused.
+// instead the time that opening takes. Ends with 1 if one of them is refused.
 #include <chrono>
 #include <cstdio>
 #include <cstring>

@@ -75,7 +75,6 @@ class Pool final : public Executor {
       for (int32_t i = 0; i < count; i++) task(context, i);
       return;
     }
-    if (is_patient_) keep_workers_off(current_processor());
     task_ = task;
     context_ = context;
     remaining_.store(count, std::memory_order_relaxed);
@@ -108,6 +107,7 @@ class Pool final : public Executor {
   // writes are exchanges because QEMU's ARM lets a load pass an earlier store, of whatever order; on x86 both
   // cost the same.
   void wake(int32_t wanted) {
+    if (is_patient_) keep_workers_off(current_processor());
     Locked locked(mutex_);
     if (wanted >= num_sleeping_.load()) return work_.notify_all();
     for (int32_t i = 0; i < wanted; i++) work_.notify_one();

@@ -76,12 +76,6 @@ GRT_INLINE void steps_of_heads(const float* x, int heads, int stride, F most, fl
   store(inverse, pick(zero, magnitude, div(most, magnitude), zero));
 }
 
-// Rounds `count` numbers times `inverse`, up to `most` on either side.
-GRT_INLINE void round_to_steps(const float* x, int count, float inverse, float most, int16_t* to) {
-  const F by = set(inverse), bound = set(most), least = set(-most);
-  for (int i = 0; i < count; i += 16) store_quantised16(to + i, max(min(mul(load(x + i), by), bound), least));
-}
-
 // Keys of one head, [rows, stride], to [stride / 2, padded, 2].
 GRT_INLINE void keep_keys(const int16_t* from, size_t rows, size_t stride, int16_t* to, size_t padded) {
   if (rows == 16) {  // pairs are moved as floats are

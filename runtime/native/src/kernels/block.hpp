@@ -84,9 +84,8 @@ GRT_STAGE void begin_layer(const Work& work, const Tile& tile, int layer, Scratc
       const FrameWork& frame = *tile.frame[row];
       int count = 1;
       for (int several : {2, 16}) {
-        const bool fits =
-            tile.row[row] % 2 == 0 && row + several <= tile.count && tile.frame[row + several - 1] == &frame;
-        if (frame.index == nullptr && fits) count = several;
+        const bool follow = frame.index == nullptr && tile.row[row] % 2 == 0;
+        if (follow && row + several <= tile.count && tile.frame[row + several - 1] == &frame) count = several;
       }
       keep_integers(scratch.projected + size_t(row) * stride, count, t, frame, tile.row[row], layer, memory);
       row += count;

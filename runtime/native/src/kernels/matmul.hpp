@@ -242,6 +242,12 @@ GRT_INLINE void store_quantised16(int16_t* p, F x) {
 #endif
 }
 
+// Rounds `count` numbers times `inverse`, up to `most` on either side.
+GRT_INLINE void round_to_steps(const float* x, int count, float inverse, float most, int16_t* to) {
+  const F by = set(inverse), bound = set(most), least = set(-most);
+  for (int i = 0; i < count; i += 16) store_quantised16(to + i, max(min(mul(load(x + i), by), bound), least));
+}
+
 // sums[r][c] = a[r, :] b[:, 16 c ... 16 c + 15] of a panel [in / 2][columns][2], exact.
 template <int R, int C>
 GRT_INLINE void multiply16(const int16_t* a, size_t a_stride, const int16_t* b, size_t columns, int depth,
@@ -325,11 +331,8 @@ GRT_STAGE Inputs inputs_of(const Linear& linear, const float* x, int count, int 
       most = max(most, max(part, sub(zero, part)));
     }
     const float magnitude = largest(most);
-    const F inverse = set(magnitude > 0 ? linear.most / magnitude : 0.0F);
-    const F bound = set(linear.most), least = set(-linear.most);
-    for (int i = 0; i < width; i += 16) {
-      store_quantised16(to + size_t(row) * width + i, max(min(mul(load(from + i), inverse), bound), least));
-    }
+    const float inverse = magnitude > 0 ? linear.most / magnitude : 0.0F;
+    round_to_steps(from, width, inverse, linear.most, to + size_t(row) * width);
     steps[row] = magnitude / linear.most;
   }
   return {quantised, size_t(width), steps};
